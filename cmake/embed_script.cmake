@@ -1,0 +1,13 @@
+# Writes OUT: const struct { const char *name; const unsigned char *text; unsigned long size; } tn_embedded_pages[].
+set(body "")
+set(table "")
+set(n 0)
+foreach(f ${FILES})
+  get_filename_component(name ${f} NAME)
+  file(READ ${f} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND body "static const unsigned char page_${n}[] = {${bytes}0};\n")
+  string(APPEND table "  {\"${name}\", page_${n}, sizeof page_${n} - 1},\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE ${OUT} "/* generated from frontend/models */\n#include \"frontend/describe/embedded.h\"\n${body}const tn_embedded_page tn_embedded_pages[] = {\n${table}  {0, 0, 0}};\n")

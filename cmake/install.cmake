@@ -1,0 +1,1 @@
+# A relocatable prefix: binary, plugins, headers, runtime object, pkg-config file, CMake package.

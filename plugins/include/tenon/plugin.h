@@ -1,0 +1,207 @@
+/* tenon/plugin.h - the contract between tenon and a plugin: status, tables, and how versions meet.
+ *
+ * A plugin is a shared library with one exported symbol, tn_plugin_query. Everything else is fetched from the
+ * tn_plugin it answers with, by a versioned string id: "tn.backend/1", "tn.pass/1", "tn.rules/1",
+ * "tn.frontend/1". Every table begins with its own size; both sides copy the other's table with tn_take and
+ * from then on only test entries for NULL. C11 and C++17; no padding holes; needs libc headers only.
+ *
+ * Ownership: the table that makes an object frees it. Pointers passed in are valid during the call. Nothing
+ * that is returned by pointer has to be freed. A plugin never aborts the process and never prints: the words
+ * of an error go to host->diag, the status is only a number. */
+#ifndef TENON_PLUGIN_H
+#define TENON_PLUGIN_H
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TN_ABI_MAJOR 0u /* while 0, nothing is promised; a change that breaks bumps it */
+#ifndef TN_ABI_MINOR
+#define TN_ABI_MINOR 1u /* a field appended to a table bumps it: both sides keep working */
+#endif
+#define TN_ABI ((TN_ABI_MAJOR << 16) | TN_ABI_MINOR)
+
+typedef int32_t tn_status;
+enum {
+  TN_OK = 0,
+  TN_CANCELLED = 1,
+  TN_INVALID = 3,       /* the input is wrong: a file, an argument, a shape */
+  TN_NOT_FOUND = 5,     /* a named thing is not there */
+  TN_OOM = 8,           /* memory ran out */
+  TN_PRECONDITION = 9,  /* the call is not legal now */
+  TN_UNSUPPORTED = 12,  /* a legal thing that this code does not implement */
+  TN_INTERNAL = 13,     /* a defect of ours */
+  TN_UNAVAILABLE = 14,  /* a device or file cannot be reached */
+  TN_DATA_LOSS = 15     /* stored data is damaged */
+};
+
+typedef struct tn_str { const char *ptr; uint64_t len; } tn_str; /* UTF-8; need not end in NUL */
+typedef struct tn_bytes { const void *ptr; uint64_t len; } tn_bytes;
+
+typedef struct tn_module tn_module; /* host-owned; read and changed only through the tn_ir table */
+typedef uint32_t tn_func, tn_op, tn_value, tn_type, tn_dim, tn_loc, tn_weight, tn_state; /* ids; 0 is none */
+struct tn_ir;                       /* tenon/ir.h */
+
+typedef struct tn_options tn_options;     /* host-owned key/value pairs; read with host->option */
+typedef struct tn_exec tn_exec;           /* plugin-owned: a loaded kernel package */
+
+/* Bytes of unknown length go out through a writer. */
+typedef struct tn_writer {
+  void *ctx;
+  tn_status (*write)(void *ctx, const void *data, uint64_t len);
+} tn_writer;
+
+/* Bytes come in through a reader: copies len bytes at offset off into dst. */
+typedef struct tn_reader {
+  void *ctx;
+  tn_status (*read)(void *ctx, uint64_t off, void *dst, uint64_t len);
+} tn_reader;
+
+enum { TN_NOTE = 0, TN_WARNING = 1, TN_ERROR = 2 };
+typedef struct tn_diag {
+  uint32_t size, severity; /* TN_NOTE, TN_WARNING, TN_ERROR */
+  tn_loc loc;              /* 0: no place in the module */
+  tn_status status;
+  tn_str text;             /* lower case, no full stop; names the thing and gives both values */
+} tn_diag;
+
+typedef struct tn_host {
+  uint32_t size, abi;
+  void *ctx;
+  void *(*alloc)(void *ctx, void *old, uint64_t old_size, uint64_t new_size); /* new_size 0 frees; NULL: no memory */
+  void (*diag)(void *ctx, tn_module *m, const tn_diag *d);                    /* copies its text */
+  const char *(*option)(const tn_options *o, const char *key);                /* NULL: not given */
+  const void *(*extension)(void *ctx, const char *id);                        /* NULL: not there */
+  const struct tn_ir *ir;                                                     /* read, build, rewrite */
+} tn_host;
+
+/* A processor that a backend can compile for. */
+typedef struct tn_target {
+  uint32_t size;
+  uint32_t score;         /* of the variants that run on a machine, the highest score is taken */
+  const char *name;       /* "avx2", "avx512": unique in the backend; also the cache key's first part */
+  const char *triple;     /* "x86_64-linux-gnu" */
+  const char *features;   /* cpuid names the machine must have, comma separated; "" for none */
+} tn_target;
+
+/* How the kernel of a fused region is called, on every thread of the pool at once. A kernel splits its work by
+ * thread and nthreads, statically, so that the result does not depend on nthreads. It never blocks or allocates. */
+typedef struct tn_kcall {
+  void *const *bufs;      /* inputs, then outputs, in the order of the region's operands and results */
+  const int64_t *dims;    /* values of the dim expressions that the kernel's tn_kernel_info lists */
+  void *scratch;          /* this thread's own scratch bytes, 64-byte aligned */
+  void *ctx;              /* as given with the kernel at load */
+  uint32_t thread, nthreads;
+} tn_kcall;
+typedef void (*tn_kernel_fn)(const tn_kcall *call);
+
+/* What the compile side tells the host about each kernel, in the order of the function's kernel ops. */
+typedef struct tn_kernel_info {
+  uint32_t size;
+  tn_op op;               /* the kernel op of the function */
+  const char *symbol;     /* unique in the package */
+  const tn_dim *dims;     /* dim expressions whose values the kernel reads from tn_kcall.dims */
+  uint32_t ndims;
+  uint32_t flags;         /* TN_KERNEL_SINGLE: only thread 0 does work */
+  tn_dim scratch;         /* bytes of scratch per thread; 0: none */
+  uint32_t reserved;
+} tn_kernel_info;
+enum { TN_KERNEL_SINGLE = 1 };
+
+/* Where a backend's compile puts its package: one image, and a row per kernel. */
+typedef struct tn_package_sink {
+  uint32_t size, flags;
+  void *ctx;
+  tn_status (*image)(void *ctx, tn_bytes image);                    /* once; copied */
+  tn_status (*kernel)(void *ctx, const tn_kernel_info *info);       /* once per kernel op; copied */
+} tn_package_sink;
+
+enum { /* what tn_backend.fuse is asked */
+  TN_FUSE_PROLOGUE = 1, /* may `op`, which feeds `root`, move into root's kernel? */
+  TN_FUSE_EPILOGUE = 2, /* may `op`, which uses root's result, move into root's kernel? */
+  TN_FUSE_LOOP = 3      /* may elementwise or view `op` join the loop kernel that `root` began? */
+};
+
+typedef struct tn_backend { /* table "tn.backend/1" */
+  uint32_t size, flags;
+  const char *name;       /* "cpu", "ref" */
+  /* Compile side: needs no device, so it works on any machine. */
+  tn_status (*targets)(void *self, void (*each)(void *user, const tn_target *t), void *user);
+  /* 1 if the backend can run `op` of module m for target t, else 0; `why` (static text) may name the reason. */
+  uint32_t (*claim)(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why);
+  /* optional: 1 if `op` may be part of root's kernel in role `role`; NULL means never. */
+  uint32_t (*fuse)(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role);
+  /* optional: the layout (static name, e.g. "panel16") in which kernels want weight w, NULL for plain. Must be the
+   * same for all targets of the backend; *bytes gets the packed size. */
+  const char *(*layout)(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
+  /* optional, needed with layout: streams one weight from plain row-major order into `layout`. */
+  tn_status (*pack)(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in, const tn_writer *out);
+  /* Compiles all kernel ops of module m whose backend attribute is this backend, in id order. */
+  tn_status (*compile)(void *self, const tn_target *t, tn_module *m, const tn_options *o, const tn_package_sink *out);
+  /* Run side. */
+  tn_status (*runs_here)(void *self, const tn_target *t);     /* TN_OK if this machine can run target t */
+  tn_status (*load)(void *self, const tn_target *t, tn_bytes image, tn_exec **out);
+  tn_status (*kernel)(tn_exec *x, const char *symbol, tn_kernel_fn *fn, void **ctx); /* TN_NOT_FOUND: no such kernel */
+  void (*unload)(tn_exec *x);
+} tn_backend;
+enum { TN_BACKEND_AOT = 1 }; /* flags: images are ELF relocatable objects that a linker can put into an artefact */
+
+typedef struct tn_pass { /* table "tn.pass/1" */
+  uint32_t size, flags;
+  const char *name, *summary; /* "fuse-attention" */
+  const char *point;          /* "@fuse": where the default pipeline takes it; NULL: only by name */
+  const char *options;        /* "max-heads:int=64, strict:bool=0"; NULL: none */
+  tn_status (*run)(void *self, tn_module *m, tn_func f, const tn_options *o);
+} tn_pass;
+
+typedef struct tn_rules { /* table "tn.rules/1": rewrite rules as text, in the form of passes/rules/ */
+  uint32_t size, flags;
+  const char *name;
+  tn_str text;
+} tn_rules;
+
+typedef struct tn_frontend { /* table "tn.frontend/1" */
+  uint32_t size, flags;
+  const char *name, *summary;
+  uint32_t (*probe)(void *self, const char *path);  /* 0 not mine ... 100 surely mine */
+  tn_status (*import)(void *self, const char *path, tn_module *m, const tn_options *o);
+} tn_frontend;
+
+typedef struct tn_plugin {
+  uint32_t size, abi;                     /* what the plugin was compiled with */
+  const char *id, *version, *summary;     /* "org.tenon.cpu" */
+  uint64_t flags;
+  tn_status (*init)(const tn_host *host, void **self);
+  void (*fini)(void *self);
+  const void *(*table)(void *self, const char *kind, uint32_t index); /* NULL ends the list */
+} tn_plugin;
+
+/* The one symbol a plugin exports. It answers for the host's version, or gives NULL and says why in a static
+ * string. It must not allocate, start threads or touch a device: hosts call it to list plugins. */
+typedef const tn_plugin *(*tn_plugin_query_fn)(uint32_t host_abi, const char **why);
+#ifdef TN_STATIC
+#define TN_PLUGIN_SYM(name) tn_plugin_query_##name
+#define TN_EXPORT
+#else
+#define TN_PLUGIN_SYM(name) tn_plugin_query
+#define TN_EXPORT __attribute__((visibility("default")))
+#endif
+#define TN_PLUGIN_ENTRY(name)                                                          \
+  TN_EXPORT const tn_plugin *TN_PLUGIN_SYM(name)(uint32_t host_abi, const char **why); \
+  TN_EXPORT const tn_plugin *TN_PLUGIN_SYM(name)(uint32_t host_abi, const char **why)
+
+/* Copies a table of the other side into a zero-filled one of this side's size. */
+static inline void tn_take(void *mine, uint32_t my_size, const void *theirs) {
+  uint32_t n;
+  memcpy(&n, theirs, sizeof n);
+  memset(mine, 0, my_size);
+  memcpy(mine, theirs, n < my_size ? n : my_size);
+  memcpy(mine, &my_size, sizeof my_size);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
