@@ -1,1 +1,41 @@
-# What the link step puts into every artefact: the runtime as one object.
+# What the link step puts into every artefact: base library, tokenizer engine and runtime as one relocatable object
+# with few global names. Compiled apart from the tool's copy: always optimised, never instrumented, every function in
+# a section of its own so that an artefact keeps only what it calls. pcre2 and utf8proc come from their static
+# archives, member by member as needed; their names become local, so two artefacts never share them.
+set(rooms tn_base tn_tokenizer tn_runtime)
+set(sources "")
+foreach(room ${rooms})
+  get_target_property(found ${room} SOURCES)
+  list(APPEND sources ${found})
+endforeach()
+list(REMOVE_ITEM sources ${CMAKE_BINARY_DIR}/empty.c)
+
+add_library(tn_artefact OBJECT ${sources})
+target_include_directories(tn_artefact PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/plugins/include
+  ${PCRE2_INCLUDE_DIRS} ${UTF8PROC_INCLUDE_DIRS})
+target_compile_definitions(tn_artefact PRIVATE _GNU_SOURCE)
+target_compile_options(tn_artefact PRIVATE -O2 -g0 -w -fno-strict-aliasing -ffunction-sections -fdata-sections
+  -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+set_target_properties(tn_artefact PROPERTIES C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
+
+find_library(PCRE2_ARCHIVE libpcre2-8.a REQUIRED)
+find_library(UTF8PROC_ARCHIVE libutf8proc.a REQUIRED)
+find_program(TENON_LD NAMES ld ld.lld-22 ld.lld REQUIRED)
+find_program(TENON_OBJCOPY NAMES objcopy llvm-objcopy-22 llvm-objcopy REQUIRED)
+
+# The names that stay visible to the link step: those of TN_LINK_EXPORTS.
+file(STRINGS tools/driver/link.h exports REGEX "X\\([a-z_]+, tn_[a-z_]+\\)")
+string(REGEX MATCHALL "tn_[a-z_]+\\)" exports "${exports}")
+list(TRANSFORM exports REPLACE "\\)" "")
+list(TRANSFORM exports PREPEND "--keep-global-symbol=")
+
+set(TENON_RUNTIME_OBJECT ${CMAKE_BINARY_DIR}/lib/tenon/tenon-runtime.o)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/tenon)
+add_custom_command(OUTPUT ${TENON_RUNTIME_OBJECT}
+  COMMAND ${TENON_LD} -r --strip-debug -o ${TENON_RUNTIME_OBJECT}.all $<TARGET_OBJECTS:tn_artefact>
+    --start-group ${PCRE2_ARCHIVE} ${UTF8PROC_ARCHIVE} --end-group
+  COMMAND ${TENON_OBJCOPY} ${exports} ${TENON_RUNTIME_OBJECT}.all ${TENON_RUNTIME_OBJECT}
+  COMMAND ${CMAKE_COMMAND} -E rm ${TENON_RUNTIME_OBJECT}.all
+  DEPENDS tn_artefact $<TARGET_OBJECTS:tn_artefact> COMMAND_EXPAND_LISTS VERBATIM)
+add_custom_target(tenon-runtime ALL DEPENDS ${TENON_RUNTIME_OBJECT})
+install(FILES ${TENON_RUNTIME_OBJECT} DESTINATION ${CMAKE_INSTALL_LIBDIR}/tenon)

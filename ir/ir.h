@@ -111,6 +111,8 @@ void tn_type_print(tn_module *m, tn_type t, tn_buf *out);
 /* ---- text --------------------------------------------------------------------------------------------------- */
 /* Canonical text: printing, parsing and printing again gives the same bytes. */
 tn_status tn_module_print(tn_module *m, tn_buf *out);
+enum { TN_PRINT_NO_LOCS = 1 };
+tn_status tn_module_print_flags(tn_module *m, tn_buf *out, uint32_t flags);
 /* Parses `text` (of file `name`) into m; recovers at the next op and reports every error of the file. */
 tn_status tn_module_parse(tn_module *m, const char *name, tn_str text);
 tn_status tn_module_verify(tn_module *m);

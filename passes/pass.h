@@ -28,6 +28,9 @@ typedef struct tn_pass_ctx {
   tn_arena *arena;                     /* for fusion rows; lives as long as the pipeline run */
   TN_VEC(tn_fusion) fusions;
   TN_VEC(tn_fusion) rule_hits;         /* --rule-stats */
+  const tn_str *rule_texts;            /* rewrite rules of plugins; run by the pass `rules` */
+  uint32_t nrule_texts;
+  TN_VEC(uint32_t) assigned;           /* by op id: 1 + the backend that `partition` chose, 0: none yet */
 } tn_pass_ctx;
 
 int64_t tn_pass_int(const tn_pass_ctx *c, const char *key, int64_t fallback);

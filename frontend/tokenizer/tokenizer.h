@@ -18,16 +18,21 @@ typedef struct tn_tokenizer tn_tokenizer;
 tn_status tn_tokenizer_open(tn_bytes blob, tn_tokenizer **out, const char **why);
 void tn_tokenizer_close(tn_tokenizer *t);
 
-typedef struct tn_token { int32_t id; uint32_t type; uint64_t start, end; /* bytes of the text that it stands for */ bool special; } tn_token;
+/* `start`, `end`: the bytes of the text (of the pair, for its tokens) that the token stands for, widened to whole
+ * characters; 0, 0 for a token that the post-processor put in, and only these are `special`. */
+typedef struct tn_token { int32_t id; uint32_t type; uint64_t start, end; bool special; } tn_token;
 typedef TN_VEC(tn_token) tn_tokens;
 enum { TN_TOKENIZE_NO_SPECIAL = 1 };
-/* `pair` with ptr NULL: a single text. Appends to out. Invalid UTF-8 is replaced by U+FFFD first.
- * One tokenizer may be used by several threads. */
+/* `pair` with ptr NULL: a single text. Appends to out. Invalid UTF-8 is replaced by U+FFFD first. Nothing is
+ * truncated or padded, whatever tokenizer.json asks for. One tokenizer may be used by several threads.
+ * TN_INVALID: longer than 256 MiB, a word that is not in the vocabulary of a model without unknown token, or a
+ * regex that needs too many steps on this text. TN_OOM. */
 tn_status tn_tokenizer_encode(const tn_tokenizer *t, tn_str text, tn_str pair, uint32_t flags, tn_tokens *out);
 enum { TN_DETOKENIZE_SKIP_SPECIAL = 1 };
 tn_status tn_tokenizer_decode(const tn_tokenizer *t, const int32_t *ids, uint64_t n, uint32_t flags, tn_buf *out);
 uint32_t tn_tokenizer_size(const tn_tokenizer *t);                 /* highest id + 1 */
 tn_str tn_tokenizer_token(const tn_tokenizer *t, int32_t id);      /* ptr NULL: none */
 int32_t tn_tokenizer_id(const tn_tokenizer *t, tn_str token);      /* -1: none */
+uint32_t tn_tokenizer_max_length(const tn_tokenizer *t);           /* tokens that the model was made for; 0: not said */
 
 #endif

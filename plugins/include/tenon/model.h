@@ -1,6 +1,6 @@
 /* tenon/model.h - using a compiled model.
  *
- * Every artefact (`tenon compile -o libfoo.so`) exports tn_model_query and, as foo_model, the same function under
+ * Every artefact (`tenon compile -o libfoo.so`) exports tn_model_query and, as foo_query, the same function under
  * the model's name, so that two artefacts can live in one program. The generated foo.h has typed wrappers; this
  * header is for programs that load any model: `tenon run`, bindings.
  *
@@ -38,6 +38,8 @@ typedef struct tn_session_options {
   uint32_t threads;                    /* 0: one per core that the process may use */
   int64_t batch;                       /* sequences that the states hold; 0: 1 */
   int64_t capacity;                    /* tokens that the states hold; 0: the model's limit, at most 4096 */
+  char *error;                         /* gets the words of a failure of session_new; may be NULL */
+  uint64_t error_size;
 } tn_session_options;
 
 typedef struct tn_sampling {
@@ -77,12 +79,16 @@ typedef struct tn_model_api {
   /* Runs. Outputs must have the shapes that `shapes` gives. Input integers may be i32 or i64, whatever is declared. */
   tn_status (*invoke)(tn_session *s, uint32_t entry, const tn_tensor *in, const tn_tensor *out);
   /* Tokenizer. *n: in, room; out, number of ids (also when there was too little room: then TN_INVALID).
-   * flags: TN_TOK_NO_SPECIAL leaves out [CLS], <s> and so on. mask and types may be NULL. */
+   * flags: TN_TOK_NO_SPECIAL leaves out [CLS], <s> and so on. pair and types may be NULL. detokenize: *len likewise,
+   * in bytes; a NUL follows where there is room. */
   tn_status (*tokenize)(tn_session *s, const char *text, uint64_t len, const char *pair, uint64_t pair_len, uint32_t flags, int32_t *ids, int32_t *types, uint64_t *n);
   tn_status (*detokenize)(tn_session *s, const int32_t *ids, uint64_t nids, uint32_t flags, char *text, uint64_t *len);
   const char *(*token_text)(tn_session *s, int32_t id, uint64_t *len); /* NULL: no such id */
   tn_status (*token_id)(tn_session *s, const char *token, int32_t *id);
-  /* Causal models: prefills ids, then decodes until max_tokens, an end token or the capacity. */
+  /* Causal models: appends ids to the states, then decodes until max_tokens, an end token (metadata "eos") or the
+   * capacity. The token given last, an end token too, is not in the states: put it before the next call's ids.
+   * Scores are changed in this order: repetition_penalty, temperature, top_k, top_p, min_p. The same seed gives the
+   * same tokens. */
   tn_status (*generate)(tn_session *s, const int32_t *ids, uint64_t nids, const tn_sampling *o, tn_on_token each, void *user);
 } tn_model_api;
 enum { TN_TOK_NO_SPECIAL = 1, TN_TOK_SKIP_SPECIAL = 2 /* detokenize: leave special tokens out */ };

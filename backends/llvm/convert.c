@@ -1,0 +1,163 @@
+/* convert.c - element types in registers. The narrow floats are taken apart with integer instructions, since what
+ * LLVM would call for them (__truncsfbf2 and friends) is not in an artefact. */
+#include "backends/llvm/convert.h"
+
+tn_ll_dtype tn_ll_dtype_of(tn_dtype t) {
+  switch (t) {
+#define TN_X(name, bits, cls) \
+  case TN_DT_##name: return (tn_ll_dtype){(bits) / 8, TN_CLASS_##cls, (bits) >= 8};
+    TN_DTYPES(TN_X)
+#undef TN_X
+  default: return (tn_ll_dtype){0, t >= TN_DT_BLOCK ? TN_CLASS_BLOCK : 0, false};
+  }
+}
+
+ll_type tn_ll_memory_type(tn_ll *e, tn_dtype t) {
+  if (t == TN_DT_f64) return e->f64;
+  if (t == TN_DT_f32) return e->f32;
+  if (t == TN_DT_f16) return e->f16;
+  switch (tn_ll_dtype_of(t).bytes) {
+  case 1: return e->i8;
+  case 2: return e->i16;
+  case 4: return e->i32;
+  default: return e->i64;
+  }
+}
+ll_type tn_ll_register_type(tn_ll *e, tn_dtype t) { return t == TN_DT_bool ? e->i1 : tn_ll_memory_type(e, t); }
+ll_val tn_ll_from_memory(tn_ll *e, tn_dtype t, ll_val v) {
+  return t == TN_DT_bool ? ll_icmp(e, LLVMIntNE, v, ll_i(e, v, 0)) : v;
+}
+ll_val tn_ll_to_memory(tn_ll *e, tn_dtype t, ll_val v) {
+  return t == TN_DT_bool ? LLVMBuildZExt(e->b, v, ll_like(e, v, e->i8), "") : v;
+}
+
+/* ---- bf16 ---------------------------------------------------------------------------------------------------- */
+static ll_val bf16_widen(tn_ll *e, ll_val v) {
+  ll_val w = LLVMBuildZExt(e->b, v, ll_like(e, v, e->i32), "");
+  return ll_cast_bits(e, ll_shl(e, w, ll_i(e, w, 16)), ll_like(e, v, e->f32));
+}
+static ll_val bf16_narrow(tn_ll *e, ll_val f) {
+  ll_val b = ll_cast_bits(e, f, ll_like(e, f, e->i32));
+  ll_val odd = ll_and(e, ll_lshr(e, b, ll_i(e, b, 16)), ll_i(e, b, 1));
+  ll_val up = ll_lshr(e, ll_add(e, b, ll_add(e, odd, ll_i(e, b, 0x7fff))), ll_i(e, b, 16));
+  ll_val nan = ll_or(e, ll_lshr(e, b, ll_i(e, b, 16)), ll_i(e, b, 0x40));
+  ll_val r = ll_select(e, ll_fcmp(e, LLVMRealUNO, f, f), nan, up);
+  return LLVMBuildTrunc(e->b, r, ll_like(e, f, e->i16), "");
+}
+
+/* ---- 8-bit floats: `man` mantissa bits, bias of the exponent ------------------------------------------------- */
+typedef struct f8_form { int man, bias, last, over, nan; } f8_form; /* codes: largest finite, what overflows to, NaN */
+static const f8_form e4m3 = {3, 7, 0x7e, 0x7e, 0x7f}, e5m2 = {2, 15, 0x7b, 0x7c, 0x7e};
+
+static ll_val f8_widen(tn_ll *e, const f8_form *f, ll_val v) {
+  ll_val w = LLVMBuildZExt(e->b, v, ll_like(e, v, e->i32), "");
+  ll_type tf = ll_like(e, v, e->f32), ti = LLVMTypeOf(w);
+  ll_val mag = ll_and(e, w, ll_i(e, w, 0x7f));
+  /* with the exponent field in place, one product rebiases normal and denormal numbers alike */
+  ll_val x = ll_cast_bits(e, ll_shl(e, mag, ll_i(e, w, 23 - f->man)), tf);
+  x = ll_fmul(e, x, ll_bits(e, x, (uint64_t)(254 - f->bias) << 23));
+  ll_val special = ll_icmp(e, LLVMIntUGT, mag, ll_i(e, w, f->last));
+  ll_val inf = ll_icmp(e, LLVMIntEQ, mag, ll_i(e, w, f->over));
+  ll_val odd = ll_select(e, inf, ll_real(e, tf, __builtin_inf()), ll_real(e, tf, __builtin_nan("")));
+  x = ll_cast_bits(e, ll_select(e, special, odd, x), ti);
+  x = ll_or(e, x, ll_shl(e, ll_and(e, w, ll_i(e, w, 0x80)), ll_i(e, w, 24)));
+  return ll_cast_bits(e, x, tf);
+}
+
+static ll_val f8_narrow(tn_ll *e, const f8_form *f, ll_val x) {
+  int shift = 23 - f->man;
+  ll_type ti = ll_like(e, x, e->i32);
+  ll_val b = ll_cast_bits(e, x, ti), a = ll_call1(e, "llvm.fabs", x), m = ll_cast_bits(e, a, ti);
+  ll_val odd = ll_and(e, ll_lshr(e, m, ll_i(e, m, shift)), ll_i(e, m, 1));
+  ll_val c = ll_add(e, m, ll_add(e, odd, ll_i(e, m, (1 << (shift - 1)) - 1)));
+  c = ll_sub(e, ll_lshr(e, c, ll_i(e, m, shift)), ll_i(e, m, (127 - f->bias) << f->man));
+  /* below the least normal number codes count multiples of 2^(1 - bias - man) */
+  ll_val unit = ll_bits(e, x, (uint64_t)(127 + f->bias - 1 + f->man) << 23);
+  ll_val small = ll_fcmp(e, LLVMRealOLT, a, ll_bits(e, x, (uint64_t)(127 + 1 - f->bias) << 23));
+  ll_val scaled = ll_select(e, small, ll_fmul(e, a, unit), ll_f(e, x, 0));
+  c = ll_select(e, small, LLVMBuildFPToSI(e->b, ll_call1(e, "llvm.rint", scaled), ti, ""), c);
+  c = ll_select(e, ll_icmp(e, LLVMIntSGT, c, ll_i(e, c, f->last)), ll_i(e, c, f->over), c);
+  c = ll_select(e, ll_fcmp(e, LLVMRealUNO, x, x), ll_i(e, c, f->nan), c);
+  c = ll_or(e, c, ll_and(e, ll_lshr(e, b, ll_i(e, b, 24)), ll_i(e, b, 0x80)));
+  return LLVMBuildTrunc(e->b, c, ll_like(e, x, e->i8), "");
+}
+
+/* ---- compute form -------------------------------------------------------------------------------------------- */
+ll_val tn_ll_to_compute(tn_ll *e, tn_dtype t, ll_val v) {
+  switch (t) {
+  case TN_DT_f16: return LLVMBuildFPExt(e->b, v, ll_like(e, v, e->f32), "");
+  case TN_DT_bf16: return bf16_widen(e, v);
+  case TN_DT_f8e4m3: return f8_widen(e, &e4m3, v);
+  case TN_DT_f8e5m2: return f8_widen(e, &e5m2, v);
+  default: return v;
+  }
+}
+ll_val tn_ll_from_compute(tn_ll *e, tn_dtype t, ll_val v) {
+  switch (t) {
+  case TN_DT_f16: return LLVMBuildFPTrunc(e->b, v, ll_like(e, v, e->f16), "");
+  case TN_DT_bf16: return bf16_narrow(e, v);
+  case TN_DT_f8e4m3: return f8_narrow(e, &e4m3, v);
+  case TN_DT_f8e5m2: return f8_narrow(e, &e5m2, v);
+  default: return v;
+  }
+}
+
+/* f64 to f32 rounding to odd, so that a second rounding to a narrower type is right. */
+static ll_val narrow_to_odd(tn_ll *e, ll_val v) {
+  ll_type ti = ll_like(e, v, e->i32);
+  ll_val f = LLVMBuildFPTrunc(e->b, v, ll_like(e, v, e->f32), "");
+  ll_val back = LLVMBuildFPExt(e->b, f, LLVMTypeOf(v), ""), bits = ll_cast_bits(e, f, ti);
+  ll_val inexact = ll_fcmp(e, LLVMRealONE, back, v);
+  ll_val even = ll_icmp(e, LLVMIntEQ, ll_and(e, bits, ll_i(e, bits, 1)), ll_i(e, bits, 0));
+  ll_val away = ll_fcmp(e, LLVMRealOGT, ll_call1(e, "llvm.fabs", back), ll_call1(e, "llvm.fabs", v));
+  ll_val step = ll_select(e, away, ll_i(e, bits, -1), ll_i(e, bits, 1));
+  ll_val odd = ll_select(e, ll_and(e, inexact, even), ll_add(e, bits, step), bits);
+  return ll_cast_bits(e, odd, LLVMTypeOf(f));
+}
+
+static ll_val float_to_float(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  v = tn_ll_to_compute(e, from, v);
+  if (to == TN_DT_f64) return from == TN_DT_f64 ? v : LLVMBuildFPExt(e->b, v, ll_like(e, v, e->f64), "");
+  if (from == TN_DT_f64 && to == TN_DT_f32) return LLVMBuildFPTrunc(e->b, v, ll_like(e, v, e->f32), "");
+  return tn_ll_from_compute(e, to, from == TN_DT_f64 ? narrow_to_odd(e, v) : v);
+}
+
+static ll_val to_bool(tn_ll *e, tn_dtype from, ll_val v) {
+  if (tn_ll_dtype_of(from).cls != TN_CLASS_FLOAT) return ll_icmp(e, LLVMIntNE, v, ll_i(e, v, 0));
+  v = tn_ll_to_compute(e, from, v);
+  return ll_fcmp(e, LLVMRealUNE, v, ll_f(e, v, 0));
+}
+
+static ll_val float_to_int(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  v = tn_ll_to_compute(e, from, v);
+  ll_type over[] = {ll_like(e, v, tn_ll_register_type(e, to)), LLVMTypeOf(v)};
+  bool sign = tn_ll_dtype_of(to).cls == TN_CLASS_INT;
+  return ll_call(e, sign ? "llvm.fptosi.sat" : "llvm.fptoui.sat", over, 2, &v, 1);
+}
+
+static ll_val int_to_float(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  bool sign = tn_ll_dtype_of(from).cls == TN_CLASS_INT;
+  bool direct = to == TN_DT_f32 || to == TN_DT_f64;
+  ll_type t = ll_like(e, v, direct && to == TN_DT_f32 ? e->f32 : e->f64);
+  ll_val f = sign ? LLVMBuildSIToFP(e->b, v, t, "") : LLVMBuildUIToFP(e->b, v, t, "");
+  return direct ? f : float_to_float(e, TN_DT_f64, to, f);
+}
+
+static ll_val int_to_int(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  ll_type t = ll_like(e, v, tn_ll_register_type(e, to));
+  uint32_t a = from == TN_DT_bool ? 0 : tn_ll_dtype_of(from).bytes, b = tn_ll_dtype_of(to).bytes;
+  if (a == b) return v;
+  if (a > b) return LLVMBuildTrunc(e->b, v, t, "");
+  if (tn_ll_dtype_of(from).cls == TN_CLASS_INT) return LLVMBuildSExt(e->b, v, t, "");
+  return LLVMBuildZExt(e->b, v, t, "");
+}
+
+ll_val tn_ll_convert(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  if (from == to) return v;
+  bool ff = tn_ll_dtype_of(from).cls == TN_CLASS_FLOAT, tf = tn_ll_dtype_of(to).cls == TN_CLASS_FLOAT;
+  if (to == TN_DT_bool) return to_bool(e, from, v);
+  if (ff && tf) return float_to_float(e, from, to, v);
+  if (ff) return float_to_int(e, from, to, v);
+  return tf ? int_to_float(e, from, to, v) : int_to_int(e, from, to, v);
+}
+ll_val tn_ll_to_f32(tn_ll *e, tn_dtype t, ll_val v) { return tn_ll_convert(e, t, TN_DT_f32, v); }

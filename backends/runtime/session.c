@@ -1,0 +1,137 @@
+/* session.c - what one caller owns of a model: threads, states and the tables that a call fills in. Everything of
+ * fixed size is allocated here, so that a call allocates only when sizes grow. */
+#include "backends/runtime/rt.h"
+#include <stdio.h>
+#include <sys/mman.h>
+
+enum { DEFAULT_CAPACITY = 4096 };
+
+tn_status tn_rt_fail(tn_session *s, tn_status status, const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(s->error, sizeof s->error, fmt, ap);
+  va_end(ap);
+  return status;
+}
+
+static bool allocate(tn_session *s) {
+  const tn_model *m = s->model;
+  const tn_view *v = &m->view;
+  uint32_t outputs = 0;
+  for (uint32_t i = 0; i < v->nentries; i++)
+    if (v->entries[i].noutputs > outputs) outputs = v->entries[i].noutputs;
+#define TABLE(field, n) s->field = tn_arena_alloc(&s->arena, (size_t)(n) * sizeof *s->field)
+  TABLE(dims, v->ndims);
+  TABLE(bound, v->ndims);
+  TABLE(planned, v->ndims);
+  TABLE(exprs, v->nexprs);
+  TABLE(states, v->nstates);
+  TABLE(state_bytes, v->nstates);
+  TABLE(converted, m->max_inputs);
+  TABLE(inputs, m->max_inputs);
+  TABLE(outputs, outputs);
+  TABLE(slot_at, m->max_slots);
+  TABLE(slot_bytes, m->max_slots);
+  TABLE(steps, m->max_steps);
+  TABLE(bufs, m->max_operands);
+  TABLE(scalars, m->max_scalars);
+#undef TABLE
+  return !s->arena.failed;
+}
+
+/* The least limit of the dims that are capacities. */
+static int64_t capacity_limit(const tn_model *m) {
+  int64_t limit = INT64_MAX;
+  for (uint32_t i = 0; i < m->view.ndims; i++)
+    if (m->view.dims[i].source == TN_PROG_DIM_CAPACITY && m->limits[i] < limit) limit = m->limits[i];
+  return limit;
+}
+
+static tn_status choose_sizes(tn_session *s, const tn_session_options *o) {
+  int64_t limit = capacity_limit(s->model);
+  s->batch = o->batch ? o->batch : 1;
+  s->capacity = o->capacity ? o->capacity : limit < DEFAULT_CAPACITY ? limit : DEFAULT_CAPACITY;
+  if (s->batch < 1) return tn_rt_fail(s, TN_INVALID, "a batch of %lld, the least is 1", (long long)s->batch);
+  if (s->capacity < 1) return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the least is 1", (long long)s->capacity);
+  if (s->capacity > limit)
+    return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the limit is %lld", (long long)s->capacity, (long long)limit);
+  return TN_OK;
+}
+
+/* States depend on the batch and the capacity only; while sizing them, every dim of an input is the batch. */
+static tn_status allocate_states(tn_session *s) {
+  const tn_view *v = &s->model->view;
+  for (uint32_t i = 0; i < v->ndims; i++) {
+    s->bound[i] = true;
+    s->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity : v->dims[i].source == TN_PROG_DIM_INPUT ? s->batch : 0;
+  }
+  tn_rt_eval(v, s->dims, s->bound, s->exprs);
+  for (uint32_t i = 0; i < v->nstates; i++) {
+    const char *name = tn_view_str(v, v->states[i].arg.name);
+    if (!tn_rt_arg_bytes(s->exprs, v, &v->states[i].arg, &s->state_bytes[i]))
+      return tn_rt_fail(s, TN_INVALID, "state '%s' is too large for a batch of %lld and a capacity of %lld", name,
+                        (long long)s->batch, (long long)s->capacity);
+    if (!tn_rt_memory_grow(&s->states[i], s->state_bytes[i]))
+      return tn_rt_fail(s, TN_OOM, "no memory for state '%s': %llu bytes", name, (unsigned long long)s->state_bytes[i]);
+  }
+  return TN_OK;
+}
+
+static tn_status session_init(tn_session *s, const tn_session_options *o) {
+  if (!allocate(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
+  TN_TRY(choose_sizes(s, o));
+  if (s->model->nstateful) TN_TRY(allocate_states(s));
+  s->nthreads = o->threads ? o->threads : tn_pool_cores();
+  if (s->nthreads > TN_POOL_MAX_THREADS)
+    return tn_rt_fail(s, TN_INVALID, "%u threads, the limit is %u", s->nthreads, TN_POOL_MAX_THREADS);
+  tn_status status = tn_pool_new(s->nthreads, &s->pool);
+  return status ? tn_rt_fail(s, status, "%u threads could not be started", s->nthreads) : TN_OK;
+}
+
+tn_status tn_rt_session_new(tn_model *m, const tn_session_options *options, tn_session **out) {
+  tn_session_options o = {0};
+  if (!m || !out) return TN_INVALID;
+  if (options) tn_take(&o, sizeof o, options);
+  *out = NULL;
+  tn_session *s = tn_mem_alloc(sizeof *s);
+  if (!s) return TN_OOM;
+  s->model = m;
+  tn_arena_init(&s->arena);
+  tn_status status = session_init(s, &o);
+  if (status) tn_view_fail(o.error, o.error_size, status, "%s", s->error), tn_rt_session_free(s);
+  else *out = s;
+  return status;
+}
+
+void tn_rt_session_free(tn_session *s) {
+  if (!s) return;
+  tn_pool_free(s->pool);
+  for (uint32_t i = 0; s->states && i < s->model->view.nstates; i++) tn_rt_memory_free(&s->states[i]);
+  for (uint32_t i = 0; s->converted && i < s->model->max_inputs; i++) tn_rt_memory_free(&s->converted[i]);
+  tn_rt_memory_free(&s->slots);
+  tn_rt_memory_free(&s->scratch);
+  tn_mem_free(s->seconds);
+  tn_mem_free(s->calls);
+  tn_arena_fini(&s->arena);
+  tn_mem_free(s);
+}
+
+tn_status tn_rt_session_reset(tn_session *s) {
+  for (uint32_t i = 0; i < s->model->view.nstates; i++)
+    /* Gives the pages back: the next touch finds zeros. */
+    if (s->states[i].bytes && madvise(s->states[i].base, s->states[i].bytes, MADV_DONTNEED))
+      memset(s->states[i].base, 0, s->states[i].bytes);
+  s->position = 0;
+  return TN_OK;
+}
+
+int64_t tn_rt_position(tn_session *s) { return s->position; }
+
+tn_status tn_rt_rewind(tn_session *s, int64_t position) {
+  if (position < 0 || position > s->position)
+    return tn_rt_fail(s, TN_INVALID, "cannot rewind to position %lld: the states hold %lld tokens", (long long)position, (long long)s->position);
+  s->position = position;
+  return TN_OK;
+}
+
+const char *tn_rt_error(tn_session *s) { return s ? s->error : "no session"; }

@@ -1,0 +1,121 @@
+/* tensors.c - tensors of the checkpoint: a name with its alternatives becomes one weight of the module, checked
+ * against the shape that the line needs. The prefix that `strip` lists is found with the first tensor and then holds
+ * for all. */
+#include "frontend/describe/eval.h"
+
+/* The page's own `strip`, or that of the page it extends. */
+static tn_names strips_of(const tn_eval *ev) {
+  for (const tn_page *p = ev->page; p; p = p->base)
+    if (p->strip.count) return p->strip;
+  return (tn_names){0};
+}
+
+static bool find_as(tn_eval *ev, const char *strip, const char *path, tn_tensor_ref *out, const char **name) {
+  *name = *strip ? tn_arena_printf(&ev->arena, "%s%s", strip, path) : path;
+  if (!*name) return tn_eval_oom(ev), false;
+  return ev->run->tensors.find(ev->run->tensors.ctx, *name, out);
+}
+
+/* Finds one alternative; *name is its name in the file. */
+static bool find(tn_eval *ev, const tn_alt *a, tn_tensor_ref *out, const char **name) {
+  tn_names strips = strips_of(ev);
+  *name = a->raw;
+  if (!a->path) return false;
+  if (a->root || ev->run->tensors.gguf || !strips.count) return find_as(ev, "", a->path, out, name);
+  if (ev->strip) return find_as(ev, ev->strip, a->path, out, name);
+  for (uint32_t i = 0; i < strips.count; i++) {
+    if (!find_as(ev, strips.items[i], a->path, out, name)) continue;
+    ev->strip = strips.items[i];
+    return true;
+  }
+  find_as(ev, strips.items[0], a->path, out, name);
+  return false;
+}
+
+bool tn_tensor_exists(tn_eval *ev, const tn_alt *a) {
+  tn_tensor_ref ref;
+  const char *name;
+  return find(ev, a, &ref, &name);
+}
+
+void tn_tensor_ignore(tn_eval *ev, tn_text names) {
+  static const char *const ends[] = {"", ".weight", ".bias"};
+  for (uint32_t i = 0; i < names.count; i++)
+    for (size_t k = 0; k < TN_COUNT(ends); k++) {
+      tn_alt a = names.alts[i];
+      if (a.path) a.path = tn_arena_printf(&ev->arena, "%s%s", a.path, ends[k]);
+      tn_tensor_exists(ev, &a);
+    }
+}
+
+static tn_val missing(tn_eval *ev, tn_text names) {
+  tn_buf b = {0};
+  tn_tensor_ref ref;
+  const char *name;
+  for (uint32_t i = 0; i < names.count; i++) {
+    if (i) tn_buf_puts(&b, " or ");
+    find(ev, &names.alts[i], &ref, &name);
+    tn_buf_printf(&b, "'%s'%s", name, names.alts[i].path ? "" : " (no GGUF name on the page)");
+  }
+  tn_val v = tn_eval_fail(ev, "the checkpoint has no tensor %s", tn_buf_cstr(&b));
+  tn_buf_fini(&b);
+  return v;
+}
+
+/* "[64, *]" */
+static void show_shape(tn_eval *ev, tn_buf *b, tn_vals shape) {
+  tn_buf_puts(b, "[");
+  for (uint32_t i = 0; i < shape.count; i++)
+    tn_buf_printf(b, "%s%s", i ? ", " : "", shape.items[i].kind == TN_V_NONE ? "*" : tn_val_show(ev, shape.items[i]));
+  tn_buf_puts(b, "]");
+}
+
+static bool shape_fits(tn_eval *ev, const tn_tensor_ref *ref, tn_vals shape, const char *name) {
+  bool same = ref->rank == shape.count;
+  for (uint32_t i = 0; i < shape.count; i++) {
+    tn_val want = shape.items[i];
+    if (want.kind == TN_V_BAD) return true; /* unknown because of an earlier error */
+    if (same && want.kind != TN_V_NONE) same = want.kind == TN_V_INT && want.u.i == ref->shape[i];
+  }
+  if (same) return true;
+  tn_buf have = {0}, need = {0};
+  for (uint32_t i = 0; i < ref->rank; i++) tn_buf_printf(&have, "%s%lld", i ? ", " : "", (long long)ref->shape[i]);
+  show_shape(ev, &need, shape);
+  tn_eval_fail(ev, "tensor '%s' is [%s], this line needs %s", name, tn_buf_cstr(&have), tn_buf_cstr(&need));
+  tn_buf_fini(&have);
+  tn_buf_fini(&need);
+  return false;
+}
+
+static tn_weight weight_of(tn_eval *ev, const tn_tensor_ref *ref, const char *name) {
+  tn_dim dims[TN_MAX_RANK];
+  uint64_t id;
+  if (tn_map_get(&ev->weights, tn_str_of(name), &id)) return (tn_weight)id;
+  if (ref->rank > TN_MAX_RANK) return tn_eval_fail(ev, "tensor '%s' has %u dims, at most %d", name, ref->rank, TN_MAX_RANK), (tn_weight)0;
+  for (uint32_t i = 0; i < ref->rank; i++) dims[i] = ev->ir->dim_const(ev->m, ref->shape[i]);
+  tn_type type = ev->ir->type_make(ev->m, ref->dtype, ref->rank, dims, NULL);
+  tn_part part = {ref->file, ref->offset, ref->bytes};
+  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, &part, 1) : 0;
+  if (!w) return tn_eval_fail(ev, "tensor '%s' cannot be used", name), (tn_weight)0;
+  if (tn_map_put(&ev->weights, tn_str_of(name), w, NULL) != TN_OK) return tn_eval_oom(ev), (tn_weight)0;
+  return w;
+}
+
+tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
+  tn_tensor_ref ref;
+  const char *name;
+  for (uint32_t i = 0; i < names.count; i++) {
+    const tn_alt *a = &names.alts[i];
+    if (!find(ev, a, &ref, &name)) continue;
+    tn_weight w = weight_of(ev, &ref, name);
+    tn_weight_info info;
+    if (!w) return tn_val_bad();
+    if (shape && !a->via && !shape_fits(ev, &ref, shape->u.list, name)) return tn_val_bad();
+    ev->ir->weight_get(ev->m, w, &info);
+    if (!a->via) return tn_val_tensor(info.value);
+    tn_val args[9] = {tn_val_tensor(info.value)};
+    memcpy(args + 1, a->via->args.items, a->via->args.count * sizeof *args);
+    return tn_call_values(ev, a->via->callee, args, a->via->args.count + 1);
+  }
+  return missing(ev, names);
+}

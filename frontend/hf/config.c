@@ -1,0 +1,96 @@
+/* config.c - config.json of a Hugging Face folder and what stands beside it; what it says about the
+ * architecture. */
+#include "frontend/hf/hf.h"
+
+static const char config_name[] = "config.json", generation_name[] = "generation_config.json";
+
+tn_status tn_hf_fail_key(tn_hf *h, tn_status status, const char *file, const char *key, const char *fmt,
+                         ...) {
+  tn_buf where = {0}, text = {0};
+  va_list ap;
+  va_start(ap, fmt);
+  tn_buf_vprintf(&text, fmt, ap);
+  va_end(ap);
+  tn_buf_printf(&where, "key '%s'", key);
+  tn_fail(&h->diags, status, file, tn_buf_cstr(&where), "%s", tn_buf_cstr(&text));
+  tn_buf_fini(&where);
+  tn_buf_fini(&text);
+  return status;
+}
+
+const char *tn_hf_string(tn_hf *h, const char *file, const tn_json *object, const char *key) {
+  const tn_json *s = tn_json_get(object, key);
+  if (!s || s->kind == TN_JSON_NULL) return NULL;
+  if (s->kind == TN_JSON_STRING && strlen(s->u.s.ptr) == s->u.s.len) return s->u.s.ptr;
+  tn_hf_fail_key(h, TN_INVALID, file, key, "is %s, not a plain string", tn_json_kind_name(s->kind));
+  return NULL;
+}
+
+static tn_status no_config(tn_hf *h) {
+  if (tn_folder_has(h->folder, "adapter_config.json"))
+    return tn_fail(
+        &h->diags, TN_UNSUPPORTED, "adapter_config.json", NULL,
+        "the folder holds only an adapter: merge it into its base model (merge_and_unload in peft) and "
+        "save that");
+  if (tn_folder_has(h->folder, "model_index.json"))
+    return tn_fail(&h->diags, TN_UNSUPPORTED, "model_index.json", NULL,
+                   "the folder holds a diffusers pipeline, which is not supported");
+  return tn_fail(&h->diags, TN_NOT_FOUND, config_name, NULL, "no such file in the model folder");
+}
+
+static tn_status read_architecture(tn_hf *h) {
+  const char *type = tn_hf_string(h, config_name, h->config, "model_type");
+  const tn_json *list = tn_json_get(h->config, "architectures");
+  if (h->diags.errors) return TN_INVALID;
+  h->model_type = type ? type : "";
+  h->architecture = type;
+  if (!list || list->kind == TN_JSON_NULL) {
+    if (type) return TN_OK;
+    return tn_fail(&h->diags, TN_INVALID, config_name, "key 'architectures'",
+                   "is missing, and so is 'model_type'");
+  }
+  if (list->kind != TN_JSON_LIST || !list->count || list->u.items[0].kind != TN_JSON_STRING)
+    return tn_fail(&h->diags, TN_INVALID, config_name, "key 'architectures'", "is not a list of class names");
+  h->architecture = list->u.items[0].u.s.ptr;
+  return TN_OK;
+}
+
+static tn_status check_quantization(tn_hf *h) {
+  const tn_json *q = tn_json_get(h->config, "quantization_config");
+  if (!q || q->kind == TN_JSON_NULL) return TN_OK;
+  const char *method = tn_hf_string(h, config_name, q, "quant_method");
+  return tn_hf_fail_key(h, TN_UNSUPPORTED, config_name, "quantization_config",
+                        "checkpoints quantised by '%s' are not supported: use the unquantised model",
+                        method ? method : "an unnamed method");
+}
+
+/* Sizes that every graph divides by or allocates: no page needs to check them again. */
+static tn_status check_sizes(tn_hf *h) {
+  static const char *const sizes[] = {"hidden_size",       "num_hidden_layers",   "num_attention_heads",
+                                      "intermediate_size", "vocab_size",          "max_position_embeddings",
+                                      "head_dim",          "num_key_value_heads", "num_labels"};
+  tn_status status = TN_OK;
+  for (size_t i = 0; i < TN_COUNT(sizes); i++) {
+    const tn_json *n = tn_json_peek(h->config, sizes[i]);
+    if (!n || n->kind == TN_JSON_NULL) continue;
+    if (n->kind != TN_JSON_INT)
+      status = tn_hf_fail_key(h, TN_INVALID, config_name, sizes[i], "is %s, not an integer",
+                              tn_json_kind_name(n->kind));
+    else if (n->u.i < 1 || n->u.i > INT32_MAX)
+      status = tn_hf_fail_key(h, TN_INVALID, config_name, sizes[i], "is %lld; it must be from 1 to %d",
+                              (long long)n->u.i, INT32_MAX);
+  }
+  return status;
+}
+
+tn_status tn_hf_read_config(tn_hf *h) {
+  if (!tn_folder_has(h->folder, config_name)) return no_config(h);
+  TN_TRY(tn_folder_json(&h->arena, h->folder, config_name, TN_JSON_OBJECT, &h->diags, &h->config));
+  TN_TRY(tn_config_canonical(&h->arena, h->config, config_name, &h->diags));
+  TN_TRY(read_architecture(h));
+  TN_TRY(check_quantization(h));
+  TN_TRY(check_sizes(h));
+  if (tn_folder_has(h->folder, generation_name))
+    TN_TRY(tn_folder_json(&h->arena, h->folder, generation_name, TN_JSON_OBJECT, &h->diags, &h->generation));
+  return tn_hf_read_sentence(h);
+}

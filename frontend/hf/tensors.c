@@ -1,0 +1,82 @@
+/* tensors.c - the checkpoint as the pages see it, with a note of what they used. */
+#include "frontend/hf/hf.h"
+
+typedef struct other_format {
+  const char *file, *advice;
+} other_format;
+static const other_format others[] = {
+    {"pytorch_model.bin", "pickled weights can run code when they are read"},
+    {"pytorch_model.bin.index.json", "pickled weights can run code when they are read"},
+    {"tf_model.h5", "TensorFlow weights are not supported"},
+    {"flax_model.msgpack", "Flax weights are not supported"},
+};
+
+static tn_status no_tensors(tn_hf *h) {
+  if (tn_folder_has(h->folder, "adapter_model.safetensors"))
+    return tn_fail(
+        &h->diags, TN_UNSUPPORTED, "adapter_model.safetensors", NULL,
+        "the folder holds only an adapter: merge it into its base model (merge_and_unload in peft) and "
+        "save that");
+  for (size_t i = 0; i < TN_COUNT(others); i++)
+    if (tn_folder_has(h->folder, others[i].file))
+      return tn_fail(&h->diags, TN_UNSUPPORTED, others[i].file, NULL,
+                     "%s: load the model with transformers and save it again, which writes model.safetensors",
+                     others[i].advice);
+  return tn_st_open_folder(&h->files, h->folder, &h->diags);
+}
+
+tn_status tn_hf_open_tensors(tn_hf *h) {
+  if (!tn_folder_has(h->folder, "model.safetensors") &&
+      !tn_folder_has(h->folder, "model.safetensors.index.json"))
+    return no_tensors(h);
+  TN_TRY(tn_st_open_folder(&h->files, h->folder, &h->diags));
+  h->tensor_used = tn_arena_alloc(&h->arena, h->files.tensors.count + 1);
+  return h->tensor_used ? TN_OK : tn_fail(&h->diags, TN_OOM, h->folder, NULL, "out of memory");
+}
+
+static bool find(void *ctx, const char *name, tn_tensor_ref *out) {
+  tn_hf *h = ctx;
+  const tn_st_tensor *t = tn_st_find(&h->files, name);
+  if (!t) return false;
+  h->tensor_used[t - h->files.tensors.items] = true;
+  *out = (tn_tensor_ref){t->dtype, t->rank, t->shape, t->file, t->offset, t->bytes};
+  return true;
+}
+
+tn_tensor_source tn_hf_tensor_source(tn_hf *h) { return (tn_tensor_source){h, find, false}; }
+
+/* Constants that old versions of PyTorch models stored with the weights; the graph makes its own. A name must
+ * end so, behind a dot or as a whole. */
+static const char *const buffers[] = {
+    "attn.bias",           "attn.masked_bias",         "masked_bias", "rotary_emb.inv_freq", "position_ids",
+    "num_batches_tracked", "embeddings.token_type_ids"};
+
+static bool is_buffer(const char *name) {
+  size_t len = strlen(name);
+  for (size_t i = 0; i < TN_COUNT(buffers); i++) {
+    size_t n = strlen(buffers[i]);
+    if (len >= n && !strcmp(name + len - n, buffers[i]) && (len == n || name[len - n - 1] == '.'))
+      return true;
+  }
+  return false;
+}
+
+enum { NAMED = 4 }; /* unused tensors that the warning names */
+
+void tn_hf_report_unused(tn_hf *h) {
+  tn_buf names = {0};
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < h->files.tensors.count; i++) {
+    const char *name = h->files.tensors.items[i].name;
+    if (h->tensor_used[i] || is_buffer(name)) continue;
+    if (n < NAMED) tn_buf_printf(&names, "%s%s", n ? ", " : "", name);
+    n++;
+  }
+  if (n == 1)
+    tn_diags_add(&h->diags, TN_WARNING, "model.safetensors", 0, 0, NULL, "tensor '%s' is not used",
+                 tn_buf_cstr(&names));
+  else if (n)
+    tn_diags_add(&h->diags, TN_WARNING, "model.safetensors", 0, 0, NULL, "%u tensors are not used: %s%s", n,
+                 tn_buf_cstr(&names), n > NAMED ? ", ..." : "");
+  tn_buf_fini(&names);
+}

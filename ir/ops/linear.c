@@ -1,0 +1,55 @@
+/* linear.c - matmul and the norms. */
+#include "ops.h"
+
+/* The matrix part of an operand, [rows, cols] after an optional transpose. */
+static void matrix(const tn_in *x, bool trans, tn_dim *rows, tn_dim *cols) {
+  *rows = x->dims[x->rank - (trans ? 1 : 2)];
+  *cols = x->dims[x->rank - (trans ? 2 : 1)];
+}
+
+tn_status tn_infer_matmul(tn_infer *c) {
+  tn_in in[2];
+  TN_TRY(tn_ops_read(c, in, 2));
+  if (in[1].cls != TN_CLASS_FLOAT && in[1].cls != TN_CLASS_BLOCK)
+    return tn_ops_fail(c, "operand 1 ('rhs') needs a float type or block format, not %T", in[1].type);
+  for (int i = 0; i < 2; i++)
+    if (in[i].rank < 2)
+      return tn_ops_fail(c, "operand %i has rank %i, wants at least 2: %T", i, (int)in[i].rank, in[i].type);
+  tn_dim m, k, k2, n;
+  matrix(&in[0], c->attrs[TN_A_matmul_trans_a].u.i, &m, &k);
+  matrix(&in[1], c->attrs[TN_A_matmul_trans_b].u.i, &k2, &n);
+  if (k != k2)
+    return tn_ops_fail(c, "inner dims differ: %D and %D, of %T and %T", k, k2, in[0].type, in[1].type);
+  tn_shape s = tn_ops_shape(&in[0]);
+  s.rank -= 2;
+  TN_TRY(tn_ops_broadcast(c, &s, in[1].dims, in[1].rank - 2));
+  s.dims[s.rank++] = m;
+  s.dims[s.rank++] = n;
+  return tn_ops_result(c, 0, in[0].dtype, &s);
+}
+
+/* A scale or bias: absent, or [d] in f32 or x's element type. */
+static tn_status norm_vector(tn_infer *c, const char *what, const tn_in *x, const tn_in *v) {
+  if (!v->value) return TN_OK;
+  if (v->dtype != TN_DT_f32 && v->dtype != x->dtype)
+    return tn_ops_fail(c, "%s is %s, wants f32 or %s", what, tn_ops_dtype_name(v->dtype),
+                       tn_ops_dtype_name(x->dtype));
+  TN_TRY(tn_ops_rank(c, what, v, 1));
+  if (v->dims[0] != x->dims[x->rank - 1])
+    return tn_ops_fail(c, "%s has %D elements, the last dim of %T is %D", what, v->dims[0], x->type,
+                       x->dims[x->rank - 1]);
+  return TN_OK;
+}
+
+static tn_status norm(tn_infer *c, double eps) {
+  tn_in in[3];
+  TN_TRY(tn_ops_read(c, in, 3));
+  if (!in[0].rank) return tn_ops_fail(c, "operand 0 ('x') is a scalar, wants a last dim");
+  if (!(eps >= 0)) return tn_infer_fail(c, "eps is %g, wants at least 0", eps);
+  TN_TRY(norm_vector(c, "scale", &in[0], &in[1]));
+  TN_TRY(norm_vector(c, "bias", &in[0], &in[2]));
+  return tn_ops_same(c, &in[0], in[0].dtype);
+}
+
+tn_status tn_infer_layer_norm(tn_infer *c) { return norm(c, c->attrs[TN_A_layer_norm_eps].u.f); }
+tn_status tn_infer_rms_norm(tn_infer *c) { return norm(c, c->attrs[TN_A_rms_norm_eps].u.f); }

@@ -1,0 +1,52 @@
+/* cmd_check.c - tenon check: everything that would stop a compile, in one go, without compiling. */
+#include "tools/tool.h"
+#include <stdio.h>
+
+static const uint8_t check_options[] = {OPT_backend, OPT_task, OPT_page, OPT_plugin, OPT_json, OPT_verbose, OPT_help};
+
+static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
+  uint64_t ops = 0, bytes = 0;
+  for (tn_func f = 1; f <= tn_ir_func_count(m); f++)
+    for (tn_op op = tn_ir_first_op(m, f, 0); op; op = tn_ir_next_op(m, op)) ops++;
+  for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
+    tn_weight_info info;
+    tn_ir_weight_get(m, w, &info);
+    for (uint32_t i = 0; i < info.nparts; i++) bytes += info.parts[i].bytes;
+  }
+  const char *arch = tn_ir_meta_get(m, "architecture"), *task = tn_ir_meta_get(m, "task");
+  if (a->given[OPT_json])
+    printf("{\"ok\": true, \"architecture\": \"%s\", \"task\": \"%s\", \"entries\": %u, \"ops\": %llu, \"weights\": %u, \"weight_bytes\": %llu, \"warnings\": %u}\n",
+           arch ? arch : "", task ? task : "", tn_ir_func_count(m), (unsigned long long)ops, tn_ir_weight_count(m), (unsigned long long)bytes, d->diags->warnings);
+  else
+    printf("%s: ok for backend %s: %s, %u entry points, %llu ops, %u weights, %.1f MB\n", a->positional[0], d->options.backend, arch ? arch : "IR text",
+           tn_ir_func_count(m), (unsigned long long)ops, tn_ir_weight_count(m), (double)bytes / 1e6);
+}
+
+static int run_check(const tn_args *a) {
+  tn_diags diags;
+  tn_arena arena;
+  tn_diags_init(&diags);
+  tn_arena_init(&arena);
+  tn_driver_options o;
+  tn_args_driver(a, &arena, &o);
+  o.pipeline = "partition";
+  tn_driver d;
+  tn_module *m = NULL;
+  tn_pipeline_run run = {0};
+  tn_status s = tn_driver_init(&d, &o, &diags);
+  if (s == TN_OK) s = tn_driver_load(&d, a->positional[0], &m);
+  if (s == TN_OK) s = tn_driver_pick(&d, true);
+  if (s == TN_OK) s = tn_driver_optimize(&d, m, &run);
+  tn_pipeline_fini(&run);
+  if (s == TN_OK && !diags.errors) summary(a, &d, m);
+  tn_module_free(m);
+  tn_driver_fini(&d);
+  int rc = tn_tool_finish(a, &diags, s);
+  tn_arena_fini(&arena);
+  tn_diags_fini(&diags);
+  return rc;
+}
+
+const tn_command tn_cmd_check = {"check", "say everything that would stop a compile", "MODEL [options]",
+                                 "Reads the configuration, the tensors and the page, builds the graph, and asks the backends about every op.",
+                                 check_options, TN_COUNT(check_options), 1, 1, run_check};

@@ -1,0 +1,113 @@
+/* cmd_compile.c - tenon compile: a model becomes libfoo.so and foo.h, or is shown at a stage on the way. */
+#include "tools/tool.h"
+#include "tools/reports.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+static const uint8_t compile_options[] = {OPT_output, OPT_O0, OPT_O1, OPT_O2, OPT_O3, OPT_passes, OPT_backend, OPT_isa, OPT_weights, OPT_emit,
+                                          OPT_task, OPT_page, OPT_plugin, OPT_verify_each, OPT_time_passes, OPT_fusion_report,
+                                          OPT_require_fusion, OPT_no_locs, OPT_json, OPT_verbose, OPT_help};
+
+static int weights_mode(const char *text) {
+  static const char *const names[] = {"embed", "external", "inplace"};
+  for (int i = 0; i < 3; i++)
+    if (!text || !strcmp(text, names[i])) return i;
+  return -1;
+}
+
+enum { EMIT_LIB, EMIT_IR, EMIT_KERNELS, EMIT_PROGRAM };
+static int emit_kind(const char *text) {
+  static const char *const names[] = {"lib", "ir", "kernels", "program"};
+  for (int i = 0; i < 4; i++)
+    if (!text || !strcmp(text, names[i])) return i;
+  return -1;
+}
+
+static tn_status emit_module(const tn_args *a, tn_module *m) {
+  tn_buf text = {0};
+  tn_status s = tn_module_print_flags(m, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0, &text);
+  if (s == TN_OK) fputs(tn_buf_cstr(&text), stdout);
+  tn_buf_fini(&text);
+  return s;
+}
+
+static void report_result(const tn_args *a, const char *path, const tn_aot_result *r, double seconds) {
+  struct rusage u;
+  getrusage(RUSAGE_SELF, &u);
+  struct rusage children;
+  getrusage(RUSAGE_CHILDREN, &children);
+  long peak = u.ru_maxrss > children.ru_maxrss ? u.ru_maxrss : children.ru_maxrss;
+  if (a->given[OPT_json]) {
+    tn_buf out = {0};
+    tn_buf_puts(&out, "{\"library\": ");
+    tn_buf_json(&out, tn_str_of(path));
+    tn_buf_puts(&out, ", \"header\": ");
+    tn_buf_json(&out, tn_str_of(r->header));
+    tn_buf_printf(&out, ", \"library_bytes\": %llu, \"weights_bytes\": %llu, \"seconds\": %.3f, \"peak_memory_bytes\": %llu}",
+                  (unsigned long long)r->library_bytes, (unsigned long long)r->weights_bytes, seconds, (unsigned long long)peak * 1024);
+    puts(tn_buf_cstr(&out));
+    tn_buf_fini(&out);
+    return;
+  }
+  printf("%s (%.1f MB, of which %.1f MB weights) and %s in %.2f s, peak memory %.0f MB\n", path, (double)r->library_bytes / 1e6,
+         (double)r->weights_bytes / 1e6, r->header, seconds, (double)peak / 1e3);
+}
+
+static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m, double begin) {
+  tn_build b;
+  uint32_t mode = (uint32_t)weights_mode(a->last[OPT_weights]);
+  const char *path = a->last[OPT_output];
+  tn_status s = tn_driver_build(d, m, mode, &b);
+  tn_aot_result r;
+  if (s == TN_OK) s = tn_driver_aot(d, m, &b, mode, path, &r);
+  if (s == TN_OK) report_result(a, path, &r, tn_now() - begin);
+  tn_build_fini(&b);
+  return s;
+}
+
+static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m, int emit) {
+  double begin = tn_now();
+  TN_TRY(tn_driver_pick(d, true));
+  TN_TRY(tn_driver_load(d, a->positional[0], m));
+  if (emit == EMIT_IR) return emit_module(a, *m);
+  tn_pipeline_run run = {0};
+  tn_report_request(a, &run);
+  tn_status s = tn_driver_optimize(d, *m, &run);
+  tn_report_pipeline(a, *m, &run, stderr);
+  tn_pipeline_fini(&run);
+  TN_TRY(s);
+  if (emit == EMIT_KERNELS) return emit_module(a, *m);
+  if (emit == EMIT_PROGRAM) return tn_report_program(d, *m, stdout);
+  return compile_to_library(a, d, *m, begin);
+}
+
+static int run_compile(const tn_args *a) {
+  int emit = emit_kind(a->last[OPT_emit]);
+  if (emit < 0) return fprintf(stderr, "tenon: --emit: '%s' is not lib, ir, kernels or program\n", a->last[OPT_emit]), 2;
+  if (weights_mode(a->last[OPT_weights]) < 0)
+    return fprintf(stderr, "tenon: --weights: '%s' is not embed, external or inplace\n", a->last[OPT_weights]), 2;
+  if (emit == EMIT_LIB && !a->last[OPT_output]) return fputs("tenon: compile needs -o libNAME.so\n", stderr), 2;
+  tn_diags diags;
+  tn_arena arena;
+  tn_diags_init(&diags);
+  tn_arena_init(&arena);
+  tn_driver_options o;
+  tn_args_driver(a, &arena, &o);
+  tn_driver d;
+  tn_module *m = NULL;
+  tn_status s = tn_driver_init(&d, &o, &diags);
+  if (s == TN_OK) s = compile(a, &d, &m, emit);
+  tn_module_free(m);
+  tn_driver_fini(&d);
+  int rc = tn_tool_finish(a, &diags, s);
+  tn_arena_fini(&arena);
+  tn_diags_fini(&diags);
+  return rc;
+}
+
+const tn_command tn_cmd_compile = {
+    "compile", "compile a model to a shared library with a C header", "MODEL -o libNAME.so [options]",
+    "MODEL is a Hugging Face folder (config.json and *.safetensors) or an IR file (.tir). Writes libNAME.so, which\n"
+    "needs libc and libm only, and NAME.h beside it.",
+    compile_options, TN_COUNT(compile_options), 1, 1, run_compile};

@@ -1,0 +1,271 @@
+/* cmd_verify.c - tenon verify: do two ways to run a model give the same? Each side is a model or a library, with a
+ * level and a backend behind an @ (MODEL@O0,ref), or a .safetensors file that holds inputs and outputs by name. */
+#include "tools/compare.h"
+#include "tools/tool.h"
+#include "frontend/safetensors/safetensors.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const uint8_t verify_options[] = {OPT_entry, OPT_input, OPT_per_node, OPT_atol, OPT_rtol, OPT_batch, OPT_prompt_len, OPT_seed, OPT_threads, OPT_page, OPT_plugin, OPT_json, OPT_help};
+
+enum { MAX_TENSORS = 32 };
+typedef struct side {
+  const char *spec;
+  tn_opened o;
+  tn_session *s;
+  bool stored;                 /* a .safetensors file */
+  tn_st_files files;
+  tn_file map;
+  tn_tensor in[MAX_TENSORS], out[MAX_TENSORS];
+  uint32_t nin, nout;
+} side;
+
+typedef struct verify {
+  const tn_args *a;
+  tn_diags *d;
+  tn_arena arena;
+  side sides[2];
+  const char *entry;
+  double atol, rtol;
+  uint32_t rows, failures;
+  bool json, bad;
+} verify;
+
+/* ---- opening the sides -------------------------------------------------------------------------------------------- */
+
+/* "O0,ref" after the @: a level and a backend, in any order. */
+static tn_status parse_settings(verify *v, const char *text, tn_driver_options *o) {
+  for (const char *s = text; *s;) {
+    size_t n = strcspn(s, ",");
+    char *word = tn_arena_str(&v->arena, (tn_str){s, n});
+    if (!word) return TN_OOM;
+    if (word[0] == 'O' && word[1] >= '0' && word[1] <= '3' && !word[2]) o->pipeline = word;
+    else o->backend = word;
+    s += n + (s[n] == ',');
+  }
+  return TN_OK;
+}
+
+static tn_status open_stored(verify *v, side *x) {
+  const char *why;
+  tn_status s = tn_file_map(&x->map, x->spec, &why);
+  if (s != TN_OK) return tn_fail(v->d, s, x->spec, NULL, "cannot read the file: %s", why);
+  x->stored = true;
+  return tn_st_read(&x->files, x->spec, (tn_bytes){x->map.data, x->map.size}, v->d);
+}
+
+static tn_status open_side(verify *v, side *x, const char *spec) {
+  x->spec = spec;
+  const char *at = strrchr(spec, '@');
+  char *path = tn_arena_str(&v->arena, at ? (tn_str){spec, (uint64_t)(at - spec)} : tn_str_of(spec));
+  if (!path) return TN_OOM;
+  if (tn_str_ends(tn_str_of(spec), ".safetensors")) return open_stored(v, x);
+  tn_driver_options o;
+  tn_args_driver(v->a, &v->arena, &o);
+  if (at) TN_TRY(parse_settings(v, at + 1, &o));
+  o.keep_values = v->a->given[OPT_per_node];
+  return tn_opened_open(&x->o, path, &o, v->d);
+}
+
+static tn_status start_session(verify *v, side *x, int64_t batch) {
+  if (x->stored) return TN_OK;
+  tn_session_options so = {.size = sizeof so, .threads = (uint32_t)tn_args_int(v->a, OPT_threads, 0, &v->bad), .batch = batch};
+  tn_status s = x->o.api->session_new(x->o.model, &so, &x->s);
+  return s == TN_OK ? s : tn_fail(v->d, s, x->spec, NULL, "cannot open a session (status %d)", s);
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------------------------- */
+
+static tn_status stored_tensor(verify *v, side *x, const char *name, tn_tensor *t) {
+  const tn_st_tensor *st = tn_st_find(&x->files, name);
+  if (!st) return tn_fail(v->d, TN_NOT_FOUND, x->spec, NULL, "the file has no tensor '%s'", name);
+  *t = (tn_tensor){.dtype = st->dtype, .rank = st->rank};
+  memcpy(t->shape, st->shape, st->rank * sizeof *st->shape);
+  t->data = malloc(st->bytes + 1);
+  if (!t->data) return TN_OOM;
+  memcpy(t->data, x->map.data + st->offset, st->bytes);
+  return TN_OK;
+}
+
+/* Random ids; a ragged mask whose first row is full; zeros for types. */
+static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int64_t batch, int64_t length, tn_tensor *t) {
+  if (arg->rank != 2 || arg->dtype != TN_DT_i32)
+    return tn_fail(v->d, TN_UNSUPPORTED, NULL, arg->name, "only i32 inputs of rank 2 are generated, this is %s %s; use --input or a .safetensors file", tn_ir_dtype_info(arg->dtype)->name, arg->shape);
+  const char *meta = x->o.api->meta(x->o.model, "vocab");
+  uint64_t vocab = meta ? strtoull(meta, NULL, 10) : 100, seed = (uint64_t)tn_args_int(v->a, OPT_seed, 0, &v->bad);
+  int32_t *data = malloc((size_t)(batch * length + 1) * sizeof *data);
+  if (!data) return TN_OOM;
+  for (int64_t i = 0; i < batch * length; i++) {
+    uint32_t r[4];
+    tn_philox((uint64_t)i, seed, r);
+    int64_t row = i / length, col = i % length, keep = length - (row * length) / (2 * batch);
+    data[i] = !strcmp(arg->name, "mask") ? col < keep : !strcmp(arg->name, "types") ? 0 : (int32_t)(r[0] % (vocab ? vocab : 1));
+  }
+  *t = (tn_tensor){data, TN_DT_i32, 2, {batch, length}};
+  return TN_OK;
+}
+
+static const char *input_file(const tn_args *a, const char *name) {
+  for (uint32_t k = 0; tn_args_nth(a, OPT_input, k); k++) {
+    const char *text = tn_args_nth(a, OPT_input, k), *eq = strchr(text, '=');
+    if (eq && tn_str_is((tn_str){text, (uint64_t)(eq - text)}, name)) return eq + 1;
+  }
+  return NULL;
+}
+
+static tn_status prepare_inputs(verify *v, side *runner, side *stored) {
+  int64_t batch[2], length[2];
+  int entry = tn_opened_entry(&runner->o, v->entry);
+  if (entry < 0) return tn_fail(v->d, TN_NOT_FOUND, runner->spec, NULL, "the model has no entry point '%s'", v->entry);
+  if (tn_args_list(v->a, OPT_batch, "3", batch, 2) != 1 || tn_args_list(v->a, OPT_prompt_len, "17", length, 2) != 1 || batch[0] < 1 || length[0] < 1)
+    return tn_fail(v->d, TN_INVALID, NULL, NULL, "verify takes one positive -b and one --prompt-tokens");
+  tn_entry_info info;
+  runner->o.api->entry(runner->o.model, (uint32_t)entry, &info);
+  if (info.ninputs > MAX_TENSORS || info.noutputs > MAX_TENSORS) return TN_UNSUPPORTED;
+  for (uint32_t i = 0; i < info.ninputs; i++) {
+    tn_arg_info arg;
+    runner->o.api->input(runner->o.model, (uint32_t)entry, i, &arg);
+    const char *file = input_file(v->a, arg.name);
+    runner->nin = i + 1;
+    TN_TRY(file     ? tn_npy_read(file, &runner->in[i], v->d)
+           : stored ? stored_tensor(v, stored, arg.name, &runner->in[i])
+                    : generated(v, runner, &arg, batch[0], length[0], &runner->in[i]));
+  }
+  return TN_OK;
+}
+
+static tn_status run_side(verify *v, side *x, const side *inputs) {
+  int entry = tn_opened_entry(&x->o, v->entry);
+  if (entry < 0) return tn_fail(v->d, TN_NOT_FOUND, x->spec, NULL, "the model has no entry point '%s'", v->entry);
+  tn_entry_info info;
+  x->o.api->entry(x->o.model, (uint32_t)entry, &info);
+  if (info.ninputs != inputs->nin) return tn_fail(v->d, TN_INVALID, x->spec, NULL, "entry '%s' has %u inputs, the other side has %u", v->entry, info.ninputs, inputs->nin);
+  TN_TRY(start_session(v, x, inputs->nin && inputs->in[0].rank ? inputs->in[0].shape[0] : 1));
+  x->nout = info.noutputs;
+  return tn_invoke_alloc(&x->o, x->s, entry, inputs->in, x->out, v->d);
+}
+
+/* ---- comparing ---------------------------------------------------------------------------------------------------- */
+
+static void show(verify *v, const char *what, const tn_comparison *c) {
+  if (v->json) {
+    tn_buf name = {0};
+    tn_buf_json(&name, tn_str_of(what));
+    printf("%s{\"name\": %s, \"ok\": %s, \"max_abs\": %.9g, \"max_rel\": %.9g, \"max_ulp\": %.0f, \"cosine\": %.12g, \"nmse\": %.6g, \"index\": %lld, \"a\": %.9g, \"b\": %.9g}",
+           v->rows ? ",\n  " : "", tn_buf_cstr(&name), c->ok ? "true" : "false", c->max_abs, c->max_rel, c->max_ulp, c->cosine, c->nmse, (long long)c->at, c->a, c->b);
+    tn_buf_fini(&name);
+  } else {
+    if (!v->rows) printf("%-4s %-44s %10s %10s %10s %12s\n", "", "value", "max abs", "max rel", "max ulp", "cosine");
+    printf("%-4s %-44s %10.3g %10.3g %10.3g %12.9f\n", c->ok ? "ok" : "FAIL", what, c->max_abs, c->max_rel, c->max_ulp, c->cosine);
+  }
+  v->rows++;
+  v->failures += !c->ok;
+}
+
+static tn_status compare_outputs(verify *v, const char *const *names, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    tn_comparison c;
+    if (!tn_compare(&v->sides[0].out[i], &v->sides[1].out[i], v->atol, v->rtol, &c))
+      return tn_fail(v->d, TN_INVALID, NULL, names[i], "the shapes of the two sides differ");
+    show(v, names[i], &c);
+  }
+  return TN_OK;
+}
+
+static tn_status compare_nodes(verify *v) {
+  tn_nodes nodes[2] = {0};
+  tn_status s = TN_OK;
+  for (int i = 0; i < 2 && s == TN_OK; i++)
+    s = v->sides[i].o.module ? tn_nodes_collect(&v->sides[i].o, v->sides[i].s, v->entry, v->sides[i == 1 && !v->sides[1].nin ? 0 : i].in, &v->arena, &nodes[i])
+                             : tn_fail(v->d, TN_INVALID, v->sides[i].spec, NULL, "--per-node needs models, not libraries or stored tensors, on both sides");
+  uint32_t matched = 0;
+  const char *first = NULL;
+  for (uint32_t i = 0; s == TN_OK && i < nodes[0].count; i++) {
+    const tn_node *other = tn_nodes_find(&nodes[1], nodes[0].items[i].key);
+    const char *maker = nodes[0].items[i].maker;
+    tn_comparison c;
+    if (tn_nodes_made_by(&nodes[0], maker) != tn_nodes_made_by(&nodes[1], maker)) continue;
+    if (!other || !tn_compare(&nodes[0].items[i].value, &other->value, v->atol, v->rtol, &c)) continue;
+    matched++;
+    show(v, nodes[0].items[i].key, &c);
+    if (!c.ok && !first) first = nodes[0].items[i].key;
+  }
+  if (s == TN_OK && !v->json) {
+    printf("%u of %u values of the first side exist in both\n", matched, nodes[0].count);
+    if (first) printf("first that differs: %s\n", first);
+  }
+  tn_vec_fini(&nodes[0]);
+  tn_vec_fini(&nodes[1]);
+  return s;
+}
+
+static tn_status output_names(verify *v, const side *runner, const char **names, uint32_t *n) {
+  int entry = tn_opened_entry(&runner->o, v->entry);
+  tn_entry_info info;
+  runner->o.api->entry(runner->o.model, (uint32_t)entry, &info);
+  *n = info.noutputs;
+  for (uint32_t i = 0; i < info.noutputs; i++) {
+    tn_arg_info arg;
+    runner->o.api->output(runner->o.model, (uint32_t)entry, i, &arg);
+    names[i] = tn_arena_str(&v->arena, tn_str_of(arg.name));
+  }
+  return TN_OK;
+}
+
+static tn_status verify_all(verify *v) {
+  for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
+  if (v->sides[0].stored && v->sides[1].stored) return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
+  side *runner = v->sides[0].stored ? &v->sides[1] : &v->sides[0];
+  side *stored = v->sides[0].stored ? &v->sides[0] : v->sides[1].stored ? &v->sides[1] : NULL;
+  tn_entry_info first;
+  if (!v->entry && runner->o.api->entry(runner->o.model, 0, &first) == TN_OK) v->entry = tn_arena_str(&v->arena, tn_str_of(first.name));
+  TN_TRY(prepare_inputs(v, runner, stored));
+  const char *names[MAX_TENSORS];
+  uint32_t n;
+  for (int i = 0; i < 2; i++)
+    if (!v->sides[i].stored) TN_TRY(run_side(v, &v->sides[i], runner));
+  TN_TRY(output_names(v, runner, names, &n));
+  for (uint32_t i = 0; stored && i < n; i++) {
+    stored->nout = i + 1;
+    TN_TRY(stored_tensor(v, stored, names[i], &stored->out[i]));
+  }
+  if (v->a->given[OPT_per_node]) TN_TRY(compare_nodes(v));
+  return compare_outputs(v, names, n);
+}
+
+static void close_side(side *x) {
+  for (uint32_t i = 0; i < x->nin; i++) free(x->in[i].data);
+  for (uint32_t i = 0; i < x->nout; i++) free(x->out[i].data);
+  if (x->s) x->o.api->session_free(x->s);
+  if (x->stored) {
+    tn_st_fini(&x->files);
+    tn_file_unmap(&x->map);
+  } else {
+    tn_opened_close(&x->o);
+  }
+}
+
+static int run_verify(const tn_args *a) {
+  tn_diags diags;
+  tn_diags_init(&diags);
+  verify v = {.a = a, .d = &diags, .entry = a->last[OPT_entry], .json = a->given[OPT_json]};
+  v.atol = tn_args_real(a, OPT_atol, 1e-4, &v.bad);
+  v.rtol = tn_args_real(a, OPT_rtol, 1e-3, &v.bad);
+  tn_arena_init(&v.arena);
+  if (v.json) printf("{\"values\": [");
+  tn_status s = v.bad ? TN_INVALID : verify_all(&v);
+  if (v.json) printf("], \"ok\": %s}\n", s == TN_OK && !v.failures ? "true" : "false");
+  else if (s == TN_OK) printf("%s: %u values compared, %u outside atol %g rtol %g\n", v.failures ? "FAILED" : "PASSED", v.rows, v.failures, v.atol, v.rtol);
+  close_side(&v.sides[0]);
+  close_side(&v.sides[1]);
+  int rc = tn_tool_finish(a, &diags, s);
+  tn_arena_fini(&v.arena);
+  tn_diags_fini(&diags);
+  return rc ? rc : v.failures != 0;
+}
+
+const tn_command tn_cmd_verify = {"verify", "compare two ways to run a model, value by value", "A B [--entry NAME] [--per-node] [--atol X] [--rtol X] [options]",
+                                  "A and B: a model or a library, optionally with a level and a backend (MODEL@O0,ref); one of them may be a\n"
+                                  ".safetensors file with inputs and outputs by name. Exit status 1 when a value is outside the tolerance.",
+                                  verify_options, TN_COUNT(verify_options), 2, 2, run_verify};

@@ -1,0 +1,145 @@
+/* compare.c - tensors against tensors, and the values inside a compiled function. */
+#include "tools/compare.h"
+#include "tools/reports.h"
+#include <math.h>
+
+/* Distance in representable float32 values. */
+static double ulp_distance(double a, double b) {
+  union { float f; int32_t i; } x = {(float)a}, y = {(float)b};
+  int64_t p = x.i < 0 ? INT32_MIN - (int64_t)x.i : x.i, q = y.i < 0 ? INT32_MIN - (int64_t)y.i : y.i;
+  return fabs((double)(p - q));
+}
+
+bool tn_compare(const tn_tensor *a, const tn_tensor *b, double atol, double rtol, tn_comparison *out) {
+  *out = (tn_comparison){.ok = true, .at = -1};
+  if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
+  double dot = 0, aa = 0, bb = 0, dd = 0, worst = 0;
+  for (int64_t i = 0, n = tn_tensor_count(a); i < n; i++) {
+    double x = tn_tensor_at(a, i), y = tn_tensor_at(b, i), diff = fabs(x - y);
+    if (isfinite(x) != isfinite(y) || (!isfinite(x) && x != y && !(isnan(x) && isnan(y)))) {
+      *out = (tn_comparison){INFINITY, INFINITY, INFINITY, 0, INFINITY, i, x, y, false};
+      return true;
+    }
+    if (!isfinite(x)) continue;
+    dot += x * y, aa += x * x, bb += y * y, dd += diff * diff;
+    out->max_abs = fmax(out->max_abs, diff);
+    if (y != 0) out->max_rel = fmax(out->max_rel, diff / fabs(y));
+    out->max_ulp = fmax(out->max_ulp, ulp_distance(x, y));
+    double excess = diff / (atol + rtol * fabs(y) + 1e-300);
+    if (!(excess <= worst)) worst = excess, out->at = i, out->a = x, out->b = y;
+  }
+  out->cosine = aa > 0 && bb > 0 ? dot / sqrt(aa * bb) : aa == bb;
+  out->nmse = bb > 0 ? dd / bb : dd;
+  out->ok = worst <= 1;
+  return true;
+}
+
+/* ---- values inside a function ------------------------------------------------------------------------------------- */
+
+typedef struct collector {
+  tn_module *m;
+  tn_session *s;
+  tn_func_info f;
+  const tn_tensor *in;
+  tn_arena *arena;
+  tn_map seen;          /* key without number -> how many so far */
+} collector;
+
+/* The value of a dim for these inputs; symbols are found in the shapes of the arguments. */
+static int64_t dim_value(collector *c, tn_dim d) {
+  tn_dim_info i, j;
+  tn_ir_dim_get(c->m, d, &i);
+  if (i.kind == TN_DIM_CONST) return i.value;
+  if (i.kind == TN_DIM_SYM) {
+    for (uint32_t k = 0; k < c->f.nargs; k++) {
+      tn_value_info v;
+      tn_type_info t;
+      tn_ir_value_get(c->m, c->f.args[k], &v);
+      tn_ir_type_get(c->m, v.type, &t);
+      for (uint32_t r = 0; r < t.rank; r++) {
+        tn_ir_dim_get(c->m, t.dims[r], &j);
+        if (j.kind == TN_DIM_SYM && !strcmp(j.symbol, i.symbol)) return c->in[k].shape[r];
+      }
+    }
+    return 0; /* the position: a fresh session */
+  }
+  int64_t a = dim_value(c, i.a), b = dim_value(c, i.b);
+  switch (i.kind) {
+  case TN_DIM_ADD: return a + b;
+  case TN_DIM_MUL: return a * b;
+  case TN_DIM_FLOORDIV: return b ? a / b : 0;
+  case TN_DIM_MOD: return b ? a % b : 0;
+  case TN_DIM_MIN: return a < b ? a : b;
+  default: return a > b ? a : b;
+  }
+}
+
+/* The op of a kernel's body whose result `i` of the kernel is, 0 if it is an argument. */
+static tn_op yielded_by(tn_module *m, tn_op kernel, uint32_t i) {
+  tn_value_info v;
+  tn_ir_value_get(m, tn_ir_op_operand(m, tn_ir_last_op(m, 0, kernel), i), &v);
+  return v.kind == TN_VALUE_RESULT ? v.op : 0;
+}
+
+static bool make_key(collector *c, tn_op op, tn_node *node) {
+  tn_buf b = {0};
+  tn_report_loc(c->m, tn_ir_op_loc(c->m, op), &b);
+  tn_buf_printf(&b, " %s", tn_ir_opcode_name(tn_ir_opcode(c->m, op)));
+  uint64_t n = 0;
+  tn_str key = {tn_buf_cstr(&b), b.len};
+  tn_map_get(&c->seen, key, &n);
+  tn_map_put(&c->seen, key, n + 1, NULL);
+  node->maker = tn_arena_str(c->arena, key);
+  node->key = tn_arena_printf(c->arena, "%s #%llu", tn_buf_cstr(&b), (unsigned long long)n + 1);
+  tn_buf_fini(&b);
+  return node->maker && node->key;
+}
+
+static tn_status add_node(collector *c, tn_op kernel, uint32_t i, int64_t slot, tn_nodes *out) {
+  tn_op op = yielded_by(c->m, kernel, i);
+  if (!op) return TN_OK;
+  tn_node node = {0};
+  if (!make_key(c, op, &node)) return TN_OOM;
+  tn_value_info v;
+  tn_type_info t;
+  tn_ir_value_get(c->m, tn_ir_op_result(c->m, kernel, i), &v);
+  tn_ir_type_get(c->m, v.type, &t);
+  uint64_t bytes;
+  const void *data = slot >= 0 ? tn_rt_slot(c->s, (uint32_t)slot, &bytes) : NULL;
+  if (!data || t.rank > TN_MAX_RANK) return TN_OK;
+  node.value = (tn_tensor){.data = (void *)(uintptr_t)data, .dtype = t.dtype, .rank = t.rank};
+  for (uint32_t r = 0; r < t.rank; r++) node.value.shape[r] = dim_value(c, t.dims[r]);
+  if (tn_tensor_bytes(&node.value) > bytes) return TN_INTERNAL;
+  return tn_vec_push(out, node) ? TN_OK : TN_OOM;
+}
+
+tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const tn_tensor *in, tn_arena *arena, tn_nodes *out) {
+  collector c = {.m = o->module, .s = s, .in = in, .arena = arena};
+  tn_func f = 1;
+  for (; f <= tn_ir_func_count(c.m); f++) {
+    tn_ir_func_get(c.m, f, &c.f);
+    if (!strcmp(c.f.name, entry)) break;
+  }
+  if (f > tn_ir_func_count(c.m)) return TN_NOT_FOUND;
+  tn_map_init(&c.seen);
+  tn_status st = TN_OK;
+  for (tn_op op = tn_ir_first_op(c.m, f, 0); op && st == TN_OK; op = tn_ir_next_op(c.m, op)) {
+    tn_attr slots;
+    if (tn_ir_opcode(c.m, op) != TN_OPC_kernel || !tn_ir_op_attr(c.m, op, "slots", &slots)) continue;
+    for (uint32_t i = 0; i < tn_ir_op_nresults(c.m, op) && i < slots.count && st == TN_OK; i++) st = add_node(&c, op, i, slots.u.ints[i], out);
+  }
+  tn_map_fini(&c.seen);
+  return st;
+}
+
+const tn_node *tn_nodes_find(const tn_nodes *n, const char *key) {
+  for (uint32_t i = 0; i < n->count; i++)
+    if (!strcmp(n->items[i].key, key)) return &n->items[i];
+  return NULL;
+}
+
+uint32_t tn_nodes_made_by(const tn_nodes *n, const char *maker) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < n->count; i++) count += !strcmp(n->items[i].maker, maker);
+  return count;
+}

@@ -1,0 +1,244 @@
+/* driver.c - the first half of a compile: plugins, loading a model, the pass pipeline. */
+#include "tools/driver/driver.h"
+#include "backends/ref/ref.h"
+#include "frontend/frontend.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Where the plugins lie that came with this binary: PREFIX/lib/tenon/plugins when installed, plugins/ beside the
+ * binary in a build folder. */
+static char *own_plugins(tn_arena *a) {
+  char exe[4096];
+  ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+  if (n <= 0) return NULL;
+  exe[n] = 0;
+  char *slash = strrchr(exe, '/');
+  if (slash) *slash = 0;
+  char *built = tn_path_join(a, exe, "plugins");
+  return built && tn_path_is_dir(built) ? built : tn_path_join(a, exe, "../lib/tenon/plugins");
+}
+
+tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags) {
+  *d = (tn_driver){.options = *o, .diags = diags};
+  if (!d->options.backend) d->options.backend = "cpu";
+  if (!d->options.pipeline) d->options.pipeline = "O3";
+  tn_arena_init(&d->arena);
+  TN_TRY(tn_plugins_new(&d->plugins, diags));
+  TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_ref));
+  TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_hf));
+  for (uint32_t i = 0; i < o->nplugins; i++) TN_TRY(tn_plugins_load(d->plugins, o->plugins[i]));
+  return tn_plugins_scan_standard(d->plugins, own_plugins(&d->arena));
+}
+
+void tn_driver_fini(tn_driver *d) {
+  tn_plugins_free(d->plugins);
+  tn_vec_fini(&d->backends);
+  tn_vec_fini(&d->targets);
+  tn_arena_fini(&d->arena);
+}
+
+/* ---- backends and targets ------------------------------------------------------------------------------------ */
+
+/* Calls each for every non-empty part of a comma-separated list. */
+static tn_status for_each_name(tn_driver *d, const char *list, tn_status (*each)(tn_driver *, const char *)) {
+  for (const char *s = list; *s;) {
+    size_t n = strcspn(s, ",");
+    char *name = tn_arena_str(&d->arena, (tn_str){s, n});
+    if (!name) return TN_OOM;
+    if (n) TN_TRY(each(d, name));
+    s += n + (s[n] == ',');
+  }
+  return TN_OK;
+}
+
+static tn_status add_backend(tn_driver *d, const char *name) {
+  tn_backend_ref ref;
+  TN_TRY(tn_plugins_backend(d->plugins, name, &ref));
+  return tn_vec_push(&d->backends, ref) ? TN_OK : TN_OOM;
+}
+
+typedef struct target_list { tn_driver *d; TN_VEC(tn_target *) all; } target_list;
+
+static void collect_target(void *user, const tn_target *theirs) {
+  target_list *l = user;
+  tn_target *t = tn_arena_alloc(&l->d->arena, sizeof *t);
+  if (!t) return;
+  tn_take(t, sizeof *t, theirs);
+  t->name = tn_arena_str(&l->d->arena, tn_str_of(t->name));
+  if (!tn_vec_push(&l->all, t)) l->d->arena.failed = true;
+}
+
+static tn_status target_by_name(tn_driver *d, const target_list *l, const char *name) {
+  tn_buf have = {0};
+  for (uint32_t i = 0; i < l->all.count; i++) {
+    if (!strcmp(l->all.items[i]->name, name)) {
+      tn_buf_fini(&have);
+      return tn_vec_push(&d->targets, l->all.items[i]) ? TN_OK : TN_OOM;
+    }
+    tn_buf_printf(&have, "%s%s", i ? ", " : "", l->all.items[i]->name);
+  }
+  tn_status s = tn_fail(d->diags, TN_NOT_FOUND, NULL, NULL, "backend '%s' has no target '%s'; it has: %s",
+                        d->backends.items[0].table.name, name, tn_buf_cstr(&have));
+  tn_buf_fini(&have);
+  return s;
+}
+
+/* The highest score that runs here. */
+static tn_status best_target(tn_driver *d, const target_list *l) {
+  const tn_backend_ref *b = &d->backends.items[0];
+  tn_target *best = NULL;
+  for (uint32_t i = 0; i < l->all.count; i++) {
+    tn_target *t = l->all.items[i];
+    if (b->table.runs_here && b->table.runs_here(b->self, t) != TN_OK) continue;
+    if (!best || t->score > best->score) best = t;
+  }
+  if (!best) return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "no target of backend '%s' runs on this machine", b->table.name);
+  return tn_vec_push(&d->targets, best) ? TN_OK : TN_OOM;
+}
+
+static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
+  if (d->options.isa) {
+    for (const char *s = d->options.isa; *s;) {
+      size_t n = strcspn(s, ",");
+      char *name = tn_arena_str(&d->arena, (tn_str){s, n});
+      if (!name) return TN_OOM;
+      if (n) TN_TRY(target_by_name(d, l, name));
+      s += n + (s[n] == ',');
+    }
+    return TN_OK;
+  }
+  if (!all) return best_target(d, l);
+  for (uint32_t i = 0; i < l->all.count; i++)
+    if (!tn_vec_push(&d->targets, l->all.items[i])) return TN_OOM;
+  return TN_OK;
+}
+
+tn_status tn_driver_pick(tn_driver *d, bool all) {
+  TN_TRY(for_each_name(d, d->options.backend, add_backend));
+  if (!d->backends.count) return tn_fail(d->diags, TN_INVALID, NULL, NULL, "no backend named");
+  target_list l = {.d = d};
+  const tn_backend_ref *b = &d->backends.items[0];
+  tn_status s = b->table.targets ? b->table.targets(b->self, collect_target, &l) : TN_OK;
+  if (s == TN_OK) s = choose_targets(d, &l, all);
+  tn_vec_fini(&l.all);
+  return s;
+}
+
+/* ---- loading --------------------------------------------------------------------------------------------------- */
+
+static tn_status load_text(tn_driver *d, const char *path, tn_module *m) {
+  tn_file f = {0};
+  const char *why;
+  tn_buf in = {0};
+  tn_status s = TN_OK;
+  if (!strcmp(path, "-")) {
+    char chunk[65536];
+    for (size_t n; (n = fread(chunk, 1, sizeof chunk, stdin));) tn_buf_put(&in, chunk, n);
+    s = in.failed ? TN_OOM : tn_module_parse(m, "<stdin>", (tn_str){tn_buf_cstr(&in), in.len});
+  } else {
+    s = tn_file_map(&f, path, &why);
+    if (s != TN_OK) return tn_fail(d->diags, s, path, NULL, "cannot read the file: %s", why);
+    s = tn_module_parse(m, path, (tn_str){(const char *)f.data, f.size});
+    tn_file_unmap(&f);
+  }
+  tn_buf_fini(&in);
+  return s == TN_OK ? tn_module_verify(m) : s;
+}
+
+static tn_status import(tn_driver *d, const char *path, tn_module *m) {
+  const tn_frontend_ref *list;
+  uint32_t n, best = 0, score = 0;
+  TN_TRY(tn_plugins_frontends(d->plugins, &list, &n));
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t p = list[i].table.probe ? list[i].table.probe(list[i].self, path) : 0;
+    if (p > score) score = p, best = i;
+  }
+  if (!score) return tn_fail(d->diags, TN_UNSUPPORTED, path, NULL, "not a model that tenon knows: expected a folder with config.json, or a .tir file");
+  const char *keys[3], *values[3];
+  tn_options o = {keys, values, 0};
+  if (d->options.task) keys[o.count] = "task", values[o.count++] = d->options.task;
+  if (d->options.pages) keys[o.count] = "page", values[o.count++] = d->options.pages;
+  uint32_t errors = d->diags->errors;
+  tn_status s = list[best].table.import(list[best].self, path, m, &o);
+  if (s != TN_OK && d->diags->errors == errors) return tn_fail(d->diags, s, path, NULL, "the import failed (status %d)", s);
+  if (s == TN_OK && d->diags->errors > errors) return TN_INVALID;
+  return s == TN_OK ? tn_module_verify(m) : s;
+}
+
+tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
+  *m = tn_module_new(d->diags);
+  if (!*m) return TN_OOM;
+  bool text = !strcmp(path, "-") || tn_str_ends(tn_str_of(path), ".tir");
+  if (!text && !tn_path_exists(path)) return tn_fail(d->diags, TN_NOT_FOUND, path, NULL, "there is no such file or folder");
+  const char *slash = strrchr(path, '/');
+  d->folder = !text && tn_path_is_dir(path) ? tn_arena_str(&d->arena, tn_str_of(path))
+              : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)}) : tn_arena_str(&d->arena, TN_STR("."));
+  return text ? load_text(d, path, *m) : import(d, path, *m);
+}
+
+/* ---- passes ---------------------------------------------------------------------------------------------------- */
+
+static const char *backend_name(void *ctx, uint32_t i) { return ((tn_driver *)ctx)->backends.items[i].table.name; }
+
+/* Targets belong to the first backend; the others are asked without one. */
+static const tn_target *target_of(tn_driver *d, uint32_t backend) { return backend == 0 && d->targets.count ? d->targets.items[0] : NULL; }
+
+static bool backend_claim(void *ctx, uint32_t i, tn_module *m, tn_op op, const char **why) {
+  tn_driver *d = ctx;
+  const tn_backend_ref *b = &d->backends.items[i];
+  return !b->table.claim || b->table.claim(b->self, target_of(d, i), m, op, why);
+}
+
+static bool backend_fuse(void *ctx, uint32_t i, tn_module *m, tn_op root, tn_op op, uint32_t role) {
+  tn_driver *d = ctx;
+  const tn_backend_ref *b = &d->backends.items[i];
+  return b->table.fuse && b->table.fuse(b->self, target_of(d, i), m, root, op, role);
+}
+
+typedef struct plugin_pass { const tn_pass_ref *ref; tn_arena *arena; } plugin_pass;
+
+static tn_status run_plugin_pass(void *ctx, tn_module *m, tn_func f, const tn_pass_option *o, uint32_t n) {
+  plugin_pass *p = ctx;
+  const char **keys = tn_arena_alloc(p->arena, (n + 1) * sizeof *keys), **values = tn_arena_alloc(p->arena, (n + 1) * sizeof *values);
+  if (!keys || !values) return TN_OOM;
+  for (uint32_t i = 0; i < n; i++) keys[i] = o[i].key, values[i] = o[i].value;
+  tn_options options = {keys, values, n};
+  return p->ref->table.run(p->ref->self, m, f, &options);
+}
+
+static tn_status add_plugin_parts(tn_driver *d, tn_pipeline_run *run) {
+  const tn_pass_ref *passes;
+  const tn_rules_ref *rules;
+  uint32_t n, nrules;
+  TN_TRY(tn_plugins_passes(d->plugins, &passes, &n));
+  TN_TRY(tn_plugins_rules(d->plugins, &rules, &nrules));
+  tn_extra_pass *extra = tn_arena_alloc(&d->arena, (n + 1) * sizeof *extra);
+  plugin_pass *ctx = tn_arena_alloc(&d->arena, (n + 1) * sizeof *ctx);
+  tn_str *texts = tn_arena_alloc(&d->arena, (nrules + 1) * sizeof *texts);
+  if (!extra || !ctx || !texts) return TN_OOM;
+  for (uint32_t i = 0; i < n; i++) {
+    ctx[i] = (plugin_pass){&passes[i], &d->arena};
+    extra[i] = (tn_extra_pass){passes[i].table.name, passes[i].table.point, &ctx[i], run_plugin_pass};
+  }
+  for (uint32_t i = 0; i < nrules; i++) texts[i] = rules[i].table.text;
+  run->extra = extra;
+  run->nextra = n;
+  run->rule_texts = texts;
+  run->nrule_texts = nrules;
+  return TN_OK;
+}
+
+tn_status tn_driver_optimize(tn_driver *d, tn_module *m, tn_pipeline_run *run) {
+  tn_pass_backends backends = {d, d->backends.count, backend_name, backend_claim, backend_fuse};
+  if (!run->pipeline) run->pipeline = d->options.pipeline;
+  run->backends = &backends;
+  TN_TRY(add_plugin_parts(d, run));
+  tn_status s = tn_pipeline_exec(m, run);
+  run->backends = NULL;
+  if (s != TN_OK || !d->options.keep_values) return s;
+  tn_pipeline_run again = {.pipeline = "plan-memory{reuse=0}"};
+  s = tn_pipeline_exec(m, &again);
+  tn_pipeline_fini(&again);
+  return s;
+}

@@ -1,0 +1,334 @@
+/* program.c - writes the step program (ir/base/program.h) of a lowered module: every kernel op becomes a step, every
+ * dim expression a row, names go to one pool. Rows come in id order, so equal modules give equal bytes. */
+#include "tools/driver/driver.h"
+#include <stdlib.h>
+
+typedef struct writer {
+  tn_driver *d;
+  tn_module *m;
+  uint32_t mode;
+  tn_build *b;
+  tn_map names, expr_of;                 /* text -> offset in strings; dim id (as bytes) -> expr row */
+  tn_buf strings;
+  TN_VEC(tn_prog_dim) dims;
+  TN_VEC(tn_prog_constraint) constraints;
+  TN_VEC(tn_prog_expr) exprs;
+  TN_VEC(tn_prog_entry) entries;
+  TN_VEC(tn_prog_variant) variants;
+  TN_VEC(tn_prog_arg) args;
+  TN_VEC(tn_prog_slot) slots;
+  TN_VEC(tn_prog_step) steps;
+  TN_VEC(tn_prog_operand) operands;
+  TN_VEC(uint32_t) scalars;
+  TN_VEC(tn_prog_weight) weights;
+  TN_VEC(tn_prog_state) states;
+  TN_VEC(tn_prog_kernel) kernels;
+  TN_VEC(tn_prog_meta) meta;
+  bool oom;
+} writer;
+
+/* Appends to a table; a failed allocation is noticed once, at the end. */
+#define PUT(w, vec, x) ((w)->oom |= !tn_vec_push(&(w)->vec, (x)))
+
+static uint32_t put_name(writer *w, const char *s) {
+  uint64_t at;
+  tn_str key = tn_str_of(s);
+  if (tn_map_get(&w->names, key, &at)) return (uint32_t)at;
+  at = w->strings.len;
+  tn_buf_put(&w->strings, s, key.len + 1);
+  w->oom |= tn_map_put(&w->names, key, at, NULL) != TN_OK;
+  return (uint32_t)at;
+}
+
+static uint32_t symbol_row(writer *w, const char *symbol) {
+  for (uint32_t i = 0; i < tn_dim_symbols(w->m); i++)
+    if (!strcmp(tn_dim_symbol(w->m, i), symbol)) return i;
+  return TN_PROG_NONE;
+}
+
+static uint32_t put_expr(writer *w, tn_dim d) {
+  uint64_t row;
+  tn_str key = {(const char *)&d, sizeof d};
+  if (tn_map_get(&w->expr_of, key, &row)) return (uint32_t)row;
+  tn_dim_info info;
+  tn_ir_dim_get(w->m, d, &info);
+  tn_prog_expr e = {.kind = info.kind};
+  if (info.kind == TN_DIM_CONST) e.value = info.value;
+  else if (info.kind == TN_DIM_SYM) e.a = symbol_row(w, info.symbol);
+  else if (info.kind != TN_DIM_UNKNOWN) e.a = put_expr(w, info.a), e.b = put_expr(w, info.b);
+  row = w->exprs.count;
+  PUT(w, exprs, e);
+  w->oom |= tn_map_put(&w->expr_of, key, row, NULL) != TN_OK;
+  return (uint32_t)row;
+}
+
+static uint32_t put_shape(writer *w, const tn_dim *dims, uint32_t n) {
+  uint32_t rows[64];
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t row = put_expr(w, dims[i]);
+    if (n <= TN_COUNT(rows)) rows[i] = row;
+  }
+  uint32_t first = w->scalars.count;
+  for (uint32_t i = 0; i < n; i++) PUT(w, scalars, n <= TN_COUNT(rows) ? rows[i] : put_expr(w, dims[i]));
+  return first;
+}
+
+static tn_prog_arg make_arg(writer *w, const char *name, tn_type type) {
+  tn_type_info t;
+  tn_ir_type_get(w->m, type, &t);
+  return (tn_prog_arg){put_name(w, name), t.dtype, t.rank, put_shape(w, t.dims, t.rank)};
+}
+
+/* ---- module tables -------------------------------------------------------------------------------------------- */
+
+static void put_dims(writer *w) {
+  const char *position = tn_ir_meta_get(w->m, "dim.position"), *capacity = tn_ir_meta_get(w->m, "dim.capacity");
+  for (uint32_t i = 0; i < tn_dim_symbols(w->m); i++) {
+    const char *s = tn_dim_symbol(w->m, i);
+    uint32_t source = position && !strcmp(s, position)   ? TN_PROG_DIM_POSITION
+                      : capacity && !strcmp(s, capacity) ? TN_PROG_DIM_CAPACITY
+                                                         : TN_PROG_DIM_INPUT;
+    tn_prog_dim row = {put_name(w, s), source, INT64_MAX};
+    PUT(w, dims, row);
+  }
+  for (uint32_t i = 0; i < tn_dim_constraints(w->m); i++) {
+    tn_dim a, b;
+    tn_dim_constraint(w->m, i, &a, &b);
+    tn_dim_info info;
+    tn_ir_dim_get(w->m, a, &info);
+    int64_t limit;
+    if (info.kind == TN_DIM_SYM && tn_ir_dim_is_const(w->m, b, &limit)) {
+      uint32_t row = symbol_row(w, info.symbol);
+      if (row < w->dims.count && limit < w->dims.items[row].max) w->dims.items[row].max = limit;
+    }
+    tn_prog_constraint c = {put_expr(w, a), put_expr(w, b)};
+    PUT(w, constraints, c);
+  }
+}
+
+static void put_weights(writer *w) {
+  for (uint32_t i = 0; i < w->b->weights.count; i++) {
+    tn_weight_info info;
+    tn_type_info t;
+    tn_ir_weight_get(w->m, w->b->weights.items[i], &info);
+    tn_ir_type_get(w->m, info.type, &t);
+    uint64_t at = w->b->weight_offsets.items[i];
+    bool stays = at == UINT64_MAX;
+    tn_prog_weight row = {put_name(w, info.name), t.dtype, t.layout ? put_name(w, t.layout) : TN_PROG_NONE, t.rank, put_shape(w, t.dims, t.rank),
+                          stays ? put_name(w, info.parts[0].file) : TN_PROG_NONE, stays ? info.parts[0].offset : at, w->b->weight_bytes.items[i]};
+    PUT(w, weights, row);
+  }
+}
+
+static void put_states_kernels_meta(writer *w) {
+  for (tn_state s = 1; s <= tn_ir_state_count(w->m); s++) {
+    tn_state_info info;
+    tn_ir_state_get(w->m, s, &info);
+    tn_prog_state row = {make_arg(w, info.name, info.type)};
+    PUT(w, states, row);
+  }
+  for (uint32_t i = 0; i < w->b->rows.count; i++) {
+    const tn_build_kernel *k = &w->b->kernels.items[w->b->rows.items[i]];
+    tn_prog_kernel row = {put_name(w, k->symbols[0]), put_name(w, w->d->backends.items[k->backend].table.name)};
+    PUT(w, kernels, row);
+  }
+  for (uint32_t i = 0; i < tn_ir_meta_count(w->m); i++) {
+    const char *key = tn_ir_meta_key(w->m, i);
+    tn_prog_meta row = {put_name(w, key), put_name(w, tn_ir_meta_get(w->m, key))};
+    PUT(w, meta, row);
+  }
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t weight_row(const writer *w, tn_weight weight) {
+  for (uint32_t i = 0; i < w->b->weights.count; i++)
+    if (w->b->weights.items[i] == weight) return i;
+  return TN_PROG_NONE;
+}
+
+/* Which output of the function a kernel's result is: the position in `return` of it, or of a reshape of it. */
+static uint32_t output_of(writer *w, tn_value v) {
+  tn_value_info info;
+  tn_ir_value_get(w->m, v, &info);
+  for (uint32_t i = 0; i < info.nuses; i++) {
+    uint32_t operand;
+    tn_op user = tn_ir_value_use(w->m, v, i, &operand);
+    if (tn_ir_opcode(w->m, user) == TN_OPC_return) return operand;
+    if (tn_ir_opcode(w->m, user) == TN_OPC_reshape) {
+      uint32_t out = output_of(w, tn_ir_op_result(w->m, user, 0));
+      if (out != TN_PROG_NONE) return out;
+    }
+  }
+  return TN_PROG_NONE;
+}
+
+static tn_prog_operand place_of(writer *w, tn_value v) {
+  tn_value_info info;
+  tn_ir_value_get(w->m, v, &info);
+  switch (info.kind) {
+  case TN_VALUE_ARG: return (tn_prog_operand){TN_PROG_INPUT, info.index};
+  case TN_VALUE_WEIGHT: return (tn_prog_operand){TN_PROG_WEIGHT, weight_row(w, info.weight)};
+  case TN_VALUE_STATE: return (tn_prog_operand){TN_PROG_STATE, info.state - 1};
+  default: break;
+  }
+  if (tn_ir_opcode(w->m, info.op) == TN_OPC_reshape) return place_of(w, tn_ir_op_operand(w->m, info.op, 0));
+  tn_attr slots;
+  if (!tn_ir_op_attr(w->m, info.op, "slots", &slots) || info.index >= slots.count) return (tn_prog_operand){TN_PROG_SLOT, TN_PROG_NONE};
+  int64_t slot = slots.u.ints[info.index];
+  if (slot == -2) return place_of(w, tn_ir_op_operand(w->m, info.op, 0));
+  if (slot == -1) return (tn_prog_operand){TN_PROG_OUTPUT, output_of(w, v)};
+  return (tn_prog_operand){TN_PROG_SLOT, (uint32_t)slot};
+}
+
+static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
+  tn_loc_info l;
+  if (!loc || depth > 4) return;
+  tn_ir_loc_get(w->m, loc, &l);
+  if (l.kind == TN_LOC_FUSED) {
+    loc_text(w, l.a, out, depth + 1);
+    if (out->len < 160) tn_buf_puts(out, " + "), loc_text(w, l.b, out, depth + 1);
+  } else if (l.kind == TN_LOC_DERIVED) {
+    loc_text(w, l.a, out, depth + 1);
+  } else {
+    tn_buf_printf(out, "%s", l.name ? l.name : "?");
+    if (l.line) tn_buf_printf(out, ":%u", l.line);
+  }
+}
+
+static const tn_build_kernel *kernel_of(const writer *w, tn_op op) {
+  uint32_t lo = 0, hi = w->b->kernels.count;
+  while (lo < hi) { /* kernels are in op id order within a backend; fall back to a scan when there are several */
+    uint32_t mid = (lo + hi) / 2;
+    if (w->b->kernels.items[mid].op == op) return &w->b->kernels.items[mid];
+    if (w->b->kernels.items[mid].op < op) lo = mid + 1;
+    else hi = mid;
+  }
+  for (uint32_t i = 0; i < w->b->kernels.count; i++)
+    if (w->b->kernels.items[i].op == op) return &w->b->kernels.items[i];
+  return NULL;
+}
+
+static tn_status put_step(writer *w, tn_op op) {
+  const tn_build_kernel *k = kernel_of(w, op);
+  if (!k) {
+    tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "no backend compiled this kernel");
+    return TN_INTERNAL;
+  }
+  uint32_t first = w->operands.count, nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
+  for (uint32_t i = 0; i < nin + nout; i++) {
+    tn_prog_operand o = place_of(w, i < nin ? tn_ir_op_operand(w->m, op, i) : tn_ir_op_result(w->m, op, i - nin));
+    if (o.index == TN_PROG_NONE) {
+      tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "operand %u of the kernel has no place in memory", i);
+      return TN_INTERNAL;
+    }
+    PUT(w, operands, o);
+  }
+  uint32_t scratch = k->scratch ? put_expr(w, k->scratch) : TN_PROG_NONE;
+  tn_buf loc = {0};
+  loc_text(w, tn_ir_op_loc(w->m, op), &loc, 0);
+  tn_prog_step step = {k->row, first, nin + nout, put_shape(w, k->dims, k->ndims), k->ndims, scratch, k->flags, put_name(w, tn_buf_cstr(&loc))};
+  tn_buf_fini(&loc);
+  PUT(w, steps, step);
+  return TN_OK;
+}
+
+static tn_status put_variant(writer *w, tn_func f) {
+  tn_prog_variant v = {TN_PROG_NONE, w->steps.count, 0, w->slots.count, 0, 0, 0};
+  tn_attr a;
+  if (tn_ir_func_attr(w->m, f, "when_dim", &a)) v.dim = symbol_row(w, a.u.s);
+  if (tn_ir_func_attr(w->m, f, "when_value", &a)) v.equals = a.u.i;
+  if (tn_ir_func_attr(w->m, f, "slots", &a)) {
+    for (uint32_t i = 0; i < a.count; i++) {
+      tn_prog_slot s = {put_expr(w, a.u.dims[i])};
+      PUT(w, slots, s);
+    }
+    v.nslots = a.count;
+  }
+  for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op))
+    if (tn_ir_opcode(w->m, op) == TN_OPC_kernel) TN_TRY(put_step(w, op));
+  v.nsteps = w->steps.count - v.first_step;
+  PUT(w, variants, v);
+  return TN_OK;
+}
+
+static bool is_variant_of(writer *w, tn_func f, const char *name) {
+  tn_attr a;
+  return tn_ir_func_attr(w->m, f, "variant_of", &a) && (!name || !strcmp(a.u.s, name));
+}
+
+static tn_status put_entry(writer *w, tn_func f) {
+  tn_func_info info;
+  tn_ir_func_get(w->m, f, &info);
+  tn_prog_entry e = {put_name(w, info.name), w->args.count, info.nargs, 0, info.nresults, w->variants.count, 0};
+  for (uint32_t i = 0; i < info.nargs; i++) {
+    tn_value_info v;
+    tn_ir_value_get(w->m, info.args[i], &v);
+    PUT(w, args, make_arg(w, info.arg_names[i], v.type));
+  }
+  e.first_output = w->args.count;
+  for (uint32_t i = 0; i < info.nresults; i++) PUT(w, args, make_arg(w, info.result_names[i], info.results[i]));
+  for (tn_func g = 1; g <= tn_ir_func_count(w->m); g++)
+    if (is_variant_of(w, g, info.name)) TN_TRY(put_variant(w, g));
+  TN_TRY(put_variant(w, f));
+  e.nvariants = w->variants.count - e.first_variant;
+  PUT(w, entries, e);
+  return TN_OK;
+}
+
+/* ---- the blob ------------------------------------------------------------------------------------------------- */
+
+static tn_prog_span put_table(tn_buf *out, const void *rows, uint64_t count, size_t size) {
+  static const char zeros[8];
+  if (out->len % 8) tn_buf_put(out, zeros, 8 - out->len % 8);
+  tn_prog_span s = {(uint32_t)out->len, (uint32_t)count};
+  tn_buf_put(out, rows, count * size);
+  return s;
+}
+#define TABLE(name) h.name = put_table(out, w->name.items, w->name.count, sizeof *w->name.items)
+
+static tn_status put_blob(writer *w) {
+  tn_buf *out = &w->b->program;
+  tn_prog_header h = {.version = TN_PROGRAM_VERSION};
+  memcpy(h.magic, TN_PROGRAM_MAGIC, sizeof h.magic);
+  const char *model = tn_ir_module_name(w->m);
+  h.name = put_name(w, model && *model ? model : "model");
+  tn_buf text = {0};
+  if (w->d->options.keep_values) TN_TRY(tn_module_print(w->m, &text));
+  tn_buf_put(out, &h, sizeof h);
+  TABLE(dims), TABLE(constraints), TABLE(exprs), TABLE(entries), TABLE(variants), TABLE(args), TABLE(slots);
+  TABLE(steps), TABLE(operands), TABLE(scalars), TABLE(weights), TABLE(states), TABLE(kernels), TABLE(meta);
+  h.strings = put_table(out, w->strings.text, w->strings.len, 1);
+  h.tokenizer = put_table(out, w->b->tokenizer.text, w->b->tokenizer.len, 1);
+  h.text = put_table(out, text.text, text.len, 1);
+  tn_buf_fini(&text);
+  if (out->failed || w->oom) return TN_OOM;
+  if (out->len > UINT32_MAX) return tn_fail(w->d->diags, TN_UNSUPPORTED, NULL, NULL, "the program has %llu bytes, the limit is 4 GiB", (unsigned long long)out->len);
+  h.bytes = out->len;
+  h.hash = tn_hash_bytes(out->text + sizeof h, out->len - sizeof h, 0);
+  memcpy(out->text, &h, sizeof h);
+  return TN_OK;
+}
+
+static tn_status write_all(writer *w) {
+  put_dims(w);
+  put_weights(w);
+  put_states_kernels_meta(w);
+  for (tn_func f = 1; f <= tn_ir_func_count(w->m); f++)
+    if (!is_variant_of(w, f, NULL)) TN_TRY(put_entry(w, f));
+  return put_blob(w);
+}
+
+tn_status tn_program_write(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b) {
+  writer w = {.d = d, .m = m, .mode = mode, .b = b};
+  tn_map_init(&w.names);
+  tn_map_init(&w.expr_of);
+  tn_status s = write_all(&w);
+  tn_map_fini(&w.names);
+  tn_map_fini(&w.expr_of);
+  tn_buf_fini(&w.strings);
+  tn_vec_fini(&w.dims), tn_vec_fini(&w.constraints), tn_vec_fini(&w.exprs), tn_vec_fini(&w.entries), tn_vec_fini(&w.variants);
+  tn_vec_fini(&w.args), tn_vec_fini(&w.slots), tn_vec_fini(&w.steps), tn_vec_fini(&w.operands), tn_vec_fini(&w.scalars);
+  tn_vec_fini(&w.weights), tn_vec_fini(&w.states), tn_vec_fini(&w.kernels), tn_vec_fini(&w.meta);
+  return s;
+}

@@ -1,0 +1,81 @@
+/* open.c - a model ready to run, from a shared library or from anything that can be imported; the commands see one
+ * table of functions (tenon/model.h) either way. */
+#include "tools/tool.h"
+#include <dlfcn.h>
+#include <stdlib.h>
+
+bool tn_path_is_artefact(const char *path) { return tn_str_ends(tn_str_of(path), ".so"); }
+
+static tn_status open_library(tn_opened *o, const char *path, tn_diags *d) {
+  tn_arena a;
+  tn_arena_init(&a);
+  const char *full = strchr(path, '/') ? path : tn_path_join(&a, ".", path);
+  o->library = full && tn_path_exists(full) ? dlopen(full, RTLD_NOW | RTLD_LOCAL) : NULL;
+  tn_model_query_fn query = NULL;
+  tn_status s = TN_OK;
+  char error[512] = "";
+  if (!o->library) s = tn_fail(d, TN_NOT_FOUND, path, NULL, "cannot load the library: %s", full && tn_path_exists(full) ? dlerror() : "there is no such file");
+  if (s == TN_OK) *(void **)&query = dlsym(o->library, "tn_model_query");
+  if (s == TN_OK && !query) s = tn_fail(d, TN_INVALID, path, NULL, "not a tenon artefact: it has no symbol tn_model_query");
+  if (s == TN_OK && !(o->api = query(TN_ABI))) s = tn_fail(d, TN_UNSUPPORTED, path, NULL, "the artefact was made for another major version of tenon");
+  if (s == TN_OK) {
+    s = o->api->open(NULL, &o->model, error, sizeof error);
+    if (s != TN_OK) tn_diags_add(d, TN_ERROR, path, 0, 0, NULL, "%s", error);
+  }
+  tn_arena_fini(&a);
+  return s;
+}
+
+static tn_status open_jit(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d) {
+  o->has_driver = true;
+  TN_TRY(tn_driver_init(&o->driver, options, d));
+  TN_TRY(tn_driver_pick(&o->driver, false));
+  TN_TRY(tn_driver_load(&o->driver, path, &o->module));
+  tn_pipeline_run run = {0};
+  tn_status s = tn_driver_optimize(&o->driver, o->module, &run);
+  tn_pipeline_fini(&run);
+  TN_TRY(s);
+  o->has_build = true;
+  TN_TRY(tn_driver_build(&o->driver, o->module, TN_WEIGHTS_EMBED, &o->build));
+  TN_TRY(tn_driver_jit(&o->driver, o->module, &o->build, &o->jit));
+  o->api = &tn_rt_api;
+  o->model = o->jit.model;
+  return TN_OK;
+}
+
+tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d) {
+  memset(o, 0, sizeof *o);
+  return tn_path_is_artefact(path) ? open_library(o, path, d) : open_jit(o, path, options, d);
+}
+
+void tn_opened_close(tn_opened *o) {
+  if (o->library && o->model) o->api->close(o->model);
+  if (o->has_build) {
+    tn_jit_fini(&o->driver, &o->jit);
+    tn_build_fini(&o->build);
+  }
+  tn_module_free(o->module);
+  if (o->has_driver) tn_driver_fini(&o->driver);
+  memset(o, 0, sizeof *o);
+}
+
+int tn_opened_entry(const tn_opened *o, const char *name) {
+  for (uint32_t i = 0; i < o->api->entry_count(o->model); i++) {
+    tn_entry_info e;
+    if (o->api->entry(o->model, i, &e) == TN_OK && !strcmp(e.name, name)) return (int)i;
+  }
+  return -1;
+}
+
+tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out, tn_diags *d) {
+  tn_entry_info e;
+  o->api->entry(o->model, (uint32_t)entry, &e);
+  memset(out, 0, e.noutputs * sizeof *out);
+  tn_status st = o->api->shapes(s, (uint32_t)entry, in, out);
+  for (uint32_t i = 0; st == TN_OK && i < e.noutputs; i++) {
+    out[i].data = malloc(tn_tensor_bytes(&out[i]) + 1);
+    if (!out[i].data) return TN_OOM;
+  }
+  if (st == TN_OK) st = o->api->invoke(s, (uint32_t)entry, in, out);
+  return st == TN_OK ? TN_OK : tn_fail(d, st, NULL, e.name, "%s", o->api->error(s));
+}

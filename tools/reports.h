@@ -1,0 +1,15 @@
+/* reports.h - what compile, opt and inspect say about a pipeline run and a step program. */
+#ifndef TN_REPORTS_H
+#define TN_REPORTS_H
+#include "tools/tool.h"
+#include <stdio.h>
+
+/* Sets verify_each, print_after and so on from the command line. */
+void tn_report_request(const tn_args *a, tn_pipeline_run *run);
+/* --time-passes, --rule-stats, --fusion-report, --print-after. */
+void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FILE *to);
+/* The step program as text: entries, variants, steps with operands, slots. Builds it. */
+tn_status tn_report_program(tn_driver *d, tn_module *m, FILE *to);
+/* "bert.model:12" for a location; appends. */
+void tn_report_loc(tn_module *m, tn_loc loc, tn_buf *out);
+#endif

@@ -1,0 +1,80 @@
+/* tool.h - what the commands of the tenon binary share: options, output, opening a model. */
+#ifndef TN_TOOL_H
+#define TN_TOOL_H
+#include "tools/driver/driver.h"
+
+enum {
+#define TN_OPTION(id, name, letter, arg, help) OPT_##id,
+#include "tools/options.def"
+#undef TN_OPTION
+  OPT_COUNT
+};
+
+/* The command line after parsing. */
+typedef struct tn_args {
+  const char *const *positional;
+  uint32_t npositional;
+  uint32_t given[OPT_COUNT];              /* how often */
+  const char *last[OPT_COUNT];            /* argument of the last one, or NULL */
+  struct { uint32_t option; const char *value; } *all; /* in order */
+  uint32_t nall;
+} tn_args;
+
+typedef struct tn_command {
+  const char *name, *summary, *usage;     /* usage: after "tenon NAME " */
+  const char *details;                    /* a paragraph of help, may be NULL */
+  const uint8_t *options;                 /* OPT_ ids */
+  uint32_t noptions, min_positional, max_positional;
+  int (*run)(const tn_args *a);           /* exit status */
+} tn_command;
+
+extern const tn_command tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect, tn_cmd_ops,
+    tn_cmd_models, tn_cmd_plugins, tn_cmd_bench;
+
+int tn_tool_main(int argc, char **argv);
+
+/* The i-th argument of a repeated option; NULL past the end. */
+const char *tn_args_nth(const tn_args *a, uint32_t option, uint32_t i);
+/* Numbers; a wrong one prints a message and exits 2 through *bad. */
+int64_t tn_args_int(const tn_args *a, uint32_t option, int64_t fallback, bool *bad);
+double tn_args_real(const tn_args *a, uint32_t option, double fallback, bool *bad);
+/* "1,2,8" -> numbers; count 0 on a bad list (a message was printed). */
+uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, int64_t *out, uint32_t room);
+void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o);
+
+/* Prints what was collected on stderr (or, with --json, as JSON on stdout if there was an error) and gives the exit
+ * status: 0, or 1 when there were errors or s is not TN_OK. */
+int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s);
+
+/* A model ready to run, from an artefact or compiled in this process. */
+typedef struct tn_opened {
+  const tn_model_api *api;
+  tn_model *model;
+  tn_driver driver;
+  tn_module *module;                      /* NULL for an artefact */
+  tn_build build;
+  tn_jit jit;
+  void *library;
+  bool has_driver, has_build;
+} tn_opened;
+tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d);
+void tn_opened_close(tn_opened *o);
+bool tn_path_is_artefact(const char *path);
+/* Index of an entry point; -1: none. */
+int tn_opened_entry(const tn_opened *o, const char *name);
+
+/* .npy files (NumPy format 1.0 to 3.0, little-endian, C order). The tensor's data is heap memory. */
+tn_status tn_npy_read(const char *path, tn_tensor *out, tn_diags *d);
+tn_status tn_npy_write(const char *path, const tn_tensor *t, tn_diags *d);
+uint64_t tn_tensor_bytes(const tn_tensor *t);
+int64_t tn_tensor_count(const tn_tensor *t);
+/* Element i as a double, of any plain type. */
+double tn_tensor_at(const tn_tensor *t, int64_t i);
+
+/* Runs one entry point: allocates the outputs (heap). */
+tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out, tn_diags *d);
+
+/* tasks.c: the readable tasks of `tenon run`. */
+tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d);
+
+#endif
