@@ -19,56 +19,22 @@ bool tn_value_is_state(tn_module *m, tn_value v) {
   return false;
 }
 
-static bool class_fits(uint32_t constraint, uint32_t cls) {
-  switch (constraint) {
-  case TN_C_FLOAT: return cls == TN_CLASS_FLOAT;
-  case TN_C_NUMBER: return cls == TN_CLASS_FLOAT || cls == TN_CLASS_INT || cls == TN_CLASS_UINT;
-  case TN_C_INTEGER: return cls == TN_CLASS_INT || cls == TN_CLASS_UINT || cls == TN_CLASS_BOOL;
-  case TN_C_BOOL: return cls == TN_CLASS_BOOL;
-  }
-  return true;
-}
-
-static const char *const wanted[] = {[TN_C_ANY] = "a tensor", [TN_C_FLOAT] = "floats", [TN_C_NUMBER] = "numbers",
-                                     [TN_C_INTEGER] = "integers", [TN_C_BOOL] = "bools", [TN_C_STATE] = "a state"};
-
-static tn_status operand_check(tn_module *m, const tn_op_spec *s, uint32_t i, tn_value v, tn_loc loc) {
-  static const tn_operand_spec any = {"operand", "", TN_C_ANY, false};
-  const tn_operand_spec *in = !s->n_in ? &any : &s->in[i < s->n_in ? i : s->n_in - 1];
-  const tn_value_row *row = tn_value_row_of(m, v);
-  if (!v && in->optional) return TN_OK;
-  if (!row->kind)
-    return tn_module_fail(m, TN_INVALID, loc, "%s: operand %u (%s) is missing", s->name, i + 1, in->name);
-  tn_type_info t;
-  tn_ir_type_get(m, row->type, &t);
-  bool fits = in->constraint == TN_C_STATE ? tn_value_is_state(m, v)
-                                           : class_fits(in->constraint, tn_ir_dtype_info(t.dtype)->cls);
-  if (fits) return TN_OK;
-  tn_buf text = {0};
-  tn_text_value(m, v, &text);
-  tn_buf_puts(&text, " : ");
-  tn_type_print(m, row->type, &text);
-  tn_module_fail(m, TN_INVALID, loc, "%s: operand %u (%s) must be %s, but is %s", s->name, i + 1, in->name,
-                 wanted[in->constraint], tn_buf_cstr(&text));
-  tn_buf_fini(&text);
-  return TN_INVALID;
-}
-
+/* What the infer functions cannot see: that operands exist, and that a state is one. */
 tn_status tn_operands_check(tn_module *m, uint32_t code, const tn_value *in, uint32_t n, tn_loc loc) {
   const tn_op_spec *s = tn_op_spec_of(code);
-  if (n < (uint32_t)s->min_in || (s->max_in >= 0 && n > (uint32_t)s->max_in)) {
-    if (s->max_in == s->min_in)
-      return tn_module_fail(m, TN_INVALID, loc, "%s: takes %d operand%s, but %u are given", s->name, s->min_in,
-                            s->min_in == 1 ? "" : "s", n);
-    if (s->max_in < 0)
-      return tn_module_fail(m, TN_INVALID, loc, "%s: takes at least %d operands, but %u are given", s->name, s->min_in, n);
-    return tn_module_fail(m, TN_INVALID, loc, "%s: takes %d to %d operands, but %u are given", s->name, s->min_in,
-                          s->max_in, n);
+  for (uint32_t i = 0; i < n; i++) {
+    if (!in[i]) continue;
+    if (!tn_value_row_of(m, in[i])->kind)
+      return tn_module_fail(m, TN_INVALID, loc, "%s: operand %u is gone", s->name, i);
+    if (i >= s->n_in || s->in[i].constraint != TN_C_STATE || tn_value_is_state(m, in[i])) continue;
+    tn_buf text = {0};
+    tn_text_value(m, in[i], &text);
+    tn_module_fail(m, TN_INVALID, loc, "%s: operand %u ('%s') must be a state, but is %s", s->name, i, s->in[i].name,
+                   tn_buf_cstr(&text));
+    tn_buf_fini(&text);
+    return TN_INVALID;
   }
-  tn_status status = TN_OK;
-  for (uint32_t i = 0; i < n; i++)
-    if (operand_check(m, s, i, in[i], loc)) status = TN_INVALID;
-  return status;
+  return TN_OK;
 }
 
 /* A kernel's body sees its arguments and its own ops; a function's body its arguments, ops, weights and states. */
@@ -85,7 +51,7 @@ static tn_status operands_visible(tn_module *m, const tn_op_spec *s, const tn_va
     if (seen) continue;
     tn_buf text = {0};
     tn_text_value(m, in[i], &text);
-    tn_module_fail(m, TN_INVALID, loc, "%s: operand %u, %s, is not visible here", s->name, i + 1, tn_buf_cstr(&text));
+    tn_module_fail(m, TN_INVALID, loc, "%s: operand %u, %s, is not visible here", s->name, i, tn_buf_cstr(&text));
     tn_buf_fini(&text);
     return TN_INVALID;
   }
@@ -126,7 +92,7 @@ static tn_status results_differ(tn_infer *c, uint32_t i, tn_type stated, tn_type
   tn_buf a = {0}, b = {0};
   tn_type_print(c->m, stated, &a);
   tn_type_print(c->m, inferred, &b);
-  tn_infer_fail(c, "result %u is stated as %s, but is %s", i + 1, tn_buf_cstr(&a), tn_buf_cstr(&b));
+  tn_infer_fail(c, "result %u is stated as %s, but is %s", i, tn_buf_cstr(&a), tn_buf_cstr(&b));
   tn_buf_fini(&a);
   tn_buf_fini(&b);
   return TN_INVALID;
@@ -139,7 +105,7 @@ static tn_status results_infer(tn_infer *c, const tn_op_spec *s, const tn_op_des
   if (stated && d->nresults != c->nout)
     return tn_infer_fail(c, "has %u result%s, but %u are stated", c->nout, c->nout == 1 ? "" : "s", d->nresults);
   for (uint32_t i = 0; stated && i < c->nout; i++) {
-    if (!d->results[i] || d->results[i] >= c->m->types.count) return tn_infer_fail(c, "result %u has no type", i + 1);
+    if (!d->results[i] || d->results[i] >= c->m->types.count) return tn_infer_fail(c, "result %u has no type", i);
     c->out[i] = d->results[i];
   }
   uint32_t errors = c->m->diags ? c->m->diags->errors : 1;
@@ -152,7 +118,7 @@ static tn_status results_infer(tn_infer *c, const tn_op_spec *s, const tn_op_des
   if (stated && d->nresults != c->nout)
     return tn_infer_fail(c, "has %u results, but %u are stated", c->nout, d->nresults);
   for (uint32_t i = 0; i < c->nout; i++) {
-    if (!c->out[i]) return tn_infer_fail(c, "the type of result %u must be stated", i + 1);
+    if (!c->out[i]) return tn_infer_fail(c, "the type of result %u must be stated", i);
     if (stated && c->out[i] != d->results[i]) return results_differ(c, i, d->results[i], c->out[i]);
   }
   return TN_OK;
@@ -249,8 +215,8 @@ tn_value tn_ir_body_arg_add(tn_module *m, tn_op kernel, tn_type t) {
     tn_buf a = {0}, b = {0};
     tn_type_print(m, t, &a);
     tn_type_print(m, m->values.items[op->operands[i]].type, &b);
-    tn_module_fail(m, TN_INVALID, op->loc, "kernel: body argument %u is %s, but operand %u is %s", i + 1, tn_buf_cstr(&a),
-                   i + 1, tn_buf_cstr(&b));
+    tn_module_fail(m, TN_INVALID, op->loc, "kernel: body argument %u is %s, but operand %u is %s", i, tn_buf_cstr(&a), i,
+                   tn_buf_cstr(&b));
     tn_buf_fini(&a);
     tn_buf_fini(&b);
     return 0;

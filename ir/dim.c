@@ -8,8 +8,8 @@ const tn_dim_row *tn_dim_row_of(tn_module *m, tn_dim d) { return &m->dims.items[
 
 /* ---- leaves and atoms ---- */
 
-/* Adds a row whose form is itself (an atom), under the key. */
-static tn_dim atom_add(tn_module *m, tn_dim_row row, const void *key, size_t n) {
+/* Adds a row whose form is itself (an atom), under the key of a table. */
+static tn_dim atom_add(tn_module *m, tn_dim_row row, char table, const void *key, size_t n) {
   tn_dim id = m->dims.count;
   tn_dim_term *self = tn_arena_alloc(&m->arena, sizeof *self);
   tn_dim *atom = tn_arena_copy(&m->arena, &id, sizeof id);
@@ -18,7 +18,7 @@ static tn_dim atom_add(tn_module *m, tn_dim_row row, const void *key, size_t n) 
     row.terms = self;
     row.nterms = 1;
     if (tn_vec_push(&m->dims, row)) {
-      if (!tn_interned_put(m, 'd', key, n, id)) return id;
+      if (!tn_interned_put(m, table, key, n, id)) return id;
       m->dims.count--;
     }
   }
@@ -30,6 +30,10 @@ tn_dim tn_ir_dim_const(tn_module *m, int64_t v) {
   struct { uint64_t kind; int64_t value; } key = {TN_DIM_CONST, v};
   tn_dim id = tn_interned(m, 'd', &key, sizeof key);
   if (id) return id;
+  if (v == INT64_MIN) { /* it has no negative, and no text that reads back */
+    tn_module_fail(m, TN_INVALID, 0, "a dim does not fit 64 bits");
+    return 0;
+  }
   tn_dim_row row = {.kind = TN_DIM_CONST, .value = v, .nonneg = v >= 0, .nterms = v != 0};
   tn_dim_term *t = tn_arena_alloc(&m->arena, sizeof *t);
   id = m->dims.count;
@@ -48,7 +52,7 @@ tn_dim tn_ir_dim_const(tn_module *m, int64_t v) {
 static tn_dim dim_unknown(tn_module *m) {
   uint64_t key = TN_DIM_UNKNOWN;
   tn_dim id = tn_interned(m, 'd', &key, sizeof key);
-  return id ? id : atom_add(m, (tn_dim_row){.kind = TN_DIM_UNKNOWN}, &key, sizeof key);
+  return id ? id : atom_add(m, (tn_dim_row){.kind = TN_DIM_UNKNOWN}, 'd', &key, sizeof key);
 }
 
 tn_dim tn_ir_dim_sym(tn_module *m, const char *name) {
@@ -64,12 +68,7 @@ tn_dim tn_ir_dim_sym(tn_module *m, const char *name) {
     tn_module_oom(m);
     return 0;
   }
-  struct { uint64_t kind; const char *name; } key = {TN_DIM_SYM, s};
-  id = atom_add(m, (tn_dim_row){.kind = TN_DIM_SYM, .symbol = s, .nonneg = true}, &key, sizeof key);
-  if (id && tn_interned_put(m, 's', s, strlen(s), id)) {
-    tn_module_oom(m);
-    return 0;
-  }
+  id = atom_add(m, (tn_dim_row){.kind = TN_DIM_SYM, .symbol = s, .nonneg = true}, 's', s, strlen(s));
   if (id) tn_vec_push(&m->dim_symbols, id);
   return id;
 }
@@ -86,7 +85,7 @@ static tn_dim atom_make(tn_module *m, uint32_t kind, tn_dim a, tn_dim b) {
   const tn_dim_row *x = tn_dim_row_of(m, a), *y = tn_dim_row_of(m, b);
   tn_dim_row row = {.kind = kind, .a = a, .b = b, .depth = 1 + (x->depth > y->depth ? x->depth : y->depth)};
   row.nonneg = atom_nonneg(kind, x, y);
-  if (row.depth <= TN_DIM_MAX_DEPTH) return atom_add(m, row, &key, sizeof key);
+  if (row.depth <= TN_DIM_MAX_DEPTH) return atom_add(m, row, 'd', &key, sizeof key);
   tn_module_fail(m, TN_INVALID, 0, "a dim expression is nested more than %d deep", TN_DIM_MAX_DEPTH);
   return 0;
 }

@@ -36,7 +36,7 @@ void tn_poly_add(tn_poly *p, int64_t coef, const tn_dim *atoms, uint32_t natoms)
     if (c < 0) low = mid + 1;
     else if (c > 0) high = mid;
     else {
-      if (__builtin_add_overflow(t->coef, coef, &t->coef)) p->why = "a coefficient does not fit 64 bits";
+      if (__builtin_add_overflow(t->coef, coef, &t->coef) || t->coef == INT64_MIN) p->why = "a coefficient does not fit 64 bits";
       else if (!t->coef) {
         p->terms.count--;
         memmove(t, t + 1, (p->terms.count - mid) * sizeof *t);
@@ -62,7 +62,7 @@ void tn_poly_add_scaled(tn_poly *p, tn_dim d, int64_t scale, const tn_dim *atoms
     const tn_dim_term *t = &tn_dim_row_of(p->m, d)->terms[i];
     int64_t coef;
     tn_dim product[TN_DIM_MAX_DEGREE];
-    if (__builtin_mul_overflow(t->coef, scale, &coef)) p->why = "a coefficient does not fit 64 bits";
+    if (__builtin_mul_overflow(t->coef, scale, &coef) || coef == INT64_MIN) p->why = "a coefficient does not fit 64 bits";
     else if (!merge(p->m, t->atoms, t->natoms, atoms, natoms, product)) p->why = "it has too many factors";
     else tn_poly_add(p, coef, product, t->natoms + natoms);
   }

@@ -48,6 +48,11 @@ void tn_module_report_v(tn_module *m, uint32_t severity, tn_loc l, const char *p
   if (info.kind == TN_LOC_FILE || info.kind == TN_LOC_PAGE) file = info.name;
   if (info.kind == TN_LOC_NODE) tn_buf_printf(&where, "node %u '%s'", info.line, info.name);
   if (info.kind == TN_LOC_TENSOR) tn_buf_printf(&where, "tensor '%s'", info.name);
+  if (!info.kind && m->reading.file) {
+    file = m->reading.file;
+    info.line = m->reading.line;
+    info.col = m->reading.col;
+  }
   tn_diags_add(m->diags, severity, file, file ? info.line : 0, file ? info.col : 0, where.len ? where.text : NULL,
                "%s", text.failed ? "out of memory" : tn_buf_cstr(&text));
   tn_buf_fini(&text);

@@ -70,6 +70,7 @@ typedef struct tn_meta_row { const char *key, *value; } tn_meta_row;
 
 struct tn_module {
   tn_diags *diags;
+  struct { const char *file; uint32_t line, col; } reading; /* place of messages without one, while text is read */
   tn_arena arena;
   tn_map strings;                /* text -> its entry */
   tn_map interned;               /* bytes of a dim, type or location -> id */

@@ -19,7 +19,8 @@ typedef struct scope {
 
 static void scope_name(printer *p, scope *s, tn_value v) {
   const char *hint = p->m->values.items[v].name, *name = hint;
-  if (!hint) name = tn_arena_printf(&p->arena, "%u", s->next++);
+  /* An argument may be called 0: then the numbers begin behind it. */
+  while (!hint && (name = tn_arena_printf(&p->arena, "%u", s->next++)) && tn_map_get(&s->used, tn_str_of(name), NULL)) {}
   for (uint32_t n = 1; hint && name && tn_map_get(&s->used, tn_str_of(name), NULL); n++)
     name = tn_arena_printf(&p->arena, "%s_%u", hint, n);
   if (!name || (hint && tn_map_put(&s->used, tn_str_of(name), 0, NULL))) p->out->failed = true;

@@ -56,7 +56,7 @@ void tn_use_remove(tn_module *m, tn_value v, tn_op op, uint32_t operand) {
 
 static tn_status operand_fail(tn_module *m, const tn_op_row *row, uint32_t i, const char *what) {
   const tn_op_spec *s = tn_op_spec_of(row->code);
-  return tn_module_fail(m, TN_INVALID, row->loc, "%s: operand %u %s", s ? s->name : "a deleted op", i + 1, what);
+  return tn_module_fail(m, TN_INVALID, row->loc, "%s: operand %u %s", s ? s->name : "a deleted op", i, what);
 }
 
 tn_status tn_ir_op_set_operand(tn_module *m, tn_op op, uint32_t i, tn_value v) {
@@ -121,7 +121,7 @@ tn_status tn_ir_op_erase(tn_module *m, tn_op op) {
     uint32_t uses = m->values.items[row->results + i].uses.count;
     if (!uses) continue;
     return tn_module_fail(m, TN_PRECONDITION, row->loc, "%s: result %u still has %u use%s", tn_ir_opcode_name(row->code),
-                          i + 1, uses, uses == 1 ? "" : "s");
+                          i, uses, uses == 1 ? "" : "s");
   }
   op_delete(m, op);
   return TN_OK;

@@ -47,13 +47,21 @@ static tn_status type_check(tn_module *m, const tn_type_info *t) {
   return TN_OK;
 }
 
+#define LAYOUT_MAX 63
+
 tn_type tn_ir_type_make(tn_module *m, tn_dtype dt, uint32_t rank, const tn_dim *dims, const char *layout) {
   tn_type_row row = {{.dtype = dt, .rank = rank, .dims = dims}};
-  struct { uint32_t dtype, rank; tn_dim dims[TN_MAX_RANK]; const char *layout; } key = {.dtype = dt, .rank = rank};
+  struct { uint32_t dtype, rank; tn_dim dims[TN_MAX_RANK]; char layout[LAYOUT_MAX + 1]; } key = {.dtype = dt, .rank = rank};
   if (type_check(m, &row.info)) return 0;
-  if (layout && *layout && !(row.info.layout = tn_module_text(m, layout, "a layout's name"))) return 0;
+  if (layout && *layout) {
+    if (strlen(layout) > LAYOUT_MAX) {
+      tn_module_fail(m, TN_INVALID, 0, "a layout's name has %zu bytes; the most is %d", strlen(layout), LAYOUT_MAX);
+      return 0;
+    }
+    if (!(row.info.layout = tn_module_text(m, layout, "a layout's name"))) return 0;
+    memcpy(key.layout, layout, strlen(layout));
+  }
   if (rank) memcpy(key.dims, dims, rank * sizeof *dims);
-  key.layout = row.info.layout;
   tn_type id = tn_interned(m, 't', &key, sizeof key);
   if (id) return id;
   row.info.dims = tn_arena_copy(&m->arena, key.dims, rank * sizeof *dims);

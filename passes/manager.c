@@ -2,6 +2,7 @@
  * asked, and the fusion counts the caller required at the end. */
 #include "passes/pipeline.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct runner {

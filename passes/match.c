@@ -129,7 +129,7 @@ static uint32_t operands_present(tn_module *m, tn_op op) {
 static bool op_fits(tn_match *x, const tn_pat *p, tn_op op) {
   if (!tn_rw_is(x->m, op, p->opcode) || x->nops == TN_RULE_OPS) return false;
   uint32_t n = operands_present(x->m, op);
-  if (n > p->noperands || p->noperands > tn_ir_op_noperands(x->m, op)) return false;
+  if (n > p->noperands) return false;
   for (uint32_t i = 0; i < p->nattrs; i++)
     if (!attr_matches(x, op, &p->attrs[i])) return false;
   x->ops[x->nops++] = op;
@@ -139,7 +139,7 @@ static bool op_fits(tn_match *x, const tn_pat *p, tn_op op) {
 static bool solve_op(tn_match *x, const tn_pat *p, tn_op op, const goal *goals, uint32_t n) {
   if (!op_fits(x, p, op) || n + p->noperands > MAX_GOALS) return false;
   goal next[MAX_GOALS];
-  memcpy(next, goals, n * sizeof *goals);
+  if (n) memcpy(next, goals, n * sizeof *goals);
   for (uint32_t i = 0; i < p->noperands; i++) /* the first operand is the next goal */
     next[n + i] = (goal){p->operands[p->noperands - 1 - i], tn_ir_op_operand(x->m, op, p->noperands - 1 - i)};
   uint32_t count = n + p->noperands;
@@ -153,6 +153,14 @@ static bool solve_op(tn_match *x, const tn_pat *p, tn_op op, const goal *goals, 
   return solve(x, next, count);
 }
 
+/* Replaces the last goal's pattern: ?x=(...) is bound, now its value must match the rest. */
+static bool solve_also(tn_match *x, const tn_pat *p, const goal *goals, uint32_t n) {
+  goal next[MAX_GOALS];
+  memcpy(next, goals, n * sizeof *goals);
+  next[n - 1].pat = p;
+  return solve(x, next, n);
+}
+
 static bool solve(tn_match *x, const goal *goals, uint32_t n) {
   if (!n) return !x->rule->guard || x->rule->guard(x);
   const tn_pat *p = goals[n - 1].pat;
@@ -160,7 +168,9 @@ static bool solve(tn_match *x, const goal *goals, uint32_t n) {
   if (p->kind == TN_PAT_ANY) return solve(x, goals, n - 1);
   if (!v || (p->one_use && tn_rw_nuses(x->m, v) != 1)) return false;
   switch (p->kind) {
-  case TN_PAT_VAR: return bind_value(x, p->name, v) && solve(x, goals, n - 1);
+  case TN_PAT_VAR:
+    if (!bind_value(x, p->name, v)) return false;
+    return p->noperands ? solve_also(x, p->operands[0], goals, n) : solve(x, goals, n - 1);
   case TN_PAT_CONST:
     return tn_rw_def_as(x->m, v, TN_OPC_constant) && bind_value(x, p->name, v) && solve(x, goals, n - 1);
   case TN_PAT_NUMBER: return number_matches(x->m, p, v) && solve(x, goals, n - 1);

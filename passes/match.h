@@ -1,9 +1,9 @@
 /* match.h - rewrite rules as data. A rule is two texts: a pattern and what replaces it.
  *
- *   pattern     := ?x | ?x! | %c | _ | NUMBER | ~NUMBER | '(' MNEMONIC [':c'] ['!'] [{attr=value, ...}] pattern* ')'
+ *   pattern     := ?x | ?x! | ?x=pattern | %c | _ | NUMBER | ~NUMBER | '(' MNEMONIC [':c'] ['!'] [{attr=value, ...}] pattern* ')'
  *   replacement := ?x | %c | NUMBER | '(' MNEMONIC [{attr=value, ...}] replacement* ')'
  *
- * ?x any value, the same one wherever it is repeated; ?x! has one use. %c a constant. _ anything or an absent operand.
+ * ?x any value, the same one wherever it is repeated; ?x! has one use; ?x=(...) names what the pattern matches. %c a constant. _ anything or an absent operand.
  * A number is a constant whose elements all have that value; ~ allows the rounding of its element type. :c tries both
  * orders of the operands, ! wants one use. Attribute values are numbers, words, [lists] of integers, and ?a, which
  * captures the attribute and puts it (or the value of the scalar constant %a) into the replacement. In a replacement
@@ -18,7 +18,7 @@ typedef struct tn_rule_source {
   const char *name;
   int benefit;              /* of the rules that match an op, the highest goes first; of equals the first */
   const char *pattern, *replacement;
-  const char *guard;        /* a name of guards.def, or NULL or "NULL" */
+  const char *guard;        /* one of guards.c, or NULL or "NULL" */
 } tn_rule_source;
 
 enum { TN_PAT_VAR = 1, TN_PAT_CONST, TN_PAT_ANY, TN_PAT_NUMBER, TN_PAT_OP };
@@ -38,7 +38,7 @@ typedef struct tn_pat {
   uint32_t opcode;
   bool commutes, one_use, near;
   double number;
-  struct tn_pat **operands; /* OP */
+  struct tn_pat **operands; /* OP; VAR: the pattern of ?x=(...), or none */
   tn_pat_attr *attrs;
   uint32_t noperands, nattrs;
 } tn_pat;

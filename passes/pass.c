@@ -1,10 +1,6 @@
 /* pass.c - the table of passes, and what every pass uses: its options and the rows of the fusion report. */
-#include "passes/pass.h"
+#include "passes/passes.h"
 #include <stdlib.h>
-
-#define TN_PASS(suffix, name, module_pass, options, summary) tn_status tn_pass_##suffix(tn_pass_ctx *c, tn_func f);
-#include "passes/passes.def"
-#undef TN_PASS
 
 static const tn_pass_info passes[] = {
 #define TN_PASS(suffix, name, module_pass, options, summary) {name, summary, options, tn_pass_##suffix, module_pass},

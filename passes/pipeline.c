@@ -3,6 +3,7 @@
 #include "passes/pipeline.h"
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const struct { const char *name, *text; } levels[] = {

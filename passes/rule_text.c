@@ -2,6 +2,7 @@
  * built-in rules pass through the same reader as a plugin's. */
 #include "passes/match.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct reader {
@@ -153,16 +154,24 @@ static tn_status read_op(reader *r, tn_pat *p, uint32_t depth) {
   return p->commutes && p->noperands != 2 ? fail(r, "'%s' commutes but has not two operands", name) : TN_OK;
 }
 
-static tn_status read_leaf(reader *r, tn_pat *p) {
-  if (*r->p == '?' || *r->p == '%') {
-    p->kind = *r->p == '?' ? TN_PAT_VAR : TN_PAT_CONST;
-    TN_TRY(read_binding(r, &p->name));
-    if (*r->p == '!') {
-      r->p++;
-      p->one_use = true;
-    }
-    return TN_OK;
+/* ?x, ?x!, %c and, in a pattern, ?x=(...). */
+static tn_status read_name(reader *r, tn_pat *p, uint32_t depth) {
+  p->kind = *r->p == '?' ? TN_PAT_VAR : TN_PAT_CONST;
+  TN_TRY(read_binding(r, &p->name));
+  if (*r->p == '!') {
+    r->p++;
+    p->one_use = true;
   }
+  if (*r->p != '=' || r->replacement) return TN_OK;
+  r->p++;
+  p->operands = tn_arena_alloc(&r->set->arena, sizeof *p->operands);
+  if (!p->operands) return TN_OOM;
+  p->noperands = 1;
+  return read_pattern(r, &p->operands[0], depth + 1);
+}
+
+static tn_status read_leaf(reader *r, tn_pat *p, uint32_t depth) {
+  if (*r->p == '?' || *r->p == '%') return read_name(r, p, depth);
   if (*r->p == '_' && !r->replacement) {
     r->p++;
     p->kind = TN_PAT_ANY;
@@ -182,7 +191,7 @@ static tn_status read_pattern(reader *r, tn_pat **out, uint32_t depth) {
   *out = p;
   if (depth > TN_RULE_OPS / 2) return fail(r, "pattern is nested too deeply%s", "");
   skip(r);
-  return *r->p == '(' ? read_op(r, p, depth) : read_leaf(r, p);
+  return *r->p == '(' ? read_op(r, p, depth) : read_leaf(r, p, depth);
 }
 
 static tn_status read_side(reader *r, const char *text, bool replacement, tn_pat **out) {

@@ -26,7 +26,7 @@ static int emit_kind(const char *text) {
 
 static tn_status emit_module(const tn_args *a, tn_module *m) {
   tn_buf text = {0};
-  tn_status s = tn_module_print_flags(m, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0, &text);
+  tn_status s = tn_module_print_flags(m, &text, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0);
   if (s == TN_OK) fputs(tn_buf_cstr(&text), stdout);
   tn_buf_fini(&text);
   return s;

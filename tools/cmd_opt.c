@@ -30,7 +30,7 @@ static tn_status optimize(const tn_args *a, tn_driver *d, tn_module **m) {
   if (passes) s = tn_driver_optimize(d, *m, &run);
   tn_report_pipeline(a, *m, &run, stderr);
   if (s == TN_OK) s = tn_module_verify(*m);
-  if (s == TN_OK) s = tn_module_print_flags(*m, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0, &text);
+  if (s == TN_OK) s = tn_module_print_flags(*m, &text, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0);
   tn_pipeline_fini(&run);
   if (s == TN_OK) s = put_text(a, &text, d->diags);
   tn_buf_fini(&text);

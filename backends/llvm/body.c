@@ -36,10 +36,13 @@ const char *tn_ll_attr_str(tn_ll_body *b, tn_op op, const char *name) {
 }
 uint32_t tn_ll_axis(int64_t axis, uint32_t rank) { return (uint32_t)(axis < 0 ? axis + rank : axis); }
 
+/* A body argument has its operand's type: there the layout of a packed weight shows. */
 tn_type_info tn_ll_type(tn_ll_body *b, tn_value v) {
   tn_value_info i;
   tn_type_info t;
   b->ir->value_get(b->m, v, &i);
+  if (i.kind == TN_VALUE_ARG && i.op && i.op == b->kernel)
+    b->ir->value_get(b->m, b->ir->op_operand(b->m, i.op, i.index), &i);
   b->ir->type_get(b->m, i.type, &t);
   return t;
 }
@@ -321,8 +324,7 @@ static ll_val eval_new(tn_ll_body *b, tn_value v, const tn_ll_index *ix) {
   tn_value_info i;
   b->ir->value_get(b->m, v, &i);
   if (i.kind == TN_VALUE_RESULT) return eval_op(b, i.op, v, ix);
-  tn_type_info t;
-  b->ir->type_get(b->m, i.type, &t);
+  tn_type_info t = tn_ll_type(b, v);
   if (i.kind == TN_VALUE_ARG && i.op == b->kernel && i.index < TN_COUNT(b->args))
     return tn_ll_load_buffer(b, &t, b->args[i.index], ix);
   tn_ll_fail(b->e, "a kernel's body uses a value from outside");

@@ -185,7 +185,8 @@ static void point(tn_session *s) {
 static void walk(void *arg, uint32_t thread, uint32_t nthreads) {
   tn_session *s = arg;
   bool timed = s->profile && thread == 0;
-  for (uint32_t i = 0; i < s->nsteps; i++) {
+  /* Behind the last barrier the session belongs to the caller again: the count is read before. */
+  for (uint32_t i = 0, n = s->nsteps; i < n; i++) {
     const tn_rt_step *step = &s->steps[i];
     double begin = timed ? tn_now() : 0;
     if (thread == 0 || !step->single) {

@@ -53,21 +53,23 @@ static tn_status map_weight(tn_model *m, uint32_t i, tn_bytes packed, const char
 
 /* ---- tables ---------------------------------------------------------------------------------------------------- */
 
+static void measure_variant(tn_model *m, const tn_prog_variant *var) {
+  uint64_t operands = 0, scalars = 0;
+  for (uint32_t k = 0; k < var->nsteps; k++) {
+    operands += m->view.steps[var->first_step + k].noperands;
+    scalars += m->view.steps[var->first_step + k].nscalars;
+  }
+  if (var->nsteps > m->max_steps) m->max_steps = var->nsteps;
+  if (var->nslots > m->max_slots) m->max_slots = var->nslots;
+  if (operands > m->max_operands) m->max_operands = operands;
+  if (scalars > m->max_scalars) m->max_scalars = scalars;
+}
+
 static void measure(tn_model *m) {
-  const tn_view *v = &m->view;
-  for (uint32_t i = 0; i < v->nentries; i++)
-    if (v->entries[i].ninputs > m->max_inputs) m->max_inputs = v->entries[i].ninputs;
-  for (uint32_t i = 0; i < v->nvariants; i++) {
-    const tn_prog_variant *var = &v->variants[i];
-    uint64_t operands = 0, scalars = 0;
-    for (uint32_t k = 0; k < var->nsteps; k++) {
-      operands += v->steps[var->first_step + k].noperands;
-      scalars += v->steps[var->first_step + k].nscalars;
-    }
-    if (var->nsteps > m->max_steps) m->max_steps = var->nsteps;
-    if (var->nslots > m->max_slots) m->max_slots = var->nslots;
-    if (operands > m->max_operands) m->max_operands = operands;
-    if (scalars > m->max_scalars) m->max_scalars = scalars;
+  for (uint32_t i = 0; i < m->view.nentries; i++) {
+    const tn_prog_entry *e = &m->view.entries[i];
+    if (e->ninputs > m->max_inputs) m->max_inputs = e->ninputs;
+    for (uint32_t k = 0; k < e->nvariants; k++) measure_variant(m, &m->view.variants[e->first_variant + k]);
   }
 }
 

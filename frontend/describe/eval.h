@@ -11,7 +11,8 @@ typedef enum tn_val_kind {
   TN_V_NONE, TN_V_BOOL, TN_V_INT, TN_V_REAL,
   TN_V_TEXT,     /* names of tensors with their alternatives; a plain text has one */
   TN_V_DIM, TN_V_TENSOR, TN_V_LIST,
-  TN_V_OBJECT    /* an object of the config: may be counted and asked with a dotted key */
+  TN_V_OBJECT,   /* an object of the config: may be counted and asked with a dotted key */
+  TN_V_UNSET     /* a parameter that got no argument */
 } tn_val_kind;
 
 typedef struct tn_val tn_val;
@@ -72,7 +73,7 @@ typedef struct tn_eval {
   tn_dim seq;              /* its dim S, 0: none */
   tn_value positions;
   tn_map constants;        /* bytes and type -> value */
-  uint32_t sites;          /* how many `cached` so far in this function */
+  tn_map sites;            /* places of caches -> how often this function came by */
   /* the module */
   tn_map weights, states, reported;
   const char *strip;       /* prefix of the checkpoint, once one tensor was found */
@@ -134,7 +135,6 @@ tn_flow tn_eval_body(tn_eval *ev, const tn_body *body);
 typedef struct tn_arg { const char *name; bool named, bare, unknown; tn_val v; } tn_arg;
 typedef struct tn_args { tn_arg *items; uint32_t count, capacity; } tn_args;
 typedef struct tn_slot { const char *name; bool optional; } tn_slot;
-#define TN_V_UNSET ((tn_val_kind)99)
 tn_val tn_eval_call(tn_eval *ev, const tn_expr *e);
 tn_val tn_call_values(tn_eval *ev, const char *callee, const tn_val *args, uint32_t count); /* by position */
 /* Puts arguments into slots (out: count entries, UNSET where nothing came). `rest` takes what fits nowhere (NULL: that

@@ -30,7 +30,7 @@ bool tn_take_word(tn_parser *p, const char *name) {
 }
 
 /* Only the first error of a line is worth its space. */
-void tn_parse_error(tn_parser *p, tn_pos pos, const char *fmt, ...) {
+void tn_page_syntax(tn_parser *p, tn_pos pos, const char *fmt, ...) {
   char text[400];
   va_list ap;
   if (p->bad) return;
@@ -59,8 +59,8 @@ static const char *describe(const tn_page_token *t) {
 static void expected(tn_parser *p, const char *what, bool quote) {
   const tn_page_token *t = tn_peek(p);
   const char *q = quote ? "'" : "", *d = describe(t);
-  if (d) tn_parse_error(p, t->pos, "expected %s%s%s, found %s", q, what, q, d);
-  else tn_parse_error(p, t->pos, "expected %s%s%s, found '%s'", q, what, q, t->text);
+  if (d) tn_page_syntax(p, t->pos, "expected %s%s%s, found %s", q, what, q, d);
+  else tn_page_syntax(p, t->pos, "expected %s%s%s, found '%s'", q, what, q, t->text);
 }
 
 bool tn_expect(tn_parser *p, const char *punct) {
@@ -177,7 +177,7 @@ static void parse_lines(tn_parser *p, bool (*line)(tn_parser *)) {
 static bool parse_model(tn_parser *p) {
   tn_page *page = p->page;
   if (page->name) {
-    tn_parse_error(p, tn_peek(p)->pos, "a page has one model, and '%s' is already here", page->name);
+    tn_page_syntax(p, tn_peek(p)->pos, "a page has one model, and '%s' is already here", page->name);
     return false;
   }
   page->name = parse_dashed(p, "the name of the model");
@@ -217,37 +217,13 @@ static bool parse_section(tn_parser *p) {
 }
 
 /* ---- the page ----------------------------------------------------------------------------------------------------------- */
-static void add_architecture(tn_parser *p, const char *name) {
-  if (name && !tn_vec_push(&p->page->architectures, name)) p->oom = true;
-}
-
-/* also XLMRoberta = Roberta: every RobertaX is also XLMRobertaX. */
-static void add_aliases(tn_parser *p) {
-  tn_page *page = p->page;
-  for (uint32_t i = 0; i < page->hf.count; i++) add_architecture(p, page->hf.items[i]);
-  for (uint32_t a = 0; a < page->also.count; a++) {
-    const tn_alias *x = &page->also.items[a];
-    bool any = false;
-    for (uint32_t i = 0; i < page->hf.count; i++) {
-      if (!tn_str_starts(tn_str_of(page->hf.items[i]), x->to)) continue;
-      any = true;
-      const char *name = tn_arena_printf(&page->arena, "%s%s", x->from, page->hf.items[i] + strlen(x->to));
-      if (!name) p->oom = true;
-      add_architecture(p, name);
-    }
-    p->bad = false;
-    if (!any) tn_parse_error(p, x->pos, "no architecture of this page begins with '%s'", x->to);
-  }
-  for (uint32_t i = 0; i < page->types.count; i++) add_architecture(p, page->types.items[i]);
-}
-
 static void check_twice(tn_parser *p) {
   const tn_page *g = p->page;
   for (uint32_t i = 0; i < g->graphs.count; i++)
     for (uint32_t j = 0; j < i; j++)
       if (!strcmp(g->graphs.items[i].name, g->graphs.items[j].name)) {
         p->bad = false;
-        tn_parse_error(p, g->graphs.items[i].pos, "graph '%s' is already on line %u", g->graphs.items[i].name,
+        tn_page_syntax(p, g->graphs.items[i].pos, "graph '%s' is already on line %u", g->graphs.items[i].name,
                        g->graphs.items[j].pos.line);
       }
   for (uint32_t i = 0; i < g->config.count; i++)
@@ -255,7 +231,7 @@ static void check_twice(tn_parser *p) {
       const tn_config_line *a = &g->config.items[i], *b = &g->config.items[j];
       if (a->kind != TN_CF_VALUE || b->kind != TN_CF_VALUE || strcmp(a->name, b->name) != 0) continue;
       p->bad = false;
-      tn_parse_error(p, a->pos, "'%s' is already set on line %u", a->name, b->pos.line);
+      tn_page_syntax(p, a->pos, "'%s' is already set on line %u", a->name, b->pos.line);
     }
 }
 
@@ -274,15 +250,15 @@ static tn_status parse_tokens(tn_page *page, tn_token_list *tokens, tn_diags *di
   tn_parser p = {.page = page, .diags = diags, .tokens = tokens->items, .count = tokens->count};
   while (tn_peek(&p)->kind != TN_TK_END) {
     if (tn_peek(&p)->kind == TN_TK_DEDENT || tn_peek(&p)->kind == TN_TK_INDENT) {
-      tn_parse_error(&p, tn_peek(&p)->pos, "expected no indentation");
+      tn_page_syntax(&p, tn_peek(&p)->pos, "expected no indentation");
       p.at++;
       tn_recover(&p);
     } else if (!parse_section(&p)) {
       tn_recover(&p);
     }
   }
-  if (!p.failed && !page->name) tn_parse_error(&p, tn_peek(&p)->pos, "the page is empty: expected 'model'");
-  if (!p.failed) add_aliases(&p), check_twice(&p);
+  if (!p.failed && !page->name) tn_page_syntax(&p, tn_peek(&p)->pos, "the page is empty: expected 'model'");
+  if (!p.failed) check_twice(&p);
   if (p.oom) return tn_fail(diags, TN_OOM, page->file, NULL, "no memory for the page");
   return p.failed ? TN_INVALID : TN_OK;
 }

@@ -23,7 +23,7 @@ bool tn_take_is(tn_parser *p, const char *punct);       /* takes it if it is the
 bool tn_take_word(tn_parser *p, const char *name);
 bool tn_expect(tn_parser *p, const char *punct);        /* or reports */
 const char *tn_expect_name(tn_parser *p, const char *what);
-void tn_parse_error(tn_parser *p, tn_pos pos, const char *fmt, ...) TN_PRINTF(3, 4);
+void tn_page_syntax(tn_parser *p, tn_pos pos, const char *fmt, ...) TN_PRINTF(3, 4);
 void tn_expect_line_end(tn_parser *p);
 /* Skips to the next line of this indentation, and forgets the error. */
 void tn_recover(tn_parser *p);
@@ -34,7 +34,7 @@ tn_expr *tn_parse_expr(tn_parser *p);
 tn_exprs tn_parse_exprs(tn_parser *p);                  /* a, b, c */
 tn_expr *tn_parse_names(tn_parser *p);                  /* "hf" | "gguf" or "..." */
 tn_names tn_parse_name_list(tn_parser *p, const char *what);
-tn_body tn_parse_body(tn_parser *p);                    /* NEWLINE INDENT statements DEDENT */
+tn_body tn_page_body(tn_parser *p);                    /* NEWLINE INDENT statements DEDENT */
 /* The tokens first..now as written. */
 const char *tn_token_text(tn_parser *p, uint32_t first);
 

@@ -78,7 +78,7 @@ static tn_name_side parse_side(tn_parser *p) {
   tn_name_side s = {0};
   const tn_page_token *t = tn_peek(p);
   if (t->kind != TN_TK_STRING) {
-    tn_parse_error(p, t->pos, "expected the name of a tensor in quotes");
+    tn_page_syntax(p, t->pos, "expected the name of a tensor in quotes");
     return s;
   }
   s.text = t->text;
@@ -107,7 +107,7 @@ static tn_expr *parse_name(tn_parser *p) {
     return e;
   }
   if (is_reserved(name)) {
-    tn_parse_error(p, t->pos, "expected a value, not '%s'", name);
+    tn_page_syntax(p, t->pos, "expected a value, not '%s'", name);
     return expr_new(p, TN_EX_NONE, t->pos);
   }
   p->at++;
@@ -167,7 +167,7 @@ static tn_expr *parse_primary(tn_parser *p) {
   case TN_TK_INDENT:
   case TN_TK_DEDENT: break;
   }
-  tn_parse_error(p, t->pos, "expected a value%s%s%s", t->kind == TN_TK_PUNCT ? ", not '" : "",
+  tn_page_syntax(p, t->pos, "expected a value%s%s%s", t->kind == TN_TK_PUNCT ? ", not '" : "",
                  t->kind == TN_TK_PUNCT ? t->text : "", t->kind == TN_TK_PUNCT ? "'" : "");
   return expr_new(p, TN_EX_NONE, t->pos);
 }
@@ -208,10 +208,10 @@ static tn_expr *parse_postfix(tn_parser *p) {
   tn_expr *e = parse_primary(p);
   for (int n = 0; !p->bad && !p->oom; n++) {
     const tn_page_token *t = tn_peek(p);
-    if (n == CHAIN_MAX) tn_parse_error(p, t->pos, "more than %d indices in a row", CHAIN_MAX);
+    if (n == CHAIN_MAX) tn_page_syntax(p, t->pos, "more than %d indices in a row", CHAIN_MAX);
     else if (tn_peek_is(p, "[")) e = parse_index(p, e);
     else if (e->kind == TN_EX_CALL && !e->u.call.at && tn_take_word(p, "at")) e->u.call.at = tn_parse_names(p);
-    else if (tn_peek_word(p, "at")) tn_parse_error(p, t->pos, "'at' stands behind a call");
+    else if (tn_peek_word(p, "at")) tn_page_syntax(p, t->pos, "'at' stands behind a call");
     else break;
   }
   return e;
@@ -222,7 +222,7 @@ static tn_expr *parse_unary(tn_parser *p) {
   if (!tn_take_is(p, "-")) return parse_postfix(p);
   tn_expr *e = expr_new(p, TN_EX_UNARY, pos);
   e->u.bin.op = '-';
-  if (++p->depth > DEPTH_MAX) tn_parse_error(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
+  if (++p->depth > DEPTH_MAX) tn_page_syntax(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
   else e->u.bin.a = parse_unary(p);
   p->depth--;
   return e;
@@ -239,14 +239,14 @@ static tn_expr *parse_not(tn_parser *p) {
 static tn_expr *parse_level(tn_parser *p, int level) {
   tn_pos pos = tn_peek(p)->pos;
   if (++p->depth > DEPTH_MAX) {
-    tn_parse_error(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
+    tn_page_syntax(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
     p->depth--;
     return expr_new(p, TN_EX_NONE, pos);
   }
   tn_expr *a = level <= LEVEL_NOT && tn_peek_word(p, "not") ? parse_not(p) : parse_unary(p);
   const binary_row *b;
   for (int n = 0; !p->bad && !p->oom && (b = peek_binary(p, level)); n++) {
-    if (n == CHAIN_MAX) tn_parse_error(p, tn_peek(p)->pos, "more than %d operators in a row", CHAIN_MAX);
+    if (n == CHAIN_MAX) tn_page_syntax(p, tn_peek(p)->pos, "more than %d operators in a row", CHAIN_MAX);
     tn_expr *e = expr_new(p, TN_EX_BINARY, tn_peek(p)->pos);
     p->at++;
     e->u.bin.op = b->op;
@@ -274,6 +274,6 @@ tn_exprs tn_parse_exprs(tn_parser *p) {
 tn_expr *tn_parse_names(tn_parser *p) {
   const tn_page_token *t = tn_peek(p);
   if (t->kind == TN_TK_STRING) return parse_string(p);
-  tn_parse_error(p, t->pos, "expected a prefix in quotes");
+  tn_page_syntax(p, t->pos, "expected a prefix in quotes");
   return expr_new(p, TN_EX_NONE, t->pos);
 }

@@ -35,9 +35,9 @@ static void parse_assign(tn_parser *p, tn_stmt *s) {
   if (p->bad) return;
   if (tn_take_is(p, "+=")) {
     s->plus = true;
-    if (s->targets.count != 1) tn_parse_error(p, s->pos, "'+=' takes one name");
+    if (s->targets.count != 1) tn_page_syntax(p, s->pos, "'+=' takes one name");
   } else if (!tn_take_is(p, "=")) {
-    tn_parse_error(p, tn_peek(p)->pos, "expected '=' behind '%s'", s->targets.items ? s->targets.items[0] : "");
+    tn_page_syntax(p, tn_peek(p)->pos, "expected '=' behind '%s'", s->targets.items ? s->targets.items[0] : "");
   }
   if (p->bad) return;
   s->value = tn_parse_expr(p);
@@ -46,11 +46,11 @@ static void parse_assign(tn_parser *p, tn_stmt *s) {
 
 static void parse_for(tn_parser *p, tn_stmt *s) {
   s->targets = tn_parse_name_list(p, "a loop variable");
-  if (!p->bad && s->targets.count > 2) tn_parse_error(p, s->pos, "a loop has one variable, or a value and its number");
-  if (!p->bad && !tn_take_word(p, "in")) tn_parse_error(p, tn_peek(p)->pos, "expected 'in'");
+  if (!p->bad && s->targets.count > 2) tn_page_syntax(p, s->pos, "a loop has one variable, or a value and its number");
+  if (!p->bad && !tn_take_word(p, "in")) tn_page_syntax(p, tn_peek(p)->pos, "expected 'in'");
   if (p->bad) return;
   s->value = tn_parse_expr(p);
-  s->body = tn_parse_body(p);
+  s->body = tn_page_body(p);
 }
 
 static bool parse_stmt(tn_parser *p, tn_stmt *s);
@@ -58,10 +58,10 @@ static bool parse_stmt(tn_parser *p, tn_stmt *s);
 /* The rest of an if; `elif` is an if alone in the else. */
 static void parse_if(tn_parser *p, tn_stmt *s) {
   s->value = tn_parse_expr(p);
-  s->body = tn_parse_body(p);
+  s->body = tn_page_body(p);
   if (p->bad) return;
   if (tn_take_word(p, "else")) {
-    s->other = tn_parse_body(p);
+    s->other = tn_page_body(p);
   } else if (tn_peek_word(p, "elif")) {
     tn_stmt *other = tn_arena_alloc(&p->page->arena, sizeof *other);
     if (!other) {
@@ -71,7 +71,7 @@ static void parse_if(tn_parser *p, tn_stmt *s) {
     other->kind = TN_ST_IF;
     other->pos = tn_peek(p)->pos;
     p->at++;
-    if (++p->depth > 64) tn_parse_error(p, other->pos, "more than 64 'elif' in a row");
+    if (++p->depth > 64) tn_page_syntax(p, other->pos, "more than 64 'elif' in a row");
     else parse_if(p, other);
     p->depth--;
     s->other = (tn_body){other, 1};
@@ -82,7 +82,7 @@ static void parse_limit(tn_parser *p, tn_stmt *s) {
   tn_expr *e = tn_parse_expr(p);
   if (p->bad) return;
   if (e->kind != TN_EX_BINARY || e->u.bin.op != TN_BIN_LE) {
-    tn_parse_error(p, s->pos, "expected 'limit SMALLER <= LARGER'");
+    tn_page_syntax(p, s->pos, "expected 'limit SMALLER <= LARGER'");
     return;
   }
   s->value = e->u.bin.a;
@@ -99,7 +99,7 @@ static void parse_keyword(tn_parser *p, tn_stmt *s) {
   case TN_ST_LIMIT: parse_limit(p, s); break;
   case TN_ST_IN:
     s->value = tn_parse_names(p);
-    s->body = tn_parse_body(p);
+    s->body = tn_page_body(p);
     break;
   case TN_ST_RETURN:
   case TN_ST_IGNORE:
@@ -128,13 +128,13 @@ static bool parse_stmt(tn_parser *p, tn_stmt *s) {
   return !p->bad;
 }
 
-tn_body tn_parse_body(tn_parser *p) {
+tn_body tn_page_body(tn_parser *p) {
   TN_VEC(tn_stmt) v = {0};
   tn_body out = {0};
   tn_expect_line_end(p);
   if (p->bad) return out;
   if (tn_peek(p)->kind != TN_TK_INDENT) {
-    tn_parse_error(p, tn_peek(p)->pos, "expected indented lines");
+    tn_page_syntax(p, tn_peek(p)->pos, "expected indented lines");
     return out;
   }
   p->at++;
@@ -214,14 +214,14 @@ static void parse_params(tn_parser *p, tn_block *b) {
   tn_expect(p, "(");
   while (!tn_peek_is(p, ")") && !p->bad && !p->oom) {
     tn_param x = {.pos = tn_peek(p)->pos, .name = tn_expect_name(p, "a parameter")};
-    if (b->options) tn_parse_error(p, x.pos, "'%s...' is the last parameter", b->options_name);
+    if (b->options) tn_page_syntax(p, x.pos, "'%s...' is the last parameter", b->options_name);
     if (tn_take_is(p, "...")) {
       b->options = true;
       b->options_name = x.name;
     } else {
       if (tn_take_is(p, "=")) x.def = tn_parse_expr(p);
       else if (v.count && v.items[v.count - 1].def)
-        tn_parse_error(p, x.pos, "'%s' needs a default value, as the parameter before it has one", x.name ? x.name : "");
+        tn_page_syntax(p, x.pos, "'%s' needs a default value, as the parameter before it has one", x.name ? x.name : "");
       if (!tn_vec_push(&v, x)) p->oom = true;
     }
     if (!tn_take_is(p, ",")) break;
@@ -238,7 +238,7 @@ bool tn_parse_block(tn_parser *p, bool act) {
   parse_params(p, &b);
   if (!p->bad && tn_take_word(p, "at")) b.at = tn_parse_names(p);
   if (p->bad) return false;
-  b.body = tn_parse_body(p);
+  b.body = tn_page_body(p);
   if (p->bad) return false;
   if (!tn_vec_push(&p->page->blocks, b)) p->oom = true;
   return true;
@@ -261,12 +261,12 @@ static tn_port parse_port(tn_parser *p) {
     x.dtype = TN_DT_NONE;
     for (size_t i = 0; name && i < TN_COUNT(types); i++)
       if (!strcmp(types[i].name, name)) x.dtype = types[i].dtype;
-    if (name && !x.dtype) tn_parse_error(p, pos, "'%s' is no element type", name);
+    if (name && !x.dtype) tn_page_syntax(p, pos, "'%s' is no element type", name);
   }
   tn_expect(p, "[");
   if (!p->bad && !tn_peek_is(p, "]")) x.dims = tn_parse_exprs(p);
   tn_expect(p, "]");
-  if (x.dims.count > TN_MAX_RANK) tn_parse_error(p, x.pos, "%u dims: at most %d", x.dims.count, TN_MAX_RANK);
+  if (x.dims.count > TN_MAX_RANK) tn_page_syntax(p, x.pos, "%u dims: at most %d", x.dims.count, TN_MAX_RANK);
   return x;
 }
 
@@ -296,7 +296,7 @@ bool tn_parse_graph(tn_parser *p) {
   if (!g.name) g.name = g.outputs[0].name;
   if (tn_take_word(p, "when")) g.when = tn_parse_expr(p);
   if (p->bad) return false;
-  g.body = tn_parse_body(p);
+  g.body = tn_page_body(p);
   if (p->bad) return false;
   if (!tn_vec_push(&p->page->graphs, g)) p->oom = true;
   return true;

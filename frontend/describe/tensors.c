@@ -101,6 +101,20 @@ static tn_weight weight_of(tn_eval *ev, const tn_tensor_ref *ref, const char *na
   return w;
 }
 
+/* name via f(a): f(tensor, a); the shape that the line needs is that of the result. */
+static tn_val transform(tn_eval *ev, const tn_via *via, tn_value weight, const tn_val *shape, const char *name) {
+  tn_val args[9] = {tn_val_tensor(weight)};
+  int64_t sizes[TN_MAX_RANK];
+  memcpy(args + 1, via->args.items, via->args.count * sizeof *args);
+  tn_val v = tn_call_values(ev, via->callee, args, via->args.count + 1);
+  if (v.kind != TN_V_TENSOR || !shape) return v;
+  tn_type_info t = tn_val_type(ev, v);
+  for (uint32_t i = 0; i < t.rank; i++)
+    if (!ev->ir->dim_is_const(ev->m, t.dims[i], &sizes[i])) return tn_eval_fail(ev, "'%s' gives a size that changes", via->callee);
+  tn_tensor_ref ref = {.rank = t.rank, .shape = sizes};
+  return shape_fits(ev, &ref, shape->u.list, name) ? v : tn_val_bad();
+}
+
 tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
   tn_tensor_ref ref;
   const char *name;
@@ -112,10 +126,7 @@ tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
     if (!w) return tn_val_bad();
     if (shape && !a->via && !shape_fits(ev, &ref, shape->u.list, name)) return tn_val_bad();
     ev->ir->weight_get(ev->m, w, &info);
-    if (!a->via) return tn_val_tensor(info.value);
-    tn_val args[9] = {tn_val_tensor(info.value)};
-    memcpy(args + 1, a->via->args.items, a->via->args.count * sizeof *args);
-    return tn_call_values(ev, a->via->callee, args, a->via->args.count + 1);
+    return a->via ? transform(ev, a->via, info.value, shape, name) : tn_val_tensor(info.value);
   }
   return missing(ev, names);
 }

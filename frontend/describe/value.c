@@ -55,6 +55,7 @@ bool tn_val_equal(tn_val a, tn_val b) {
   case TN_V_OBJECT: return a.u.object == b.u.object;
   case TN_V_BAD:
   case TN_V_MISSING:
+  case TN_V_UNSET:
   case TN_V_INT:
   case TN_V_REAL: break;
   }
@@ -118,6 +119,7 @@ static void show(tn_eval *ev, tn_buf *b, tn_val v, int depth) {
   switch (v.kind) {
   case TN_V_BAD: tn_buf_puts(b, "an error"); return;
   case TN_V_MISSING: tn_buf_printf(b, "the missing key '%s'", v.u.key); return;
+  case TN_V_UNSET:
   case TN_V_NONE: tn_buf_puts(b, "none"); return;
   case TN_V_BOOL: tn_buf_puts(b, v.u.b ? "true" : "false"); return;
   case TN_V_INT: tn_buf_printf(b, "%lld", (long long)v.u.i); return;

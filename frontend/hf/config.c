@@ -1,6 +1,7 @@
 /* config.c - config.json of a Hugging Face folder and what stands beside it; what it says about the
  * architecture. */
 #include "frontend/hf/hf.h"
+#include <float.h>
 
 static const char config_name[] = "config.json", generation_name[] = "generation_config.json";
 
@@ -64,21 +65,50 @@ static tn_status check_quantization(tn_hf *h) {
                         method ? method : "an unnamed method");
 }
 
-/* Sizes that every graph divides by or allocates: no page needs to check them again. */
-static tn_status check_sizes(tn_hf *h) {
-  static const char *const sizes[] = {"hidden_size",       "num_hidden_layers",   "num_attention_heads",
-                                      "intermediate_size", "vocab_size",          "max_position_embeddings",
-                                      "head_dim",          "num_key_value_heads", "num_labels"};
+static tn_status check_size(tn_hf *h, const char *key, const tn_json *n) {
+  if (n->kind != TN_JSON_INT)
+    return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %s, not an integer",
+                          tn_json_kind_name(n->kind));
+  if (n->u.i >= 1 && n->u.i <= INT32_MAX) return TN_OK;
+  return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %lld; it must be from 1 to %d",
+                        (long long)n->u.i, INT32_MAX);
+}
+
+static tn_status check_positive(tn_hf *h, const char *key, const tn_json *n) {
+  if (n->kind != TN_JSON_INT && n->kind != TN_JSON_REAL)
+    return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %s, not a number", tn_json_kind_name(n->kind));
+  double value = n->kind == TN_JSON_INT ? (double)n->u.i : n->u.r;
+  if (value > 0 && value <= DBL_MAX) return TN_OK;
+  return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %g; it must be positive and finite", value);
+}
+
+typedef struct checked_key {
+  const char *key;
+  tn_status (*check)(tn_hf *h, const char *key, const tn_json *n);
+} checked_key;
+/* What every graph divides by, multiplies or allocates: no page needs to check it again. Null means not
+ * given. */
+static const checked_key checked[] = {
+    {"hidden_size", check_size},
+    {"num_hidden_layers", check_size},
+    {"num_attention_heads", check_size},
+    {"intermediate_size", check_size},
+    {"vocab_size", check_size},
+    {"max_position_embeddings", check_size},
+    {"head_dim", check_size},
+    {"num_key_value_heads", check_size},
+    {"num_labels", check_size},
+    {"layer_norm_eps", check_positive},
+    {"rms_norm_eps", check_positive},
+    {"rope_theta", check_positive},
+};
+
+static tn_status check_numbers(tn_hf *h) {
   tn_status status = TN_OK;
-  for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    const tn_json *n = tn_json_peek(h->config, sizes[i]);
-    if (!n || n->kind == TN_JSON_NULL) continue;
-    if (n->kind != TN_JSON_INT)
-      status = tn_hf_fail_key(h, TN_INVALID, config_name, sizes[i], "is %s, not an integer",
-                              tn_json_kind_name(n->kind));
-    else if (n->u.i < 1 || n->u.i > INT32_MAX)
-      status = tn_hf_fail_key(h, TN_INVALID, config_name, sizes[i], "is %lld; it must be from 1 to %d",
-                              (long long)n->u.i, INT32_MAX);
+  for (size_t i = 0; i < TN_COUNT(checked); i++) {
+    const tn_json *n = tn_json_peek(h->config, checked[i].key);
+    tn_status s = n && n->kind != TN_JSON_NULL ? checked[i].check(h, checked[i].key, n) : TN_OK;
+    if (s != TN_OK) status = s;
   }
   return status;
 }
@@ -89,7 +119,7 @@ tn_status tn_hf_read_config(tn_hf *h) {
   TN_TRY(tn_config_canonical(&h->arena, h->config, config_name, &h->diags));
   TN_TRY(read_architecture(h));
   TN_TRY(check_quantization(h));
-  TN_TRY(check_sizes(h));
+  TN_TRY(check_numbers(h));
   if (tn_folder_has(h->folder, generation_name))
     TN_TRY(tn_folder_json(&h->arena, h->folder, generation_name, TN_JSON_OBJECT, &h->diags, &h->generation));
   return tn_hf_read_sentence(h);

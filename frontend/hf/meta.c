@@ -16,6 +16,8 @@ static const task_row tasks[] = {
     {"Model", "feature-extraction"},
 };
 
+static const char identifier[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+
 static tn_status set(tn_hf *h, const char *key, const char *value) {
   if (!value || h->ir->meta_get(h->m, key)) return TN_OK;
   return h->ir->meta_set(h->m, key, value);
@@ -88,12 +90,24 @@ static tn_status set_labels(tn_hf *h) {
   return s;
 }
 
+/* A C identifier out of a folder's name: it becomes a part of the artefact's symbols. */
+static tn_status set_module_name(tn_hf *h, const char *source) {
+  const char *have = h->ir->module_name(h->m);
+  if (have && *have) return TN_OK;
+  char *name = tn_arena_printf(&h->arena, "%s%s", *source >= '0' && *source <= '9' ? "m" : "", source);
+  if (!name) return TN_OOM;
+  for (char *p = name; *p; p++)
+    if (!memchr(identifier, *p, sizeof identifier - 1)) *p = '_';
+  return h->ir->module_set_name(h->m, name);
+}
+
 static tn_status set_names(tn_hf *h) {
   char *folder = tn_arena_str(&h->arena, tn_str_of(h->folder));
   if (!folder) return TN_OOM;
   for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/';) folder[--n] = 0;
-  const char *slash = strrchr(folder, '/');
-  TN_TRY(set(h, "source", slash && slash[1] ? slash + 1 : folder));
+  const char *slash = strrchr(folder, '/'), *source = slash && slash[1] ? slash + 1 : folder;
+  TN_TRY(set(h, "source", source));
+  TN_TRY(set_module_name(h, source));
   TN_TRY(set(h, "architecture", h->architecture));
   if (*h->model_type) TN_TRY(set(h, "model_type", h->model_type));
   return set(h, "task", task_of(h));

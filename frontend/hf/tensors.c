@@ -34,9 +34,23 @@ tn_status tn_hf_open_tensors(tn_hf *h) {
   return h->tensor_used ? TN_OK : tn_fail(&h->diags, TN_OOM, h->folder, NULL, "out of memory");
 }
 
+/* What LayerNorm's parameters were called in checkpoints of 2018 and 2019. */
+static const tn_st_tensor *find_old_name(tn_hf *h, const char *name) {
+  static const char *const renamed[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
+                                           {"LayerNorm.bias", "LayerNorm.beta"}};
+  for (size_t i = 0; i < TN_COUNT(renamed); i++) {
+    if (!tn_str_ends(tn_str_of(name), renamed[i][0])) continue;
+    int kept = (int)(strlen(name) - strlen(renamed[i][0]));
+    const char *old = tn_arena_printf(&h->arena, "%.*s%s", kept, name, renamed[i][1]);
+    return old ? tn_st_find(&h->files, old) : NULL;
+  }
+  return NULL;
+}
+
 static bool find(void *ctx, const char *name, tn_tensor_ref *out) {
   tn_hf *h = ctx;
   const tn_st_tensor *t = tn_st_find(&h->files, name);
+  if (!t) t = find_old_name(h, name);
   if (!t) return false;
   h->tensor_used[t - h->files.tensors.items] = true;
   *out = (tn_tensor_ref){t->dtype, t->rank, t->shape, t->file, t->offset, t->bytes};

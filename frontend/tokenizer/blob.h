@@ -7,7 +7,12 @@
 
 #define TN_TK_MAGIC "tn-token"
 #define TN_TK_NONE UINT32_MAX
-enum { TN_TK_VERSION = 1 };
+enum { TN_TK_VERSION = 1, TN_TK_AFFIX_MAX = 64 /* bytes of prefix and suffix */ };
+
+static inline uint32_t tn_tk_pair_hash(uint32_t left, uint32_t right) {
+  uint64_t k = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
+  return (uint32_t)(k >> 32 ^ k >> 15);
+}
 
 typedef struct tn_tk_str {
   uint32_t off, len; /* in the section of strings; off TN_TK_NONE: not given */

@@ -185,9 +185,11 @@ uint32_t tn_tk_trie_child(const tn_tk_trie *trie, uint32_t node, uint8_t label);
 /* ---- stages --------------------------------------------------------------------------------------------------- */
 /* run.segment to run.segment, through all normalizers. */
 void tn_tk_normalize(tn_tk_run *r);
+/* What they make of a text of its own (for the importer). */
+tn_status tn_tk_normalize_text(const tn_tokenizer *t, tn_str text, tn_buf *out);
 /* Reads in, writes out (empty before), or sets r->unchanged. */
 typedef void tn_tk_normalizer(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out);
-#define TN_TK_NORMALIZER(name, type) tn_tk_normalizer tn_tk_normalize_##name;
+#define TN_TK_NORMALIZER(name, type, needs) tn_tk_normalizer tn_tk_normalize_##name;
 #include "frontend/tokenizer/parts.def"
 /* Canonical or compatibility decomposition, then composition. */
 void tn_tk_normal_form(tn_tk_run *r, const tn_tk_text *in, tn_tk_text *out, bool compat, bool compose);
@@ -197,7 +199,7 @@ void tn_tk_extract(tn_tk_run *r, tn_str text);
 
 void tn_tk_pre_tokenize(tn_tk_run *r);
 typedef void tn_tk_pre_tokenizer(tn_tk_run *r, const tn_tk_part *p);
-#define TN_TK_PRE_TOKENIZER(name, type) tn_tk_pre_tokenizer tn_tk_split_##name;
+#define TN_TK_PRE_TOKENIZER(name, type, needs) tn_tk_pre_tokenizer tn_tk_split_##name;
 #include "frontend/tokenizer/parts.def"
 /* Fills r->matches with the pattern's matches in s[0 .. n) and what lies between them. */
 void tn_tk_find(tn_tk_run *r, const tn_tk_part *p, const char *s, uint32_t n);
@@ -223,8 +225,7 @@ typedef struct tn_tk_decode {
   tn_tk_list list, next;
 } tn_tk_decode;
 typedef void tn_tk_decoder(tn_tk_decode *d, const tn_tk_part *p);
-#define TN_TK_DECODER(name, type) tn_tk_decoder tn_tk_decode_##name;
+#define TN_TK_DECODER(name, type, needs) tn_tk_decoder tn_tk_decode_##name;
 #include "frontend/tokenizer/parts.def"
-void tn_tk_decode_list(tn_tk_decode *d);
 
 #endif

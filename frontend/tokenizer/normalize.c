@@ -3,7 +3,7 @@
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_normalizer *const normalizers[] = {
-#define TN_TK_NORMALIZER(name, type) tn_tk_normalize_##name,
+#define TN_TK_NORMALIZER(name, type, needs) tn_tk_normalize_##name,
 #include "frontend/tokenizer/parts.def"
 };
 
@@ -22,6 +22,17 @@ void tn_tk_normalize(tn_tk_run *r) {
   const uint32_t *stage = r->t->head->stage;
   for (uint32_t i = stage[TN_TK_STAGE_NORMALIZE]; i < stage[TN_TK_STAGE_NORMALIZE + 1] && !r->status; i++)
     step(r, &r->t->parts[i], normalizers[r->t->parts[i].kind]);
+}
+
+tn_status tn_tk_normalize_text(const tn_tokenizer *t, tn_str text, tn_buf *out) {
+  tn_tk_run r;
+  tn_tk_run_init(&r, t);
+  tn_tk_put_original(&r.segment, text, 0);
+  if (r.segment.failed) tn_tk_fail(&r, TN_OOM);
+  tn_tk_normalize(&r);
+  if (!r.status) tn_buf_put(out, r.segment.s, r.segment.len);
+  tn_tk_run_fini(&r);
+  return r.status;
 }
 
 /* ---- steps of BertNormalizer ---------------------------------------------------------------------------------- */

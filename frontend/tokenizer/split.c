@@ -3,7 +3,7 @@
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_pre_tokenizer *const pre_tokenizers[] = {
-#define TN_TK_PRE_TOKENIZER(name, type) tn_tk_split_##name,
+#define TN_TK_PRE_TOKENIZER(name, type, needs) tn_tk_split_##name,
 #include "frontend/tokenizer/parts.def"
 };
 

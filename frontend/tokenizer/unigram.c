@@ -33,55 +33,38 @@ static void search(tn_tk_run *r, const char *s, uint32_t n) {
   }
 }
 
-/* A piece of unknown characters, which together may still be a token. */
-static void put_piece(tn_tk_run *r, uint32_t start, uint32_t end) {
-  const char *s = r->text.s + start;
-  uint32_t id = tn_tk_lookup(r->t, s, end - start);
+/* A piece of unknown characters, which together may still be a token. Bytes go out last first. */
+static void put_unknown(tn_tk_run *r, uint32_t start, uint32_t end) {
+  const char *s = r->text.s;
+  uint32_t id = tn_tk_lookup(r->t, s + start, end - start);
   bool bytes = id == TN_TK_NONE && r->t->head->flags & TN_TK_BYTE_FALLBACK;
-  for (uint32_t i = 0; bytes && i < end - start; i++) bytes = r->t->bytes[(uint8_t)s[i]] != TN_TK_NONE;
-  for (uint32_t i = 0; bytes && i < end - start; i++) tn_tk_token_push(r, r->t->bytes[(uint8_t)s[i]], start, end);
+  for (uint32_t i = start; bytes && i < end; i++) bytes = r->t->bytes[(uint8_t)s[i]] != TN_TK_NONE;
+  for (uint32_t i = end; bytes && i-- > start;) tn_tk_token_push(r, r->t->bytes[(uint8_t)s[i]], start, end);
   if (!bytes) tn_tk_token_push(r, id == TN_TK_NONE ? (uint32_t)r->t->head->unk : id, start, end);
 }
 
-/* Turns the links around: steps[i].start becomes the end of the piece that begins at i. */
-static void turn(tn_tk_step *steps, uint32_t n) {
-  for (uint32_t end = n; end;) {
-    uint32_t start = steps[end].start, id = steps[end].id;
-    /* steps[start] is still needed as the end of the piece before: keep its link in hand. */
-    tn_tk_step before = steps[start];
-    steps[start].start = end;
-    steps[start].score = id;
-    while (start) {
-      uint32_t earlier = before.start;
-      tn_tk_step next = steps[earlier];
-      steps[earlier].start = start;
-      steps[earlier].score = before.id;
-      start = earlier;
-      before = next;
-    }
-    end = 0;
+static void reverse(tn_tk_token *first, tn_tk_token *last) {
+  for (; first < last; first++, last--) {
+    tn_tk_token swap = *first;
+    *first = *last, *last = swap;
   }
 }
 
 void tn_tk_model_unigram(tn_tk_run *r, uint32_t start, uint32_t end) {
-  uint32_t n = end - start;
-  if (!tn_vec_reserve(&r->steps, n + 1)) {
-    tn_tk_fail(r, TN_OOM);
-    return;
-  }
-  search(r, r->text.s + start, n);
+  uint32_t n = end - start, first = r->tokens.count, unknown = 0; /* end of a run of unknown characters */
+  if (!tn_vec_reserve(&r->steps, n + 1)) tn_tk_fail(r, TN_OOM);
+  if (!r->status) search(r, r->text.s + start, n);
   if (r->status) return;
-  turn(r->steps.items, n);
-  uint32_t unknown = TN_TK_NONE; /* where a run of unknown characters began */
-  for (uint32_t i = 0; i < n; i = r->steps.items[i].start) {
-    uint32_t id = (uint32_t)r->steps.items[i].score;
-    if ((int64_t)id == r->t->head->unk) {
-      if (unknown == TN_TK_NONE) unknown = i;
+  for (uint32_t at = n; at; at = r->steps.items[at].start) {
+    const tn_tk_step *step = &r->steps.items[at];
+    if ((int64_t)step->id == r->t->head->unk) {
+      if (!unknown) unknown = at;
       continue;
     }
-    if (unknown != TN_TK_NONE) put_piece(r, start + unknown, start + i);
-    unknown = TN_TK_NONE;
-    tn_tk_token_push(r, id, start + i, start + r->steps.items[i].start);
+    if (unknown) put_unknown(r, start + at, start + unknown);
+    unknown = 0;
+    tn_tk_token_push(r, step->id, start + step->start, start + at);
   }
-  if (unknown != TN_TK_NONE) put_piece(r, start + unknown, end);
+  if (unknown) put_unknown(r, start, start + unknown);
+  if (r->tokens.count > first) reverse(r->tokens.items + first, r->tokens.items + r->tokens.count - 1);
 }

@@ -6,6 +6,7 @@
 #include "tenon/plugin.h"
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #define TN_TRY(expr)                       \
   do {                                     \

@@ -2,9 +2,6 @@
  * so "provably equal" is "the same id"; whatever is not provable is refused with both dims in the message. */
 #include "ops.h"
 
-static const char *const constraint_words[] = {"any type",        "a float type", "a float or integer type",
-                                               "an integer type", "bool",         "a state"};
-
 const char *tn_ops_dtype_name(tn_dtype t) {
   const tn_dtype_info *i = tn_ir_dtype_info(t);
   return i ? i->name : "no type";
@@ -56,45 +53,14 @@ tn_in tn_ops_operand(tn_infer *c, uint32_t i) {
   return (tn_in){c->in[i], v.type, t.dtype, d ? d->cls : 0, t.rank, t.dims};
 }
 
-static bool allows(uint32_t constraint, uint32_t cls) {
-  bool integer = cls == TN_CLASS_INT || cls == TN_CLASS_UINT;
-  switch (constraint) {
-  case TN_C_FLOAT: return cls == TN_CLASS_FLOAT;
-  case TN_C_NUMBER: return cls == TN_CLASS_FLOAT || integer;
-  case TN_C_INTEGER: return integer || cls == TN_CLASS_BOOL;
-  case TN_C_BOOL: return cls == TN_CLASS_BOOL;
-  default: return true;
-  }
-}
-
-static tn_status check_operand(tn_infer *c, const tn_op_spec *spec, uint32_t i) {
-  /* The last spec stands for all further operands of an op with any number. */
-  const tn_operand_spec *s = &spec->in[i < spec->n_in ? i : spec->n_in - 1];
-  tn_in x = tn_ops_operand(c, i);
-  if (!x.value) {
-    if (s->optional) return TN_OK;
-    return tn_ops_fail(c, "operand %i ('%s') is absent but required", (int)i, s->name);
-  }
-  if (allows(s->constraint, x.cls)) return TN_OK;
-  return tn_ops_fail(c, "operand %i ('%s') needs %s, not %T", (int)i, s->name,
-                     constraint_words[s->constraint], x.type);
-}
-
-tn_status tn_ops_read(tn_infer *c, tn_in *in, uint32_t n) {
-  const tn_op_spec *spec = tn_op_spec_of(c->opcode);
-  int got = (int)c->nin;
-  if (got < spec->min_in || (spec->max_in >= 0 && got > spec->max_in))
-    return tn_ops_fail(c, "has %i operands, wants %i to %i", got, spec->min_in, spec->max_in);
-  for (uint32_t i = 0; i < c->nin && spec->n_in; i++) TN_TRY(check_operand(c, spec, i));
+void tn_ops_read(tn_infer *c, tn_in *in, uint32_t n) {
   for (uint32_t i = 0; i < n; i++) in[i] = tn_ops_operand(c, i);
-  if (spec->nout >= 0) c->nout = (uint32_t)spec->nout;
-  return TN_OK;
 }
 
 tn_status tn_ops_no_blocks(tn_infer *c, const tn_in *in, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
     if (in[i].cls == TN_CLASS_BLOCK)
-      return tn_ops_fail(c, "operand %i has the block format %T; dequant it first", (int)i, in[i].type);
+      return tn_ops_fail(c, "operand %i has a block format, %T; dequant it first", (int)i + 1, in[i].type);
   return TN_OK;
 }
 

@@ -2,7 +2,7 @@
 
 A case file is text. Per case:
     case NAME
-    tol ATOL RTOL                 (0 0: bit by bit, but any NaN is a NaN)
+    tol ATOL RTOL                 (0 0: equal values; NaN equals NaN)
     dim NAME VALUE                (any number)
     ir                            (the module: one function; lines up to "end")
     in TYPE HEX                   (arguments in order, then states; little-endian bytes; "-" for none)
@@ -115,9 +115,10 @@ class Cases:
         args = ", ".join(f"%{chr(97 + i)}: {t.text}" for i, t in enumerate(ins))
         results = ", ".join(f"%r{i}" for i in range(len(outs)))
         types = ", ".join(t.text for t in outs)
+        named = ", ".join(f"r{i}: {t.text}" for i, t in enumerate(outs))
         head = "module @case {\n" + (f"  dims {', '.join(dims)}\n" if dims else "")
         head += "".join(f"  state @s{i} : {t.text}\n" for i, t in enumerate(states))
-        body = f"  func @f({args}) -> {f'({types})' if len(outs) > 1 else types} {{\n"
+        body = f"  func @f({args}) -> {f'({named})' if len(outs) > 1 else types} {{\n"
         body += f"    {results} = {op} : {types}\n    return {results}\n  }}\n}}"
         atol, rtol = tol or (0, 0)
         lines = [f"case {name}", f"tol {atol:g} {rtol:g}"]
@@ -137,5 +138,6 @@ def tensor(dtype, values, text=None):
 
 
 def ulps(dtype, n=1.0):
-    """Tolerance of n units in the last place for values near or above 1."""
-    return (ULP[dtype] * n * 2.0**-10, ULP[dtype] * n) if dtype in ULP else (0, 0)
+    """Tolerance of n units in the last place for values near or above 1; float64 is summed in another order."""
+    n = n * 8 if dtype == "f64" else n
+    return (ULP[dtype] * n * 2.0 ** (0 if dtype == "f64" else -10), ULP[dtype] * n) if dtype in ULP else (0, 0)

@@ -39,6 +39,8 @@ def unary(c):
             "silu": lambda x: F.silu(t.from_numpy(x)).numpy(),
             "gelu": lambda x: F.gelu(t.from_numpy(x)).numpy()}
     for (op, f), dtype in itertools.product((exact | near).items(), ("f32", "f64", "f16", "bf16")):
+        if dtype == "f64" and op in exact:
+            continue
         x = tensor(dtype, np.concatenate([EDGES, normal(15, scale=3)]))
         c.add(f"{op}_{dtype}", f"{op} %a", [x], [tensor(dtype, f(f64(x)))], None if op in exact else ulps(dtype, 2))
     for op, f in (("sin", np.sin), ("cos", np.cos)):
@@ -112,8 +114,10 @@ def binary(c):
     fs = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
           "min": np.minimum, "max": np.maximum, "pow": np.power}
     for (op, f), dtype in itertools.product(fs.items(), ("f32", "f64", "f16", "bf16", "f8e4m3")):
-        a = tensor(dtype, np.concatenate([EDGES, normal(14, scale=3)]).reshape(6, 6))
-        b = tensor(dtype, np.concatenate([normal(3, scale=3), [0.0, np.nan, np.inf]]))
+        if dtype == "f64" and op not in ("add", "pow"):
+            continue
+        a = tensor(dtype, np.concatenate([EDGES, normal(8, scale=3)]).reshape(6, 5))
+        b = tensor(dtype, np.concatenate([normal(2, scale=3), [0.0, np.nan, np.inf]]))
         want = tensor(dtype, f(f64(a), f64(b)))
         c.add(f"{op}_{dtype}", f"{op} %a, %b", [a, b], [want], ulps(dtype) if op == "pow" else None)
     for dtype in ("f32", "f64", "f16"):
@@ -246,7 +250,7 @@ def views(c):
         c.add(f"split_{dtype}", "split %a {axis = 1, sizes = [1, 2]}", [x], [Tensor(dtype, v[:, :1]), Tensor(dtype, v[:, 1:])])
         i = np.array([[0, 2, -1], [1, 3, -4]])
         rows = np.concatenate([v, np.zeros((2, 1, 4), v.dtype)], 1)
-        want = rows[:, np.where((i >= 3) | (i < -3), 3, i)]
+        want = rows[:, np.where((i >= 3) | (i < -3), 3, i % 3)]
         c.add(f"gather_{dtype}", "gather %a, %b {axis = 1}", [x, Tensor("i32", i.astype(np.int32))], [Tensor(dtype, want)])
     x = tensor("f32", normal(2, 3))
     c.add("transpose_identity", "transpose %a {perm = [0, 1]}", [x], [x])
@@ -277,8 +281,8 @@ def views(c):
 def reductions(c):
     fs = {"reduce_sum": np.sum, "reduce_mean": np.mean, "reduce_max": np.max, "reduce_min": np.min, "reduce_prod": np.prod}
     for (op, f), dtype in itertools.product(fs.items(), ("f32", "f16", "bf16", "f64")):
-        x = tensor(dtype, normal(3, 5, 4))
-        for axes, keep in (((1,), 0), ((0, 2), 1), ((-1,), 1), ((0, 1, 2), 0)):
+        x = tensor(dtype, normal(3, 5, 2))
+        for axes, keep in (((1,), 0), ((0, 2), 1), ((-1,), 1), ((0, 1, 2), 0))[: 4 if dtype == "f32" else 2]:
             name = f"{op}_{dtype}_{''.join(map(str, axes)).replace('-', 'm')}"
             want = f(f64(x), axis=axes, keepdims=bool(keep))
             c.add(name, f"{op} %a {{axes = {list(axes)}, keep = {'true' if keep else 'false'}}}", [x], [tensor(dtype, want)], ulps(dtype))
@@ -360,11 +364,11 @@ def matmul(c):
         add(f"matmul_ta_{dtype}", tensor(dtype, normal(20, 3)), tensor(dtype, normal(20, 5)), " {trans_a = true}")
         add(f"matmul_tatb_{dtype}", tensor(dtype, normal(4, 3)), tensor(dtype, normal(5, 4)), " {trans_a = true, trans_b = true}")
     for rhs in ("bf16", "f16", "f8e4m3", "f8e5m2", "f64"):
-        add(f"matmul_f32_{rhs}", tensor("f32", normal(2, 9)), tensor(rhs, normal(33, 9)), " {trans_b = true}")
-        add(f"matmul_nt_f32_{rhs}", tensor("f32", normal(2, 9)), tensor(rhs, normal(9, 33)))
+        add(f"matmul_f32_{rhs}", tensor("f32", normal(2, 5)), tensor(rhs, normal(33, 5)), " {trans_b = true}")
+        add(f"matmul_nt_f32_{rhs}", tensor("f32", normal(2, 5)), tensor(rhs, normal(5, 33)))
     add("matmul_batch", tensor("f32", normal(2, 1, 3, 4)), tensor("f32", normal(5, 4, 2)))
     add("matmul_batch_rhs", tensor("f32", normal(3, 4)), tensor("f32", normal(2, 4, 2)))
-    add("matmul_batch_lhs", tensor("f32", normal(2, 3, 4)), tensor("f32", normal(4, 70)))
+    add("matmul_batch_lhs", tensor("f32", normal(2, 3, 4)), tensor("f32", normal(4, 33)))
     add("matmul_one", tensor("f32", normal(1, 1)), tensor("f32", normal(1, 1)))
     add("matmul_empty_k", tensor("f32", normal(2, 0)), tensor("f32", normal(0, 3)))
     add("matmul_empty_m", tensor("f32", normal(0, 4)), tensor("f32", normal(4, 3)))
@@ -372,11 +376,11 @@ def matmul(c):
         "B, S, 6", {"B": 2, "S": 3})
     for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
         fmt = name.lower()
-        for n, k, trans in ((5, 64, True), (64, 6, False)):
+        for n, k, trans in ((3, 64, True), (64, 2, False)):
             rows, cols = (n, k) if trans else (k, n)
             blocks = quantized(name, rows, cols)
             w = Tensor(fmt, blocks, shape=(rows, cols))
-            x = tensor("f32", normal(3, k))
+            x = tensor("f32", normal(2, k))
             y = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[name]).astype(np.float64)
             want = f64(x) @ (y.T if trans else y)
             flag = " {trans_b = true}" if trans else ""
@@ -396,20 +400,20 @@ def quantized(name, rows, cols):
 def dequant(c):
     for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
         fmt = name.lower()
-        blocks = quantized(name, 4, 96)
+        blocks = quantized(name, 4, 32)
         want = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[name]).astype(np.float32)
-        w = Tensor(fmt, blocks, shape=(4, 96))
+        w = Tensor(fmt, blocks, shape=(4, 32))
         c.add(f"dequant_{fmt}", "dequant %a", [w], [Tensor("f32", want)])
         c.add(f"dequant_{fmt}_f16", "dequant %a {to = f16}", [w], [Tensor("f16", rounded(want, "f16"))])
         i = np.array([3, 0, -1, 9], np.int32)
         rows = np.concatenate([blocks, np.zeros((1, blocks.shape[1]), np.uint8)])[[3, 0, 3, 4]]
-        c.add(f"gather_{fmt}", "gather %a, %b", [w, Tensor("i32", i)], [Tensor(fmt, rows, shape=(4, 96))])
-        c.add(f"slice_{fmt}", "slice %a {axis = 0, start = 1, stop = 3}", [w], [Tensor(fmt, blocks[1:3], shape=(2, 96))])
+        c.add(f"gather_{fmt}", "gather %a, %b", [w, Tensor("i32", i)], [Tensor(fmt, rows, shape=(4, 32))])
+        c.add(f"slice_{fmt}", "slice %a {axis = 0, start = 1, stop = 3}", [w], [Tensor(fmt, blocks[1:3], shape=(2, 32))])
 
 
 def norms(c):
     for dtype, scales in (("f32", "f32"), ("f16", "f16"), ("f16", "f32"), ("bf16", "bf16"), ("f64", "f32")):
-        x = tensor(dtype, normal(2, 3, 17) + 1)
+        x = tensor(dtype, normal(1, 3, 17) + 1)
         s, b = tensor(scales, normal(17)), tensor(scales, normal(17))
         suffix = f"{dtype}_{scales}"
         want = F.layer_norm(torch64(x), (17,), torch64(s), torch64(b), 1e-5).numpy()
@@ -425,7 +429,7 @@ def norms(c):
     c.add("rms_norm_bare", "rms_norm %a {eps = 1e-6}", [x], [tensor("f32", F.rms_norm(torch64(x), (5,), eps=1e-6).numpy())], ulps("f32", 4))
     z = tensor("f32", np.zeros((2, 5)))
     c.add("layer_norm_zero", "layer_norm %a {eps = 1e-5}", [z], [z])
-    big = tensor("f32", 1e4 + normal(3, 64))
+    big = tensor("f32", 1e4 + normal(1, 64))
     c.add("layer_norm_shifted", "layer_norm %a {eps = 1e-5}", [big],
           [tensor("f32", F.layer_norm(torch64(big), (64,)).numpy())], ulps("f32", 4))
 
@@ -453,7 +457,7 @@ def sdpa(q, k, v, scale, visible, softcap=0.0, bias=None):
 
 
 def attention(c):
-    def add(name, b=1, s=4, t=4, h=2, hkv=2, d=8, dv=8, causal=0, window=0, softcap=0.0, keys=0, mask=None, bias=None,
+    def add(name, b=1, s=4, t=4, h=2, hkv=2, d=4, dv=4, causal=0, window=0, softcap=0.0, keys=0, mask=None, bias=None,
             dtype="f32", kv=None, dims=None, text=("", "", "", "")):
         q = tensor(dtype, normal(b, s, h, d), text[0] or None)
         k = tensor(kv or dtype, normal(b, t, hkv, d), text[1] or None)
@@ -467,7 +471,7 @@ def attention(c):
         want = sdpa(f64(q), f64(k)[:, :n], f64(v)[:, :n], 0.35, visible, softcap, None if bias is None else f64(bias))
         operands = "%a, %b, %c" + (", %d" if mask is not None or bias is not None else "") + (", %e" if mask is not None and bias is not None else "")
         if mask is None and bias is not None:
-            operands = "%a, %b, %c, none, %d"
+            operands = "%a, %b, %c, _, %d"
         shown = text[3] or (str(keys) if keys else "")
         attrs = [("scale = 0.35", 1), ("causal = true", causal), (f"window = {window}", window), (f"softcap = {softcap}", softcap),
                  (f"keys = {shown}", keys)]
@@ -476,7 +480,7 @@ def attention(c):
               [tensor(dtype, want, text[0] or None)], ulps(dtype, 8), dims)
 
     add("plain")
-    add("odd", b=2, s=3, t=5, h=3, hkv=3, d=5, dv=7)
+    add("odd", b=2, s=3, t=5, h=3, hkv=3, d=5, dv=3)
     add("gqa", b=2, s=3, t=3, h=6, hkv=2)
     add("mqa", s=2, h=4, hkv=1)
     add("causal", s=5, t=5, causal=1)
@@ -489,7 +493,7 @@ def attention(c):
     add("softcap", softcap=2.5, causal=1)
     add("keys", s=2, t=9, keys=5, causal=1)
     add("keys_symbolic", b=2, s=3, t=10, keys=7, causal=1, dims={"B": 2, "S": 3, "P": 4, "C": 10},
-        text=("B, S, 2, 8", "B, C, 2, 8", "B, C, 2, 8", "P + S"))
+        text=("B, S, 2, 4", "B, C, 2, 4", "B, C, 2, 4", "P + S"))
     pad = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None, :]
     add("mask_bool", b=2, mask=Tensor("bool", pad != 0))
     add("mask_int", b=2, mask=Tensor("i32", pad.astype(np.int32) * 5), causal=1)
@@ -508,7 +512,7 @@ def attention(c):
     for dtype in ("f16", "bf16", "f64"):
         add(dtype, dtype=dtype, causal=1, s=3, t=6, h=4, hkv=2)
     add("kv_f16", dtype="f32", kv="f16", s=3, t=6, causal=1)
-    add("large", s=4, t=40, d=20, dv=20, h=3, hkv=3, causal=1)
+    add("large", s=3, t=40, d=9, dv=5, h=1, hkv=1, causal=1)
 
 
 def rope(c):

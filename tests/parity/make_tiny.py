@@ -106,7 +106,7 @@ def init(model, g):
                 p.normal_(0.0, 1.5 / math.sqrt(p.shape[0] if ".c_" in name else p.shape[1]), generator=g)
 
 
-def make_inputs(config, causal, g):
+def make_inputs(config, causal, pooled, g):
     pad = getattr(config, "pad_token_id", None) or 0
     cases = {}
     for case, (n, s) in {"a": (len(LENGTHS), SEQ), "b": (1, SHORT), "c": (1, 1)}.items():
@@ -118,8 +118,8 @@ def make_inputs(config, causal, g):
         cases[case] = {"ids": ids}
         if not causal:
             cases[case]["mask"] = mask
-        if config.model_type in ("bert", "roberta", "xlm-roberta"):
-            types = config.type_vocab_size
+        if config.model_type == "bert":
+            types = 1 if pooled else config.type_vocab_size  # sentence encoders see single texts
             cases[case]["types"] = torch.randint(types, (n, s), generator=g) * mask
     return cases
 
@@ -165,7 +165,7 @@ def best_generation(model, vocab, g):
 def goldens(name, model, entries, options, g):
     causal = "logits" in entries
     out = {}
-    cases = make_inputs(model.config, causal, g)
+    cases = make_inputs(model.config, causal, "pooling" in options, g)
     for case, inputs in cases.items():
         result = forward(model, inputs)
         for k, v in inputs.items():
@@ -282,14 +282,22 @@ def make(name):
     return size
 
 
+def inputs_of(cls_name, entries):
+    if "logits" in entries:
+        return ["ids"]
+    return ["ids", "mask", "types"] if cls_name.startswith("Bert") else ["ids", "mask"]
+
+
 def manifest():
     rows = []
     for name, (cls_name, _, entries, options) in FOLDERS.items():
-        names = {e: list(outputs) for e, outputs in entries.items()}
+        outputs = {e: list(o) for e, o in entries.items()}
         if "pooling" in options:
-            names["embed"] = ["embedding"]
+            outputs["embed"] = ["embedding"]
+        inputs = inputs_of(cls_name, entries)
         rows.append(dict(folder=f"models/{name}", architecture=cls_name, dtype=options.get("dtype", "float32"),
-                         entries=names, cases=["a", "b", "c"], generate="logits" in entries))
+                         entries={e: dict(inputs=inputs, outputs=o) for e, o in outputs.items()},
+                         cases=["a", "b", "c"], generate="logits" in entries))
     write_json(os.path.join(HERE, "manifest.json"), rows)
 
 

@@ -1,0 +1,68 @@
+/* exec.c - the run side: a kernel package is linked into this process by LLVM's JIT linker, which only places the
+ * object; no code is generated here. */
+#include "backends/cpu/plugin.h"
+#include <llvm-c/Core.h>
+#include <llvm-c/LLJIT.h>
+
+struct tn_exec { LLVMOrcLLJITRef jit; };
+
+tn_status tn_cpu_runs_here(void *self, const tn_target *t) {
+  (void)self;
+  return tn_cpu_has(t->features) ? TN_OK : TN_UNAVAILABLE;
+}
+
+static tn_status failed(tn_cpu *c, LLVMErrorRef e, tn_status status) {
+  char *text = LLVMGetErrorMessage(e);
+  tn_cpu_fail(c, NULL, 0, status, "the kernel package cannot be loaded: %s", text);
+  LLVMDisposeErrorMessage(text);
+  return status;
+}
+
+tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
+  tn_cpu *c = self;
+  if (tn_cpu_runs_here(self, t) != TN_OK)
+    return tn_cpu_fail(c, NULL, 0, TN_UNAVAILABLE, "this processor lacks one of '%s', which target '%s' needs",
+                       t->features, t->name);
+  tn_exec *x = tn_mem_alloc(sizeof *x);
+  if (!x) return TN_OOM;
+  LLVMErrorRef e = LLVMOrcCreateLLJIT(&x->jit, NULL);
+  if (e) {
+    tn_mem_free(x);
+    return failed(c, e, TN_INTERNAL);
+  }
+  LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(x->jit);
+  LLVMOrcDefinitionGeneratorRef process = NULL; /* memcpy and memset */
+  e = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(x->jit), NULL, NULL);
+  if (!e) {
+    LLVMOrcJITDylibAddGenerator(lib, process);
+    LLVMMemoryBufferRef object = LLVMCreateMemoryBufferWithMemoryRangeCopy(image.ptr, image.len, "kernels");
+    e = LLVMOrcLLJITAddObjectFile(x->jit, lib, object);
+  }
+  if (e) {
+    tn_cpu_unload(x);
+    return failed(c, e, TN_DATA_LOSS);
+  }
+  *out = x;
+  return TN_OK;
+}
+
+tn_status tn_cpu_kernel_lookup(tn_exec *x, const char *symbol, tn_kernel_fn *fn, void **ctx) {
+  LLVMOrcExecutorAddress at = 0;
+  LLVMErrorRef e = LLVMOrcLLJITLookup(x->jit, &at, symbol);
+  if (e) {
+    LLVMConsumeError(e);
+    return TN_NOT_FOUND;
+  }
+  *fn = (tn_kernel_fn)(uintptr_t)at;
+  *ctx = NULL;
+  return TN_OK;
+}
+
+void tn_cpu_unload(tn_exec *x) {
+  if (!x) return;
+  if (x->jit) {
+    LLVMErrorRef e = LLVMOrcDisposeLLJIT(x->jit);
+    if (e) LLVMConsumeError(e);
+  }
+  tn_mem_free(x);
+}

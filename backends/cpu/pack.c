@@ -1,0 +1,132 @@
+/* pack.c - weights in panels. A matrix that is only multiplied by (and perhaps gathered from) is stored as panels of
+ * 16 result columns: for each k, 16 consecutive values; columns past the last are zeros. "panel16" is made from a
+ * matrix stored [n, k], "panel16k" from one stored [k, n].
+ *
+ * Packing streams: a few panels at a time, a few MB in memory whatever the size of the weight. */
+#include "backends/cpu/plugin.h"
+
+#define CHUNK (4u << 20) /* bytes of input held at a time, about */
+
+typedef struct shape { uint64_t n, k, bytes; bool k_first; } shape;
+
+static tn_type_info type_of(tn_cpu *c, tn_module *m, tn_type type) {
+  tn_type_info t;
+  c->ir.type_get(m, type, &t);
+  return t;
+}
+
+static bool matrix(tn_cpu *c, tn_module *m, const tn_type_info *t, int64_t dims[2]) {
+  bool kind = t->dtype == TN_DT_f32 || t->dtype == TN_DT_f16 || t->dtype == TN_DT_bf16;
+  if (!kind || t->rank != 2) return false;
+  for (int i = 0; i < 2; i++)
+    if (!c->ir.dim_is_const(m, t->dims[i], &dims[i]) || dims[i] < 1) return false;
+  return true;
+}
+
+/* What the uses of a value say: bit 1: as rhs with trans_b, 2: as rhs without, 4: as data of a gather along axis 0,
+ * 8: anything else. */
+enum { BY_ROWS = 1, BY_COLUMNS = 2, GATHERED = 4, OTHER = 8 };
+
+static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
+  tn_value_info info;
+  uint32_t all = 0, operand = 0;
+  c->ir.value_get(m, v, &info);
+  for (uint32_t i = 0; i < info.nuses; i++) {
+    tn_op op = c->ir.value_use(m, v, i, &operand);
+    const char *name = c->ir.opcode_name(c->ir.opcode(m, op));
+    tn_attr a = {0};
+    if (!strcmp(name, "kernel")) all |= uses_of(c, m, c->ir.body_arg(m, op, operand));
+    else if (!strcmp(name, "matmul") && operand == 1 && c->ir.op_attr(m, op, "trans_b", &a))
+      all |= a.u.i ? BY_ROWS : BY_COLUMNS;
+    else if (!strcmp(name, "gather") && operand == 0 && c->ir.op_attr(m, op, "axis", &a) && a.u.i == 0)
+      all |= GATHERED;
+    else all |= OTHER;
+  }
+  return all;
+}
+
+static bool sizes(const int64_t dims[2], uint32_t bytes, bool k_first, shape *s, uint64_t *packed) {
+  *s = (shape){(uint64_t)dims[k_first], (uint64_t)dims[!k_first], bytes, k_first};
+  uint64_t panels = (s->n + TN_CPU_PANEL - 1) / TN_CPU_PANEL;
+  return tn_mul_u64(panels * TN_CPU_PANEL, s->k, packed) && tn_mul_u64(*packed, bytes, packed);
+}
+
+const char *tn_cpu_layout(void *self, tn_module *m, tn_weight w, uint64_t *bytes) {
+  tn_cpu *c = self;
+  tn_weight_info info;
+  int64_t dims[2];
+  c->ir.weight_get(m, w, &info);
+  tn_type_info t = type_of(c, m, info.type);
+  if (!matrix(c, m, &t, dims)) return NULL;
+  uint32_t uses = uses_of(c, m, info.value);
+  bool k_first = (uses & BY_COLUMNS) != 0;
+  if (uses & OTHER || !(uses & (BY_ROWS | BY_COLUMNS)) || (uses & BY_ROWS && k_first)) return NULL;
+  shape s;
+  if (!sizes(dims, c->ir.dtype_info(t.dtype)->bits / 8, k_first, &s, bytes)) return NULL;
+  return k_first ? "panel16k" : "panel16";
+}
+
+/* One panel from 16 rows of an [n, k] matrix (rows: how many there are). */
+static void turn_rows(const shape *s, const uint8_t *in, uint64_t rows, uint8_t *out) {
+  uint64_t b = s->bytes;
+  memset(out, 0, s->k * TN_CPU_PANEL * b);
+  for (uint64_t r = 0; r < rows; r++)
+    for (uint64_t k = 0; k < s->k; k++) memcpy(out + (k * TN_CPU_PANEL + r) * b, in + (r * s->k + k) * b, b);
+}
+
+static tn_status pack_rows(const shape *s, const tn_reader *in, const tn_writer *out, uint8_t *from, uint8_t *to) {
+  uint64_t row = s->k * s->bytes;
+  for (uint64_t n = 0; n < s->n; n += TN_CPU_PANEL) {
+    uint64_t rows = s->n - n < TN_CPU_PANEL ? s->n - n : TN_CPU_PANEL;
+    TN_TRY(in->read(in->ctx, n * row, from, rows * row));
+    turn_rows(s, from, rows, to);
+    TN_TRY(out->write(out->ctx, to, row * TN_CPU_PANEL));
+  }
+  return TN_OK;
+}
+
+/* Panels [first, first + count) of a [k, n] matrix: a strip of every row. */
+static tn_status pack_strip(const shape *s, const tn_reader *in, uint64_t first, uint64_t count, uint8_t *from, uint8_t *to) {
+  uint64_t width = TN_CPU_PANEL * s->bytes, at = first * TN_CPU_PANEL, n = s->n - at;
+  if (n > count * TN_CPU_PANEL) n = count * TN_CPU_PANEL;
+  memset(from, 0, count * width);
+  for (uint64_t k = 0; k < s->k; k++) {
+    TN_TRY(in->read(in->ctx, (k * s->n + at) * s->bytes, from, n * s->bytes));
+    for (uint64_t p = 0; p < count; p++) memcpy(to + (p * s->k + k) * width, from + p * width, width);
+  }
+  return TN_OK;
+}
+
+static tn_status pack_columns(const shape *s, const tn_reader *in, const tn_writer *out, uint64_t at_once, uint8_t *from,
+                              uint8_t *to) {
+  uint64_t panels = (s->n + TN_CPU_PANEL - 1) / TN_CPU_PANEL;
+  for (uint64_t p = 0; p < panels; p += at_once) {
+    uint64_t count = panels - p < at_once ? panels - p : at_once;
+    TN_TRY(pack_strip(s, in, p, count, from, to));
+    TN_TRY(out->write(out->ctx, to, count * s->k * TN_CPU_PANEL * s->bytes));
+  }
+  return TN_OK;
+}
+
+tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in, const tn_writer *out) {
+  tn_cpu *c = self;
+  tn_weight_info info;
+  int64_t dims[2];
+  c->ir.weight_get(m, w, &info);
+  tn_type_info t = type_of(c, m, info.type);
+  bool k_first = !strcmp(layout, "panel16k");
+  shape s;
+  uint64_t packed, panel, at_once = 1;
+  if ((!k_first && strcmp(layout, "panel16")) || !matrix(c, m, &t, dims))
+    return tn_cpu_fail(c, m, 0, TN_UNSUPPORTED, "weight '%s' cannot be packed as '%s'", info.name, layout);
+  if (!sizes(dims, c->ir.dtype_info(t.dtype)->bits / 8, k_first, &s, &packed))
+    return tn_cpu_fail(c, m, 0, TN_INVALID, "weight '%s' is too large to be packed", info.name);
+  panel = s.k * TN_CPU_PANEL * s.bytes;
+  if (k_first && panel < CHUNK) at_once = CHUNK / panel;
+  uint8_t *from = tn_mem_alloc(k_first ? at_once * TN_CPU_PANEL * s.bytes : panel), *to = tn_mem_alloc(at_once * panel);
+  tn_status r = !from || !to ? TN_OOM : k_first ? pack_columns(&s, in, out, at_once, from, to) : pack_rows(&s, in, out, from, to);
+  if (r == TN_OOM) tn_cpu_fail(c, m, 0, TN_OOM, "no memory to pack weight '%s'", info.name);
+  tn_mem_free(from);
+  tn_mem_free(to);
+  return r;
+}

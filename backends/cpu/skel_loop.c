@@ -1,0 +1,133 @@
+/* skel_loop.c - kernels of elementwise and view ops: walk the index space of the results, one vector of the last
+ * axis at a time, and evaluate every result there. Results of one shape share a walk. Where no op looks at single
+ * coordinates, the space is walked as one line. */
+#include "backends/cpu/kernel.h"
+#include "backends/llvm/convert.h"
+
+/* ---- may the space be one line? ---------------------------------------------------------------------------------- */
+static bool same_shape(const tn_type_info *a, const tn_type_info *b) {
+  return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
+}
+static bool one_element(tn_cpu_kernel *k, const tn_type_info *t) {
+  int64_t n;
+  for (uint32_t i = 0; i < t->rank; i++)
+    if (!k->u->ir->dim_is_const(k->u->m, t->dims[i], &n) || n != 1) return false;
+  return true;
+}
+
+static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int depth) {
+  const tn_ir *ir = k->u->ir;
+  tn_module *m = k->u->m;
+  tn_type_info t = tn_cpu_type(k, v);
+  tn_value_info i;
+  ir->value_get(m, v, &i);
+  bool single = one_element(k, &t);
+  if (t.layout || depth > 64) return false;
+  if (i.kind != TN_VALUE_RESULT) return single || same_shape(&t, space);
+  const char *name = ir->opcode_name(ir->opcode(m, i.op));
+  if (!strcmp(name, "constant")) return single || same_shape(&t, space);
+  if (single) return true; /* evaluated at coordinates 0, whatever it is */
+  static const char *const moves[] = {"broadcast", "reshape", "transpose",   "slice",  "split", "concat", "pad",
+                                      "gather",    "iota",    "causal_mask", "alibi",  "rope",  "dequant"};
+  for (size_t j = 0; j < TN_COUNT(moves); j++)
+    if (!strcmp(name, moves[j])) return false;
+  for (uint32_t j = 0; j < ir->op_noperands(m, i.op); j++)
+    if (!linear(k, ir->op_operand(m, i.op, j), space, depth + 1)) return false;
+  return same_shape(&t, space);
+}
+
+/* ---- one walk ---------------------------------------------------------------------------------------------------- */
+typedef struct walk {
+  const tn_type_info *t;
+  const bool *mine;       /* which yields belong to it */
+  const tn_cpu_rows *rows;
+  uint32_t axis;          /* the axis of the lanes; axes behind it have size 1 */
+} walk;
+
+static void store(tn_cpu_kernel *k, const walk *w, const tn_ll_index *ix) {
+  for (uint32_t i = 0; i < k->nyields; i++)
+    if (w->mine[i]) tn_ll_store_at(&k->body, k->yields[i], k->outs[i], ix, tn_ll_eval(&k->body, k->yields[i], ix));
+}
+
+static void line_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
+  const walk *w = ctx;
+  (void)acc;
+  tn_ll_index ix = {.rank = w->t->rank, .collapsed = 1, .line = j, .mask = mask, .shape = w->t->dims};
+  store(k, w, &ix);
+}
+static void row_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
+  const walk *w = ctx;
+  (void)acc;
+  tn_ll_index ix = {.rank = w->t->rank, .mask = mask, .shape = w->t->dims};
+  if (w->axis + 1 == w->t->rank) ix.flat = w->rows->flat;
+  for (uint32_t i = 0; i < w->t->rank; i++)
+    ix.at[i] = i < w->axis ? w->rows->at[i] : tn_ll_ix_scalar(ll_k(k->e, 0));
+  ix.at[w->axis] = j;
+  store(k, w, &ix);
+}
+
+/* This thread's columns of n, in whole vectors. */
+static void share_columns(tn_cpu_kernel *k, ll_val n, ll_val *lo, ll_val *hi) {
+  tn_ll *e = k->e;
+  ll_val w = ll_k(e, e->lanes);
+  tn_cpu_share(k, ll_ceildiv(e, n, w), lo, hi);
+  *lo = ll_mul(e, *lo, w);
+  *hi = ll_imin(e, ll_mul(e, *hi, w), n);
+}
+
+static void walk_line(tn_cpu_kernel *k, walk *w) {
+  ll_val lo, hi;
+  share_columns(k, tn_ll_dims(&k->body, w->t->dims, 0, w->t->rank), &lo, &hi);
+  tn_cpu_columns(k, lo, hi, line_column, w, NULL, 0);
+}
+
+static void walk_scalar(tn_cpu_kernel *k, walk *w) {
+  ll_if first;
+  ll_if_begin(k->e, &first, ll_icmp(k->e, LLVMIntEQ, k->thread, ll_k(k->e, 0)));
+  tn_ll_index ix = {.rank = w->t->rank, .shape = w->t->dims};
+  for (uint32_t i = 0; i < w->t->rank; i++) ix.at[i] = tn_ll_ix_scalar(ll_k(k->e, 0));
+  tn_ll_body_forget(&k->body);
+  store(k, w, &ix);
+  ll_if_end(k->e, &first);
+  tn_ll_body_forget(&k->body);
+}
+
+static void walk_rows(tn_cpu_kernel *k, walk *w) {
+  tn_ll *e = k->e;
+  ll_val sizes[TN_MAX_RANK], lo, hi, n = tn_ll_dim(&k->body, w->t->dims[w->axis]);
+  int64_t one;
+  for (uint32_t i = 0; i < w->axis; i++) sizes[i] = tn_ll_dim(&k->body, w->t->dims[i]);
+  ll_val outer = tn_ll_dims(&k->body, w->t->dims, 0, w->axis);
+  tn_cpu_rows rows;
+  w->rows = &rows;
+  bool wide = ll_const(outer, &one) && one == 1;
+  if (wide) lo = ll_k(e, 0), hi = ll_k(e, 1);
+  else tn_cpu_share(k, outer, &lo, &hi);
+  tn_cpu_rows_begin(k, &rows, sizes, w->axis, lo, hi);
+  lo = ll_k(e, 0);
+  hi = n;
+  if (wide) share_columns(k, n, &lo, &hi);
+  tn_cpu_columns(k, lo, hi, row_column, w, NULL, 0);
+  tn_cpu_rows_end(k, &rows);
+}
+
+void tn_cpu_emit_loop(tn_cpu_kernel *k) {
+  bool done[TN_CPU_MAX_OUT] = {false};
+  for (uint32_t i = 0; i < k->nyields; i++) {
+    if (done[i]) continue;
+    tn_type_info t = tn_cpu_type(k, k->yields[i]);
+    bool mine[TN_CPU_MAX_OUT] = {false}, line = true;
+    for (uint32_t j = i; j < k->nyields; j++) {
+      tn_type_info other = tn_cpu_type(k, k->yields[j]);
+      done[j] = done[j] || (mine[j] = same_shape(&t, &other));
+      if (mine[j]) line = line && linear(k, k->yields[j], &t, 0);
+    }
+    walk w = {.t = &t, .mine = mine};
+    int64_t n;
+    w.axis = t.rank;
+    while (w.axis && k->u->ir->dim_is_const(k->u->m, t.dims[w.axis - 1], &n) && n == 1) w.axis--;
+    if (!w.axis) walk_scalar(k, &w);
+    else if (line) walk_line(k, &w);
+    else w.axis--, walk_rows(k, &w);
+  }
+}

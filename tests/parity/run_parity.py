@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Runs the tiny folders through tenon and compares with what transformers computed.
+
+    run_parity.py TENON [--backend cpu|ref] [--level O3] [--aot] [FOLDER...]
+
+Prints one line per output; exits 1 if any is outside the tolerance (golden.py). Positions behind a sequence's end
+are not compared. Greedy generation must give the expected tokens; where the expected two best logits are closer than
+10 x the error seen on this folder's logits, another token is allowed, and the expected one is forced to go on.
+"""
+import argparse
+import json
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+import golden
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Runner:
+    def __init__(self, options):
+        self.options = options
+        self.flags = [] if options.aot else ["--backend", options.backend, f"-{options.level}"]
+        self.failures = 0
+        self.worst = 0.0
+
+    def line(self, folder, what, ok, text):
+        self.failures += not ok
+        print(f"{'ok  ' if ok else 'FAIL'} {folder:20} {what:26} {text}", flush=True)
+
+    def tenon(self, *args):
+        return golden.run(self.options.tenon, list(args))
+
+    def model(self, row, tmp):
+        """The folder itself, or the library that it compiles to."""
+        path = os.path.join(HERE, row["folder"])
+        if not self.options.aot:
+            return path
+        lib = os.path.join(tmp, "libtiny.so")
+        rc, _, err = self.tenon("compile", path, "-o", lib, "--backend", self.options.backend, f"-{self.options.level}")
+        if rc:
+            raise RuntimeError(f"compile: {err.strip()}")
+        return lib
+
+    def entry(self, model, tmp, entry, inputs):
+        args = ["run", model, "--entry", entry, "--output-dir", tmp, *self.flags]
+        for name, value in inputs.items():
+            path = os.path.join(tmp, f"in.{name}.npy")
+            np.save(path, value)
+            args += ["--input", f"{name}={path}"]
+        rc, _, err = self.tenon(*args)
+        if rc:
+            raise RuntimeError(err.strip() or f"exit status {rc}")
+
+    def compare(self, name, entry, case, output, x, r, mask):
+        what = f"{entry}.{output} {case}"
+        if x.shape != r.shape:
+            return self.line(name, what, False, f"shape {list(x.shape)}, expected {list(r.shape)}")
+        if mask is not None and r.ndim >= 2 and r.shape[:2] == mask.shape and entry not in ("classify", "embed", "next"):
+            x, r = x[mask.astype(bool)], r[mask.astype(bool)]
+        d = golden.Difference(x, r)
+        if output == "logits":
+            self.worst = max(self.worst, d.abs)
+        wrong = golden.argmax_differs(x, r, d.abs) if output == "logits" else 0
+        self.line(name, what, d.ok and not wrong, f"max abs {d.abs:.2e}  of tolerance {d.ratio:.3f}  nmse {d.nmse:.1e}"
+                  + (f"  {wrong} other argmax" if wrong else ""))
+
+    def case(self, row, model, tmp, golds, entry, case):
+        name = os.path.basename(row["folder"])
+        inputs = {i: golds[f"{case}.in.{i}"] for i in row["entries"][entry]["inputs"]}
+        self.entry(model, tmp, entry, inputs)
+        for output in row["entries"][entry]["outputs"]:
+            x = np.load(os.path.join(tmp, f"{output}.npy"))
+            self.compare(name, entry, case, output, x, golds[f"{case}.{entry}.{output}"], inputs.get("mask"))
+
+    def tokens(self, model, prompt, count):
+        ids = ",".join(str(i) for i in prompt)
+        rc, out, err = self.tenon("run", model, "--task", "text-generation", "--ids", ids, "-n", str(count), "--json",
+                                  *self.flags)
+        if rc:
+            raise RuntimeError(err.strip() or f"exit status {rc}")
+        return json.loads(out)[0]["ids"]
+
+    def generate(self, name, model, golds):
+        prompt, expected, gaps = (golds[f"generate.{k}"].tolist() for k in ("prompt", "tokens", "gaps"))
+        at, ties = 0, 0
+        while at < len(expected):
+            got = self.tokens(model, prompt + expected[:at], len(expected) - at)
+            same = 0
+            while at + same < len(expected) and same < len(got) and got[same] == expected[at + same]:
+                same += 1
+            at += same
+            if at == len(expected) and len(got) == same:
+                break
+            if same >= len(got) or at >= len(expected) or gaps[at] >= 10 * max(self.worst, 1e-6):
+                return self.line(name, "generate", False, f"token {at}: got {got[same:same + 1]}, expected "
+                                 f"{expected[at:at + 1]} (gap {gaps[min(at, len(gaps) - 1)]:.2e}); {len(got)} tokens")
+            at, ties = at + 1, ties + 1
+        self.line(name, "generate", True, f"{len(expected)} tokens equal, {ties} near ties")
+
+    def folder(self, row):
+        name = os.path.basename(row["folder"])
+        golds = golden.load(os.path.join(HERE, row["folder"], "goldens.safetensors"))
+        self.worst = 0.0
+        with tempfile.TemporaryDirectory() as tmp:
+            try:
+                model = self.model(row, tmp)
+            except (RuntimeError, OSError) as e:
+                return self.line(name, "", False, str(e))
+            for entry in row["entries"]:
+                for case in row["cases"]:
+                    try:
+                        self.case(row, model, tmp, golds, entry, case)
+                    except (RuntimeError, OSError) as e:
+                        self.line(name, f"{entry} {case}", False, str(e))
+            if row["generate"]:
+                try:
+                    self.generate(name, model, golds)
+                except (RuntimeError, OSError, ValueError) as e:
+                    self.line(name, "generate", False, str(e))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("tenon")
+    p.add_argument("folders", nargs="*", help="names as in manifest.json; all by default")
+    p.add_argument("--backend", default="cpu")
+    p.add_argument("--level", default="O3")
+    p.add_argument("--aot", action="store_true", help="compile to a library first and run that")
+    options = p.parse_args()
+    rows = json.load(open(os.path.join(HERE, "manifest.json")))
+    known = {os.path.basename(r["folder"]): r for r in rows}
+    for f in options.folders:
+        if f not in known:
+            sys.exit(f"no such folder: {f}")
+    runner = Runner(options)
+    for f in options.folders or known:
+        runner.folder(known[f])
+    print(f"{runner.failures} failures")
+    sys.exit(runner.failures > 0)
+
+
+if __name__ == "__main__":
+    main()

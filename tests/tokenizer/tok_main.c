@@ -1,0 +1,128 @@
+/* tok_main.c - the tokenizer as a filter, for differential.py and for timing.
+ *   tok_main PATH            reads lines: a text in hex, and optionally the pair in hex behind a space; writes one line
+ *                            each: "id:type:start:end:special ..." "|" ids decoded in hex "|" without special tokens
+ *   tok_main PATH bench FILE tokenizes the file's lines, then the file as one text, and prints tokens per second
+ * PATH is a folder or a tokenizer.json. */
+#include "frontend/tokenizer/tokenizer.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static tn_status load(const char *path, tn_buf *blob) {
+  tn_diags diags;
+  tn_buf words = {0};
+  tn_diags_init(&diags);
+  tn_status status;
+  if (tn_path_is_dir(path)) {
+    status = tn_tokenizer_import(path, blob, &diags);
+  } else {
+    tn_file file;
+    const char *why = "";
+    status = tn_file_map(&file, path, &why);
+    if (status) fprintf(stderr, "%s: %s\n", path, why);
+    if (!status) {
+      status = tn_tokenizer_import_json((tn_str){(const char *)file.data, file.size}, path, blob, &diags);
+      tn_file_unmap(&file);
+    }
+  }
+  tn_diags_text(&diags, &words, false);
+  fputs(tn_buf_cstr(&words), stderr);
+  tn_buf_fini(&words);
+  tn_diags_fini(&diags);
+  return status;
+}
+
+static int digit(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+/* In place; returns where the hex ends. */
+static char *unhex(char *line, tn_str *out) {
+  char *p = line, *to = line;
+  for (; *p && *p != ' ' && *p != '\n'; p += 2) *to++ = (char)(digit(p[0]) << 4 | digit(p[1]));
+  *out = (tn_str){line, (uint64_t)(to - line)};
+  return p;
+}
+
+static void print_decoded(const tn_tokenizer *t, const int32_t *ids, uint32_t n, uint32_t flags) {
+  tn_buf out = {0};
+  if (tn_tokenizer_decode(t, ids, n, flags, &out)) fputs("error", stdout);
+  fputc('|', stdout);
+  for (uint64_t i = 0; i < out.len; i++) printf("%02x", (unsigned char)out.text[i]);
+  tn_buf_fini(&out);
+}
+
+static void print_line(const tn_tokenizer *t, tn_str text, tn_str pair) {
+  tn_tokens tokens = {0};
+  TN_VEC(int32_t) ids = {0};
+  tn_status status = tn_tokenizer_encode(t, text, pair, 0, &tokens);
+  if (status) printf("error %d", status);
+  for (uint32_t i = 0; i < tokens.count; i++) {
+    tn_token *k = &tokens.items[i];
+    printf("%s%d:%u:%llu:%llu:%d", i ? " " : "", k->id, k->type, (unsigned long long)k->start,
+           (unsigned long long)k->end, k->special);
+    if (!tn_vec_push(&ids, k->id)) exit(1);
+  }
+  print_decoded(t, ids.items, ids.count, 0);
+  print_decoded(t, ids.items, ids.count, TN_DETOKENIZE_SKIP_SPECIAL);
+  putchar('\n');
+  tn_vec_fini(&tokens);
+  tn_vec_fini(&ids);
+}
+
+static void filter(const tn_tokenizer *t) {
+  char *line = NULL;
+  size_t room = 0;
+  while (getline(&line, &room, stdin) > 0) {
+    tn_str text, pair = {NULL, 0};
+    char *end = unhex(line, &text);
+    if (*end == ' ') unhex(end + 1, &pair);
+    print_line(t, text, pair);
+  }
+  free(line);
+}
+
+static uint64_t count(const tn_tokenizer *t, tn_str text) {
+  tn_tokens tokens = {0};
+  if (tn_tokenizer_encode(t, text, (tn_str){NULL, 0}, 0, &tokens)) fputs("error\n", stderr);
+  uint64_t n = tokens.count;
+  tn_vec_fini(&tokens);
+  return n;
+}
+
+static int bench(const tn_tokenizer *t, const char *path) {
+  tn_file file;
+  const char *why;
+  if (tn_file_map(&file, path, &why)) return fprintf(stderr, "%s: %s\n", path, why), 1;
+  const char *p = (const char *)file.data, *end = p + file.size;
+  uint64_t n = 0;
+  double start = tn_now();
+  for (const char *next; p < end; p = next) {
+    const char *line = memchr(p, '\n', (size_t)(end - p));
+    next = line ? line + 1 : end;
+    n += count(t, (tn_str){p, (uint64_t)((line ? line : end) - p)});
+  }
+  double lines = tn_now() - start;
+  uint64_t m = count(t, (tn_str){(const char *)file.data, file.size});
+  double whole = tn_now() - start - lines;
+  printf("lines %llu tokens %.0f per second; whole %llu tokens %.0f per second\n", (unsigned long long)n,
+         (double)n / lines, (unsigned long long)m, (double)m / whole);
+  tn_file_unmap(&file);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  tn_buf blob = {0};
+  tn_tokenizer *t = NULL;
+  const char *why = "";
+  if (argc < 2) return fprintf(stderr, "usage: %s PATH [bench FILE]\n", argv[0]), 2;
+  int status = load(argv[1], &blob);
+  if (!status) status = tn_tokenizer_open((tn_bytes){blob.text, blob.len}, &t, &why);
+  if (status) {
+    fprintf(stderr, "status %d %s\n", status, why);
+  } else if (argc > 3) {
+    status = bench(t, argv[3]);
+  } else {
+    filter(t);
+  }
+  tn_tokenizer_close(t);
+  tn_buf_fini(&blob);
+  return status != 0;
+}

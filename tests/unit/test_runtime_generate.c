@@ -1,0 +1,221 @@
+/* test_runtime_generate.c - choosing tokens. What must come out is worked out here from the definitions: a softmax by
+ * hand, counts of many draws, the toy model's rule (the next token is the sum of all so far, modulo 10). */
+#include "backends/runtime/rt.h"
+#include "tests/unit/toy_open.h"
+#include <math.h>
+
+enum { N = 5, DRAWS = 20000 };
+static const float logits[N] = {1.0f, 3.0f, 2.0f, -1.0f, 2.0f};
+
+static void count(const tn_sampling *o, int *counts) {
+  tn_rt_candidate scratch[N];
+  memset(counts, 0, N * sizeof *counts);
+  for (uint64_t i = 0; i < DRAWS; i++) {
+    float scores[N];
+    int32_t id;
+    memcpy(scores, logits, sizeof scores);
+    ck_assert_int_eq(tn_rt_sample(scores, N, o, i, scratch, &id), TN_OK);
+    counts[id]++;
+  }
+}
+
+/* Draws against the probabilities of the tokens that are kept; 5 standard deviations. */
+static void expect(const tn_sampling *o, const bool *kept) {
+  double p[N], total = 0;
+  int counts[N];
+  for (int i = 0; i < N; i++) total += p[i] = kept[i] ? exp((double)logits[i] / (double)o->temperature) : 0;
+  count(o, counts);
+  for (int i = 0; i < N; i++) {
+    double want = DRAWS * p[i] / total, deviation = sqrt(want * (1 - p[i] / total));
+    ck_assert_msg(fabs(counts[i] - want) <= 5 * deviation, "token %d: %d draws, expected %.0f", i, counts[i], want);
+  }
+}
+
+START_TEST(test_distribution) {
+  const bool all[N] = {1, 1, 1, 1, 1}, best3[N] = {0, 1, 1, 0, 1}, best2[N] = {0, 1, 1, 0, 0}, best1[N] = {0, 1, 0, 0, 0};
+  const bool not_worst[N] = {1, 1, 1, 0, 1};
+  expect(&(tn_sampling){.temperature = 1, .seed = 7}, all);
+  expect(&(tn_sampling){.temperature = 2.5f, .seed = 8}, all);
+  expect(&(tn_sampling){.temperature = 1, .top_k = 3, .seed = 9}, best3);
+  expect(&(tn_sampling){.temperature = 1, .top_k = 2, .seed = 9}, best2);   /* of equals, the lower id */
+  expect(&(tn_sampling){.temperature = 1, .top_k = 99, .seed = 10}, all);
+  /* p = 0.529, 0.195, 0.195, 0.072, 0.0097 at temperature 1 */
+  expect(&(tn_sampling){.temperature = 1, .top_p = 0.5f, .seed = 11}, best1);
+  expect(&(tn_sampling){.temperature = 1, .top_p = 0.7f, .seed = 12}, best2);
+  expect(&(tn_sampling){.temperature = 1, .top_p = 0.9f, .seed = 13}, best3);
+  expect(&(tn_sampling){.temperature = 1, .top_p = 0.95f, .seed = 13}, not_worst);
+  expect(&(tn_sampling){.temperature = 1, .top_p = 1, .seed = 14}, all);
+  /* e^-2 = 0.135 of the best, e^-1 = 0.368, e^-4 = 0.018 */
+  expect(&(tn_sampling){.temperature = 1, .min_p = 0.3f, .seed = 15}, best3);
+  expect(&(tn_sampling){.temperature = 1, .min_p = 0.1f, .seed = 16}, not_worst);
+  /* top-k first, so that of best2 the first holds 0.73 of what is left */
+  expect(&(tn_sampling){.temperature = 1, .top_k = 2, .top_p = 0.6f, .seed = 17}, best1);
+}
+END_TEST
+
+START_TEST(test_greedy) {
+  tn_rt_candidate scratch[N];
+  int32_t id;
+  float scores[N] = {1, -INFINITY, 4, 4, 2};
+  ck_assert_int_eq(tn_rt_sample(scores, N, &(tn_sampling){0}, 0, scratch, &id), TN_OK);
+  ck_assert_int_eq(id, 2);
+  /* Forbidden tokens are never drawn. */
+  for (uint64_t i = 0; i < 2000; i++) {
+    float all_but[N] = {-INFINITY, -INFINITY, 1, -INFINITY, 1};
+    ck_assert_int_eq(tn_rt_sample(all_but, N, &(tn_sampling){.temperature = 5, .seed = 3}, i, scratch, &id), TN_OK);
+    ck_assert(id == 2 || id == 4);
+  }
+  float none[2] = {-INFINITY, -INFINITY}, odd[2] = {1, NAN};
+  ck_assert_int_eq(tn_rt_sample(none, 2, &(tn_sampling){0}, 0, scratch, &id), TN_INTERNAL);
+  ck_assert_int_eq(tn_rt_sample(odd, 2, &(tn_sampling){0}, 0, scratch, &id), TN_INTERNAL);
+}
+END_TEST
+
+START_TEST(test_penalty) {
+  float scores[N] = {1, 3, 2, -1, 2};
+  uint8_t seen[N] = {0};
+  const int32_t ids[] = {1, 3, 1, -4, 77};
+  tn_rt_penalize(scores, N, ids, 5, 1.5f, seen);
+  const float want[N] = {1, 2, 2, -1.5f, 2}; /* each once, whatever the count */
+  for (int i = 0; i < N; i++) {
+    ck_assert_float_eq(scores[i], want[i]);
+    ck_assert_uint_eq(seen[i], 0);
+  }
+}
+END_TEST
+
+/* ---- generation over the toy model ----------------------------------------------------------------------------- */
+
+typedef struct heard { int32_t ids[200]; uint32_t n, stop_at; } heard;
+
+static tn_status hear(void *user, int32_t token, const char *text, uint64_t len) {
+  heard *h = user;
+  ck_assert_ptr_nonnull(text);
+  ck_assert_uint_eq(len, 0); /* no tokenizer */
+  h->ids[h->n++] = token;
+  return h->stop_at && h->n == h->stop_at ? TN_CANCELLED : TN_OK;
+}
+
+/* The rule, applied by hand. */
+static uint32_t follow(const int32_t *prompt, int n, uint32_t max, int32_t *out) {
+  int sum = 0;
+  uint32_t k = 0;
+  for (int i = 0; i < n; i++) sum += prompt[i];
+  while (k < max) {
+    out[k] = sum % 10;
+    sum += out[k];
+    if (!out[k++]) break; /* 0 ends, by the toy's metadata */
+  }
+  return k;
+}
+
+START_TEST(test_generates) {
+  for (uint32_t threads = 1; threads <= 3; threads++) {
+    toy t;
+    toy_open(&t, threads);
+    static const int32_t prompt[] = {1, 2, 3, 4, 1}, ends[] = {4, 6};
+    int32_t want[200];
+    heard h = {0};
+    uint32_t n = follow(prompt, 5, 7, want);
+    ck_assert_int_eq(t.api->generate(t.s, prompt, 5, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 7}, hear, &h), TN_OK);
+    ck_assert_uint_eq(h.n, n);
+    ck_assert_mem_eq(h.ids, want, n * 4);
+    ck_assert_int_eq(t.api->position(t.s), 5 + 6); /* the last one is not in the states */
+    /* and goes before the next call's ids */
+    int32_t more[20];
+    memcpy(more, prompt, sizeof prompt);
+    memcpy(more + 5, want, n * 4);
+    more[5 + n] = 3;
+    heard second = {0};
+    ck_assert_int_eq(t.api->generate(t.s, more + 4 + n, 2, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 4}, hear, &second), TN_OK);
+    n = follow(more, (int)(6 + n), 4, want);
+    ck_assert_uint_eq(second.n, n);
+    ck_assert_mem_eq(second.ids, want, n * 4);
+    /* An end token ends, and is told. */
+    heard third = {0};
+    t.api->session_reset(t.s);
+    ck_assert_int_eq(t.api->generate(t.s, ends, 2, NULL, hear, &third), TN_OK);
+    ck_assert_uint_eq(third.n, 1);
+    ck_assert_int_eq(third.ids[0], 0);
+    toy_close(&t);
+  }
+}
+END_TEST
+
+START_TEST(test_long_prompt) {
+  toy t;
+  toy_open_with(&t, 1, 1, 40, false, (tn_bytes){0});
+  int32_t prompt[41], want[200];
+  for (int i = 0; i < 41; i++) prompt[i] = 7;
+  heard h = {0};
+  /* Longer than S may be: read in pieces. Ends at the capacity. */
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 33, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 100}, hear, &h), TN_OK);
+  uint32_t n = follow(prompt, 33, 100, want);
+  ck_assert_uint_eq(n, 100);
+  ck_assert_uint_eq(h.n, 8); /* 33 + 7 fill it, an eighth can still be named */
+  ck_assert_mem_eq(h.ids, want, 8 * 4);
+  ck_assert_int_eq(t.api->position(t.s), 40);
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, NULL, hear, &h), TN_INVALID);
+  ck_assert_str_eq(t.api->error(t.s), "1 tokens do not fit: there is room for 0");
+  t.api->session_reset(t.s);
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 41, NULL, hear, &h), TN_INVALID);
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 0, NULL, hear, &h), TN_INVALID);
+  ck_assert_str_eq(t.api->error(t.s), "no tokens to begin with");
+  toy_close(&t);
+}
+END_TEST
+
+START_TEST(test_cancels) {
+  toy t;
+  toy_open(&t, 2);
+  static const int32_t prompt[] = {1};
+  heard h = {.stop_at = 3};
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 50}, hear, &h), TN_CANCELLED);
+  ck_assert_uint_eq(h.n, 3);
+  toy_close(&t);
+}
+END_TEST
+
+START_TEST(test_seeds) {
+  static const int32_t prompt[] = {1, 2};
+  heard first = {0}, again = {0}, other = {0};
+  heard *all[] = {&first, &again, &other};
+  for (int i = 0; i < 3; i++) {
+    toy t;
+    toy_open(&t, (uint32_t)i + 1);
+    tn_sampling o = {.size = sizeof o, .max_tokens = 40, .temperature = 3, .seed = i < 2 ? 5 : 6};
+    ck_assert_int_eq(t.api->generate(t.s, prompt, 2, &o, hear, all[i]), TN_OK);
+    toy_close(&t);
+  }
+  ck_assert_uint_eq(first.n, again.n);
+  ck_assert_mem_eq(first.ids, again.ids, sizeof first.ids);
+  ck_assert(first.n != other.n || memcmp(first.ids, other.ids, sizeof first.ids));
+}
+END_TEST
+
+START_TEST(test_needs_one) {
+  toy t;
+  toy_open_with(&t, 1, 2, 0, false, (tn_bytes){0});
+  static const int32_t prompt[] = {1};
+  heard h = {0};
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, NULL, hear, &h), TN_INVALID);
+  ck_assert_str_eq(t.api->error(t.s), "generation needs a session for a batch of 1, this one is for 2");
+  toy_close(&t);
+}
+END_TEST
+
+int main(void) {
+  Suite *s = suite_create("generate");
+  TCase *c = tcase_create("generate");
+  tcase_set_timeout(c, 120);
+  tcase_add_test(c, test_distribution);
+  tcase_add_test(c, test_greedy);
+  tcase_add_test(c, test_penalty);
+  tcase_add_test(c, test_generates);
+  tcase_add_test(c, test_long_prompt);
+  tcase_add_test(c, test_cancels);
+  tcase_add_test(c, test_seeds);
+  tcase_add_test(c, test_needs_one);
+  suite_add_tcase(s, c);
+  return toy_main(s);
+}

@@ -1,0 +1,376 @@
+/* header.c - foo.h, written for one model. Text with '@' for the model's name and '$' for the same in capitals is the
+ * part that all headers share; the entry points come from the step program. */
+#include "tools/driver/header.h"
+#include "backends/runtime/view.h"
+#include "tenon/ir.h"
+#include "tools/driver/link.h"
+#include <ctype.h>
+
+enum { MAX_PARAMS = 64, EXPR_DEPTH = 12 };
+
+typedef struct writer {
+  tn_view v;
+  const char *name;
+  tn_buf *out;
+  tn_diags *diags;
+  tn_arena arena;
+} writer;
+
+/* ---- shared text ----------------------------------------------------------------------------------------------- */
+
+static const char begin_text[] =
+    "#ifndef $_H\n#define $_H\n#include <stddef.h>\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+    "/* 0 or the reason for a failure, in words by @_error. */\n"
+    "typedef int32_t @_status;\n"
+    "enum {\n"
+    "  $_OK = 0,\n"
+    "  $_CANCELLED = 1,     /* a callback said stop */\n"
+    "  $_INVALID = 3,       /* an argument, a shape or a file is wrong */\n"
+    "  $_NOT_FOUND = 5,     /* a file or a named thing is not there */\n"
+    "  $_OOM = 8,           /* memory ran out */\n"
+    "  $_PRECONDITION = 9,  /* not legal now */\n"
+    "  $_UNSUPPORTED = 12,  /* this processor or this model cannot do it */\n"
+    "  $_INTERNAL = 13,     /* a defect of the library */\n"
+    "  $_UNAVAILABLE = 14,  /* a file or thread cannot be had */\n"
+    "  $_DATA_LOSS = 15     /* a file is damaged */\n"
+    "};\n\n"
+    "typedef struct @_model @_model;     /* weights and code: read-only, may be shared by threads */\n"
+    "typedef struct @_session @_session; /* threads, memory and states: one caller at a time */\n\n"
+    "typedef struct @_session_options {\n"
+    "  uint32_t size;       /* sizeof(@_session_options) */\n"
+    "  uint32_t threads;    /* 0: one per core */\n"
+    "  int64_t batch;       /* sequences that the states hold; 0: 1 */\n"
+    "  int64_t capacity;    /* tokens that the states hold; 0: the model's limit, at most 4096 */\n"
+    "  char *error;         /* words of a failure of @_session_new; may be NULL */\n"
+    "  uint64_t error_size;\n"
+    "} @_session_options;\n\n"
+    "/* path: NULL, or where the library, its weight file or their folder lies if that is not where it was loaded\n"
+    " * from. error: words of a failure; may be NULL. */\n"
+    "@_status @_open(const char *path, @_model **out, char *error, uint64_t error_size);\n"
+    "void @_close(@_model *m); /* after its sessions */\n"
+    "const char *@_meta(@_model *m, const char *key); /* NULL: none */\n"
+    "@_status @_session_new(@_model *m, const @_session_options *o, @_session **out); /* o may be NULL */\n"
+    "void @_session_free(@_session *s);\n"
+    "const char *@_error(@_session *s); /* words of the session's last failure; never NULL */\n"
+    "const void *@_query(uint32_t abi); /* the table of tenon/model.h, for programs that use any model */\n";
+
+static const char state_text[] =
+    "\n/* The states hold the tokens of earlier calls. */\n"
+    "@_status @_session_reset(@_session *s);            /* forgets them */\n"
+    "int64_t @_position(@_session *s);                  /* how many there are */\n"
+    "@_status @_rewind(@_session *s, int64_t position); /* keeps the first ones only */\n";
+
+static const char tokenizer_text[] =
+    "\n/* Text (UTF-8) to ids. *n: in, the room in ids; out, how many there are (also when the room was too small, which\n"
+    " * is $_INVALID). pair: a second text, or NULL. types: which of both each id is from, or NULL. */\n"
+    "enum { $_NO_SPECIAL = 1 /* without [CLS], <s> and the like */, $_SKIP_SPECIAL = 2 /* the same for @_detokenize */ };\n"
+    "@_status @_tokenize(@_session *s, const char *text, uint64_t len, const char *pair, uint64_t pair_len,\n"
+    "                    uint32_t flags, int32_t *ids, int32_t *types, uint64_t *n);\n"
+    "/* *len: in, the room in text; out, the bytes. A NUL follows where there is room. */\n"
+    "@_status @_detokenize(@_session *s, const int32_t *ids, uint64_t n, uint32_t flags, char *text, uint64_t *len);\n"
+    "const char *@_token_text(@_session *s, int32_t id, uint64_t *len); /* NULL: no such id */\n"
+    "@_status @_token_id(@_session *s, const char *token, int32_t *id);\n";
+
+static const char generate_text[] =
+    "\ntypedef struct @_sampling {\n"
+    "  uint32_t size;            /* sizeof(@_sampling) */\n"
+    "  uint32_t max_tokens;      /* new tokens; 0: 128 */\n"
+    "  float temperature;        /* 0: always the most likely token */\n"
+    "  float top_p, min_p;       /* 0: off */\n"
+    "  float repetition_penalty; /* 0 or 1: off */\n"
+    "  uint32_t top_k;           /* 0: off */\n"
+    "  uint64_t seed;            /* the same seed gives the same tokens */\n"
+    "} @_sampling;\n"
+    "/* Called per token with the text that it adds (maybe none yet). Not $_OK stops: then @_generate is $_CANCELLED. */\n"
+    "typedef @_status (*@_on_token)(void *user, int32_t token, const char *text, uint64_t len);\n"
+    "/* Appends ids to the states, then generates until max_tokens, an end token or the capacity. The last token is not\n"
+    " * yet in the states: put it before the next call's ids. o and each may be NULL. */\n"
+    "@_status @_generate(@_session *s, const int32_t *ids, uint64_t n, const @_sampling *o, @_on_token each, void *user);\n";
+
+static const char tensor_text[] =
+    "\n/* What the functions below pass on. */\n"
+    "typedef struct @_tensor { void *data; uint32_t dtype, rank; int64_t shape[8]; } @_tensor;\n"
+    "@_status @_invoke(@_session *s, uint32_t entry, const @_tensor *in, const @_tensor *out);\n"
+    "static inline void @_tensor_set(@_tensor *t, const void *data, uint32_t dtype, uint32_t rank) {\n"
+    "  t->data = (void *)(uintptr_t)data;\n  t->dtype = dtype;\n  t->rank = rank;\n}\n";
+
+static const char end_text[] = "\n#ifdef __cplusplus\n}\n#endif\n#endif\n";
+
+static void put_capitals(tn_buf *out, const char *s) {
+  for (; *s; s++) {
+    char c = (char)toupper((unsigned char)*s);
+    tn_buf_put(out, &c, 1);
+  }
+}
+
+static void put_text(const writer *w, const char *text) {
+  for (const char *p = text; *p;) {
+    size_t n = strcspn(p, "@$");
+    tn_buf_put(w->out, p, n);
+    p += n;
+    if (*p == '@') tn_buf_puts(w->out, w->name);
+    if (*p == '$') put_capitals(w->out, w->name);
+    p += *p != 0;
+  }
+}
+
+/* ---- names ----------------------------------------------------------------------------------------------------- */
+
+/* Words that C or C++ keep for themselves, and those that the functions below use. */
+static const char *const taken[] = {
+    "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "compl", "concept", "const",
+    "constexpr", "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern",
+    "false", "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not",
+    "nullptr", "operator", "or", "private", "protected", "public", "register", "requires", "restrict", "return", "short",
+    "signed", "sizeof", "static", "struct", "switch", "template", "this", "throw", "true", "try", "typedef", "typeid",
+    "typename", "typeof", "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "s", "in", "out"};
+static const char *const generic[] = {
+#define TN_X(suffix, symbol) #suffix,
+    TN_LINK_EXPORTS(TN_X)
+#undef TN_X
+    "model", "session", "status", "tensor", "tensor_set", "session_options", "sampling", "on_token"};
+
+static bool listed(const char *name, const char *const *list, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (list[i] && !strcmp(name, list[i])) return true;
+  return false;
+}
+
+/* A C identifier from any text; underscores behind it until it is in none of the lists. NULL: no memory. */
+static const char *identifier(writer *w, const char *text, const char *const *list, size_t n, const char *const *more, size_t nmore) {
+  tn_buf b = {0};
+  if (!isalpha((unsigned char)text[0])) tn_buf_puts(&b, "x");
+  for (const char *p = text; *p; p++) tn_buf_put(&b, isalnum((unsigned char)*p) && (unsigned char)*p < 128 ? p : "_", 1);
+  while (!b.failed && (listed(tn_buf_cstr(&b), list, n) || listed(b.text, more, nmore))) tn_buf_puts(&b, "_");
+  char *name = b.failed ? NULL : tn_arena_str(&w->arena, (tn_str){b.text, b.len});
+  tn_buf_fini(&b);
+  return name;
+}
+
+static const char *c_type(uint32_t dtype) {
+  static const char *const types[TN_DT_PLAIN_END] = {
+      [TN_DT_f64] = "double", [TN_DT_f32] = "float", [TN_DT_f16] = "uint16_t", [TN_DT_bf16] = "uint16_t", [TN_DT_f8e4m3] = "uint8_t",
+      [TN_DT_f8e5m2] = "uint8_t", [TN_DT_i64] = "int64_t", [TN_DT_i32] = "int32_t", [TN_DT_i16] = "int16_t", [TN_DT_i8] = "int8_t",
+      [TN_DT_u64] = "uint64_t", [TN_DT_u32] = "uint32_t", [TN_DT_u16] = "uint16_t", [TN_DT_u8] = "uint8_t", [TN_DT_bool] = "uint8_t"};
+  return dtype < TN_DT_PLAIN_END && types[dtype] ? types[dtype] : "void";
+}
+
+/* ---- entry points ---------------------------------------------------------------------------------------------- */
+
+/* The parameters of one function: sizes first, then the arrays. */
+typedef struct params { const char *names[MAX_PARAMS]; uint32_t n, dims[MAX_PARAMS], ndims; } params;
+
+static tn_status add_param(writer *w, params *p, const char *name) {
+  if (p->n == MAX_PARAMS)
+    return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "an entry point has more than %d sizes and tensors", MAX_PARAMS);
+  p->names[p->n] = identifier(w, name, taken, TN_COUNT(taken), p->names, p->n);
+  return p->names[p->n++] ? TN_OK : TN_OOM;
+}
+
+/* The dims that the shapes of the entry depend on; the runtime knows the position itself. */
+static tn_status add_dims(writer *w, params *p, const tn_prog_entry *e) {
+  const tn_view *v = &w->v;
+  uint8_t *used = tn_arena_alloc(&w->arena, v->nexprs + 1);
+  if (!used) return TN_OOM;
+  for (uint32_t i = 0; i < e->ninputs + e->noutputs; i++) {
+    const tn_prog_arg *a = i < e->ninputs ? &v->args[e->first_input + i] : &v->args[e->first_output + i - e->ninputs];
+    for (uint32_t k = 0; k < a->rank; k++) used[v->scalars[a->shape + k]] = 1;
+  }
+  for (uint32_t i = v->nexprs; i-- > 0;)
+    if (used[i] && v->exprs[i].kind >= TN_DIM_ADD) used[v->exprs[i].a] = used[v->exprs[i].b] = 1;
+  for (uint32_t d = 0; d < v->ndims; d++) {
+    bool found = false;
+    for (uint32_t i = 0; i < v->nexprs && !found; i++) found = used[i] && v->exprs[i].kind == TN_DIM_SYM && v->exprs[i].a == d;
+    if (!found || v->dims[d].source == TN_PROG_DIM_POSITION) continue;
+    TN_TRY(add_param(w, p, tn_view_str(v, v->dims[d].name)));
+    p->dims[p->ndims++] = d;
+  }
+  return TN_OK;
+}
+
+/* An expression over the parameters, as C. */
+static tn_status put_expr(writer *w, const params *p, uint32_t row, int depth) {
+  static const char *const infix[] = {[TN_DIM_ADD] = " + ", [TN_DIM_MUL] = " * ", [TN_DIM_FLOORDIV] = " / ", [TN_DIM_MOD] = " % ", [TN_DIM_MIN] = " < ", [TN_DIM_MAX] = " > "};
+  const tn_prog_expr *e = &w->v.exprs[row];
+  if (depth > EXPR_DEPTH) return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "a shape is an expression more than %d deep", EXPR_DEPTH);
+  if (e->kind == TN_DIM_CONST) return tn_buf_printf(w->out, "%lld", (long long)e->value), TN_OK;
+  if (e->kind == TN_DIM_SYM) {
+    if (w->v.dims[e->a].source == TN_PROG_DIM_POSITION) tn_buf_printf(w->out, "%s_position(s)", w->name);
+    for (uint32_t i = 0; i < p->ndims; i++)
+      if (p->dims[i] == e->a) tn_buf_puts(w->out, p->names[i]);
+    return TN_OK;
+  }
+  tn_buf_puts(w->out, "(");
+  TN_TRY(put_expr(w, p, e->a, depth + 1));
+  tn_buf_puts(w->out, infix[e->kind]);
+  TN_TRY(put_expr(w, p, e->b, depth + 1));
+  if (e->kind == TN_DIM_MIN || e->kind == TN_DIM_MAX) {
+    tn_buf_puts(w->out, " ? ");
+    TN_TRY(put_expr(w, p, e->a, depth + 1));
+    tn_buf_puts(w->out, " : ");
+    TN_TRY(put_expr(w, p, e->b, depth + 1));
+  }
+  tn_buf_puts(w->out, ")");
+  return TN_OK;
+}
+
+/* Text of the model in a comment: what would end it is broken up. */
+static void put_comment(const writer *w, const char *text) {
+  for (const char *p = text; *p; p++) {
+    tn_buf_put(w->out, (unsigned char)*p < ' ' ? " " : p, 1);
+    if ((*p == '*' && p[1] == '/') || (*p == '/' && p[1] == '*')) tn_buf_puts(w->out, " ");
+  }
+}
+
+static void put_arg_comment(const writer *w, const tn_prog_arg *a) {
+  tn_buf shape = {0};
+  put_comment(w, tn_view_str(&w->v, a->name));
+  tn_view_shape_text(&w->v, a->rank, a->shape, &shape);
+  put_comment(w, tn_buf_cstr(&shape));
+  tn_buf_printf(w->out, " %s", tn_view_dtype_name(a->dtype));
+  tn_buf_fini(&shape);
+}
+
+static void put_limits(const writer *w, const params *p) {
+  for (uint32_t i = 0; i < p->ndims; i++) {
+    int64_t limit = tn_view_limit(&w->v, p->dims[i]);
+    tn_buf_printf(w->out, limit == INT64_MAX ? "%s%s >= 1" : "%s1 <= %s <= %lld", i ? ", " : "; ", p->names[i], (long long)limit);
+  }
+}
+
+static void put_entry_comment(const writer *w, const tn_prog_entry *e, const params *p) {
+  tn_buf_puts(w->out, "\n/* ");
+  for (uint32_t i = 0; i < e->ninputs; i++) {
+    if (i) tn_buf_puts(w->out, ", ");
+    put_arg_comment(w, &w->v.args[e->first_input + i]);
+  }
+  tn_buf_puts(w->out, " -> ");
+  for (uint32_t i = 0; i < e->noutputs; i++) {
+    if (i) tn_buf_puts(w->out, ", ");
+    put_arg_comment(w, &w->v.args[e->first_output + i]);
+  }
+  put_limits(w, p);
+  tn_buf_puts(w->out, tn_view_uses_states(&w->v, e) ? ".\n * Appends its tokens to the session's states. */\n" : " */\n");
+}
+
+/* The fixed sizes of outputs: FOO_EMBED_EMBEDDING_DIM1. */
+static void put_sizes(const writer *w, const tn_prog_entry *e, const char *entry, const params *p) {
+  for (uint32_t i = 0; i < e->noutputs; i++) {
+    const tn_prog_arg *a = &w->v.args[e->first_output + i];
+    for (uint32_t k = 0; k < a->rank; k++) {
+      const tn_prog_expr *x = &w->v.exprs[w->v.scalars[a->shape + k]];
+      if (x->kind != TN_DIM_CONST) continue;
+      tn_buf_puts(w->out, "#define ");
+      put_capitals(w->out, w->name);
+      tn_buf_puts(w->out, "_");
+      put_capitals(w->out, entry);
+      tn_buf_puts(w->out, "_");
+      put_capitals(w->out, p->names[p->ndims + e->ninputs + i]);
+      tn_buf_printf(w->out, "_DIM%u %lld\n", k, (long long)x->value);
+    }
+  }
+}
+
+static tn_status put_tensors(writer *w, const params *p, uint32_t first_param, const char *array, uint32_t first, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    const tn_prog_arg *a = &w->v.args[first + i];
+    tn_buf_printf(w->out, "  %s_tensor_set(&%s[%u], %s, %u, %u);\n", w->name, array, i, p->names[first_param + i], a->dtype, a->rank);
+    for (uint32_t k = 0; k < a->rank; k++) {
+      tn_buf_printf(w->out, "  %s[%u].shape[%u] = ", array, i, k);
+      TN_TRY(put_expr(w, p, w->v.scalars[a->shape + k], 0));
+      tn_buf_puts(w->out, ";\n");
+    }
+  }
+  return TN_OK;
+}
+
+static tn_status put_entry(writer *w, uint32_t index, const char *name) {
+  const tn_prog_entry *e = &w->v.entries[index];
+  params p = {0};
+  TN_TRY(add_dims(w, &p, e));
+  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_input + i].name)));
+  for (uint32_t i = 0; i < e->noutputs; i++) TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_output + i].name)));
+  put_entry_comment(w, e, &p);
+  put_sizes(w, e, name, &p);
+  tn_buf_printf(w->out, "static inline %s_status %s_%s(%s_session *s", w->name, w->name, name, w->name);
+  for (uint32_t i = 0; i < p.ndims; i++) tn_buf_printf(w->out, ", int64_t %s", p.names[i]);
+  for (uint32_t i = 0; i < e->ninputs; i++)
+    tn_buf_printf(w->out, ", const %s *%s", c_type(w->v.args[e->first_input + i].dtype), p.names[p.ndims + i]);
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    tn_buf_printf(w->out, ", %s *%s", c_type(w->v.args[e->first_output + i].dtype), p.names[p.ndims + e->ninputs + i]);
+  tn_buf_printf(w->out, ") {\n  %s_tensor in[%u], out[%u];\n", w->name, e->ninputs ? e->ninputs : 1, e->noutputs ? e->noutputs : 1);
+  TN_TRY(put_tensors(w, &p, p.ndims, "in", e->first_input, e->ninputs));
+  TN_TRY(put_tensors(w, &p, p.ndims + e->ninputs, "out", e->first_output, e->noutputs));
+  tn_buf_printf(w->out, "  return %s_invoke(s, %u, in, out);\n}\n", w->name, index);
+  return TN_OK;
+}
+
+/* ---- the file -------------------------------------------------------------------------------------------------- */
+
+static void put_title(const writer *w) {
+  const tn_view *v = &w->v;
+  const char *architecture = tn_view_meta(v, "architecture");
+  put_text(w, "/* @.h - the compiled model '");
+  put_comment(w, tn_view_str(v, v->head->name));
+  tn_buf_puts(w->out, "'");
+  if (architecture) tn_buf_puts(w->out, ", "), put_comment(w, architecture);
+  put_text(w, ". Link with lib@.so; nothing else is needed.\n * Arrays are row-major. Nothing prints, exits or aborts.\n");
+  for (uint32_t i = 0; i < v->nconstraints; i++) {
+    tn_buf text = {0};
+    tn_view_expr_text(v, v->constraints[i].a, &text);
+    tn_buf_puts(&text, " <= ");
+    tn_view_expr_text(v, v->constraints[i].b, &text);
+    tn_buf_puts(w->out, i ? ", " : " * Sizes: ");
+    put_comment(w, tn_buf_cstr(&text));
+    tn_buf_fini(&text);
+  }
+  for (uint32_t i = 0, n = 0; i < v->ndims; i++) {
+    const char *is = v->dims[i].source == TN_PROG_DIM_POSITION ? "tokens in the states" : v->dims[i].source == TN_PROG_DIM_CAPACITY ? "their capacity" : NULL;
+    if (!is || !v->nstates) continue;
+    tn_buf_puts(w->out, n++ ? ", " : v->nconstraints ? "; " : " * ");
+    put_comment(w, tn_view_str(v, v->dims[i].name));
+    tn_buf_printf(w->out, ": %s", is);
+  }
+  tn_buf_puts(w->out, v->nconstraints || v->nstates ? ". */\n" : " */\n");
+}
+
+static bool generates(const tn_view *v) {
+  for (uint32_t i = 0; i < v->nentries; i++) {
+    const tn_prog_entry *e = &v->entries[i];
+    const char *name = tn_view_str(v, e->name);
+    uint32_t rank = e->noutputs == 1 ? v->args[e->first_output].rank : 0;
+    if ((!strcmp(name, "next") && rank == 2) || (!strcmp(name, "logits") && rank == 3)) return true;
+  }
+  return false;
+}
+
+static tn_status put_entries(writer *w) {
+  const char **names = tn_arena_alloc(&w->arena, (w->v.nentries + 1) * sizeof *names);
+  if (!names) return TN_OOM;
+  for (uint32_t i = 0; i < w->v.nentries; i++) {
+    names[i] = identifier(w, tn_view_str(&w->v, w->v.entries[i].name), generic, TN_COUNT(generic), names, i);
+    if (!names[i]) return TN_OOM;
+    TN_TRY(put_entry(w, i, names[i]));
+  }
+  return TN_OK;
+}
+
+tn_status tn_header_write(tn_bytes program, const char *name, tn_buf *out, tn_diags *diags) {
+  writer w = {.name = name, .out = out, .diags = diags};
+  char why[300] = "";
+  tn_status status = tn_view_open(program, &w.v, why, sizeof why);
+  if (status) return tn_fail(diags, status, NULL, NULL, "%s", why);
+  tn_arena_init(&w.arena);
+  put_title(&w);
+  put_text(&w, begin_text);
+  if (w.v.nstates) put_text(&w, state_text);
+  if (w.v.head->tokenizer.count) put_text(&w, tokenizer_text);
+  if (generates(&w.v)) put_text(&w, generate_text);
+  put_text(&w, tensor_text);
+  status = put_entries(&w);
+  put_text(&w, end_text);
+  if (!status && out->failed) status = TN_OOM;
+  if (status == TN_OOM) tn_fail(diags, status, NULL, NULL, "no memory to write the header");
+  tn_arena_fini(&w.arena);
+  return status;
+}
