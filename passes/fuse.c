@@ -22,11 +22,6 @@ uint32_t tn_fuse_kind(tn_module *m, tn_op op) {
   return flags & (TN_F_ELEMENTWISE | TN_F_VIEW) ? TN_FK_LOOP : TN_FK_ROOT;
 }
 
-tn_value tn_fuse_source(tn_module *m, tn_value v) {
-  for (tn_op op; (op = tn_rw_def_as(m, v, TN_OPC_reshape));) v = tn_ir_op_operand(m, op, 0);
-  return v;
-}
-
 tn_fgroup *tn_fuse_group_of(tn_fuse *x, tn_op op) {
   uint32_t i = tn_marks_get(&x->group, op);
   return i ? &x->groups.items[i - 1] : NULL;
@@ -94,7 +89,7 @@ bool tn_fuse_path_allowed(tn_fuse *x, const tn_fgroup *g, tn_value v, uint32_t r
 }
 
 static bool reads_hazard(tn_fuse *x, tn_value v) {
-  v = tn_fuse_source(x->m, v);
+  v = tn_rw_source(x->m, v);
   tn_op update = tn_rw_def_as(x->m, v, TN_OPC_kv_update);
   return tn_marks_get(&x->hazard, update ? tn_ir_op_operand(x->m, update, 0) : v);
 }
@@ -139,7 +134,7 @@ static bool cheap_view(tn_module *m, tn_op op) {
 
 bool tn_fuse_clonable(tn_fuse *x, tn_op op) {
   if (!cheap_view(x->m, op) || tn_fuse_group_of(x, op) || tn_fuse_ordered(x, op)) return false;
-  tn_value v = tn_fuse_source(x->m, tn_ir_op_operand(x->m, op, 0));
+  tn_value v = tn_rw_source(x->m, tn_ir_op_operand(x->m, op, 0));
   tn_op def = tn_rw_def(x->m, v);
   if (!def) return tn_rw_kind(x->m, v) != TN_VALUE_STATE;
   if (tn_fuse_kind(x->m, def) == TN_FK_LEAF) return true;
@@ -179,7 +174,7 @@ static bool epilogue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op u) 
   bool elementwise = tn_rw_flags(x->m, u) & TN_F_ELEMENTWISE;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, u); i++) {
     tn_value in = tn_ir_op_operand(x->m, u, i);
-    if (!in || tn_fuse_source(x->m, in) != v) continue;
+    if (!in || tn_rw_source(x->m, in) != v) continue;
     if (elementwise && !tn_rw_same_dims(x->m, in, tn_ir_op_result(x->m, u, 0))) return false;
     if (!tn_fuse_path_allowed(x, g, in, TN_FUSE_EPILOGUE)) return false;
   }

@@ -42,9 +42,7 @@ typedef struct tn_fuse {
 } tn_fuse;
 
 uint32_t tn_fuse_kind(tn_module *m, tn_op op);
-/* What v is made of, looking through reshapes. */
-tn_value tn_fuse_source(tn_module *m, tn_value v);
-static inline tn_op tn_fuse_source_op(tn_module *m, tn_value v) { return tn_rw_def(m, tn_fuse_source(m, v)); }
+static inline tn_op tn_fuse_source_op(tn_module *m, tn_value v) { return tn_rw_def(m, tn_rw_source(m, v)); }
 /* The group of op, or NULL. */
 tn_fgroup *tn_fuse_group_of(tn_fuse *x, tn_op op);
 bool tn_fuse_clones(const tn_fgroup *g, tn_op op);

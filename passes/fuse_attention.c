@@ -21,7 +21,7 @@ static bool miss(attention *a, const char *why) {
   return false;
 }
 
-static void take(attention *a, tn_op op) { a->loc = tn_rw_fuse_locs(a->m, a->loc, tn_ir_op_loc(a->m, op)); }
+static void take(attention *a, tn_op op) { a->loc = tn_rw_fuse_locs(a->m, "fuse-attention", a->loc, tn_ir_op_loc(a->m, op)); }
 
 static tn_value operand(attention *a, tn_op op, uint32_t i) { return tn_ir_op_operand(a->m, op, i); }
 

@@ -153,7 +153,7 @@ static tn_status publish(builder *b) {
 static tn_loc group_loc(builder *b) {
   tn_loc loc = tn_ir_op_loc(b->m, b->g->root);
   for (uint32_t i = 0; i < b->g->ops.count; i++)
-    if (b->g->ops.items[i] != b->g->root) loc = tn_rw_fuse_locs(b->m, loc, tn_ir_op_loc(b->m, b->g->ops.items[i]));
+    if (b->g->ops.items[i] != b->g->root) loc = tn_rw_fuse_locs(b->m, "fuse", loc, tn_ir_op_loc(b->m, b->g->ops.items[i]));
   return loc;
 }
 
@@ -204,7 +204,7 @@ static tn_status build_returns(builder *b) {
   tn_marks returned = {0};
   tn_status status = TN_OK;
   for (uint32_t i = 0; i < tn_ir_op_noperands(b->m, b->x->ret) && status == TN_OK; i++) {
-    tn_value v = tn_ir_op_operand(b->m, b->x->ret, i), source = tn_fuse_source(b->m, v), out = 0;
+    tn_value v = tn_ir_op_operand(b->m, b->x->ret, i), source = tn_rw_source(b->m, v), out = 0;
     tn_op def = tn_rw_def(b->m, source);
     bool copy = !def || tn_fuse_kind(b->m, def) == TN_FK_LEAF || is_state_memory(b, source) || tn_marks_get(&returned, source);
     if (copy) status = build_copy(b, v, &out);

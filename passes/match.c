@@ -281,7 +281,7 @@ static tn_value build(builder *b, const tn_pat *p) {
 
 tn_value tn_match_build(tn_match *x) {
   builder b = {.x = x, .want = tn_rw_type(x->m, tn_ir_op_result(x->m, x->root, 0))};
-  for (uint32_t i = 0; i < x->nops; i++) b.loc = tn_rw_fuse_locs(x->m, b.loc, tn_ir_op_loc(x->m, x->ops[i]));
+  for (uint32_t i = 0; i < x->nops; i++) b.loc = tn_rw_fuse_locs(x->m, x->rule->name, b.loc, tn_ir_op_loc(x->m, x->ops[i]));
   tn_value v = build(&b, x->rule->replacement);
   if (v && v != tn_ir_op_result(x->m, x->root, 0) && tn_rw_type(x->m, v) == b.want) return v;
   while (b.nmade) (void)tn_ir_op_erase(x->m, b.made[--b.nmade]); /* unused and fresh: cannot be refused */

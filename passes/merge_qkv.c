@@ -201,8 +201,8 @@ static tn_op build_split(merger *x, const group *g, tn_point at, tn_value v, tn_
 static tn_loc group_loc(merger *x, const group *g) {
   tn_loc loc = 0;
   for (uint32_t i = 0; i < g->n; i++) {
-    loc = tn_rw_fuse_locs(x->m, loc, tn_ir_op_loc(x->m, g->matmul[i]));
-    if (g->biased) loc = tn_rw_fuse_locs(x->m, loc, tn_ir_op_loc(x->m, g->bias_add[i]));
+    loc = tn_rw_fuse_locs(x->m, "merge-qkv", loc, tn_ir_op_loc(x->m, g->matmul[i]));
+    if (g->biased) loc = tn_rw_fuse_locs(x->m, "merge-qkv", loc, tn_ir_op_loc(x->m, g->bias_add[i]));
   }
   return loc;
 }

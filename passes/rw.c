@@ -34,6 +34,11 @@ tn_type_info tn_rw_type_info(tn_module *m, tn_value v) {
   return t;
 }
 
+tn_value tn_rw_source(tn_module *m, tn_value v) {
+  for (tn_op op; (op = tn_rw_def_as(m, v, TN_OPC_reshape));) v = tn_ir_op_operand(m, op, 0);
+  return v;
+}
+
 bool tn_rw_same_dims(tn_module *m, tn_value a, tn_value b) {
   tn_type_info x = tn_rw_type_info(m, a), y = tn_rw_type_info(m, b);
   return x.rank == y.rank && (!x.rank || !memcmp(x.dims, y.dims, x.rank * sizeof *x.dims));
@@ -127,9 +132,9 @@ tn_value tn_rw_scalar(tn_module *m, tn_point at, tn_dtype dtype, double value, t
 }
 
 /* ---- building ---------------------------------------------------------------------------------------------- */
-tn_loc tn_rw_fuse_locs(tn_module *m, tn_loc a, tn_loc b) {
+tn_loc tn_rw_fuse_locs(tn_module *m, const char *by, tn_loc a, tn_loc b) {
   if (!a || !b || a == b) return a ? a : b;
-  tn_loc_info l = {.kind = TN_LOC_FUSED, .a = a, .b = b};
+  tn_loc_info l = {.kind = TN_LOC_FUSED, .name = by, .a = a, .b = b};
   return tn_ir_loc_make(m, &l);
 }
 

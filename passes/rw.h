@@ -11,6 +11,7 @@ uint32_t tn_rw_flags(tn_module *m, tn_op op);
 tn_op tn_rw_def(tn_module *m, tn_value v);
 uint32_t tn_rw_result_index(tn_module *m, tn_value v);
 tn_op tn_rw_def_as(tn_module *m, tn_value v, uint32_t opcode); /* 0 unless it has that opcode */
+tn_value tn_rw_source(tn_module *m, tn_value v);               /* the value behind reshapes: the same memory */
 uint32_t tn_rw_kind(tn_module *m, tn_value v);                 /* TN_VALUE_* */
 uint32_t tn_rw_nuses(tn_module *m, tn_value v);
 tn_type tn_rw_type(tn_module *m, tn_value v);
@@ -30,7 +31,8 @@ bool tn_rw_splat(tn_module *m, tn_value v, double *out);
 /* A constant of one element, type [] of dtype. */
 tn_value tn_rw_scalar(tn_module *m, tn_point at, tn_dtype dtype, double value, tn_loc loc);
 
-tn_loc tn_rw_fuse_locs(tn_module *m, tn_loc a, tn_loc b); /* either may be 0; equal ones give one */
+/* by: the pass or rule that fuses. Either may be 0; equal ones give one. */
+tn_loc tn_rw_fuse_locs(tn_module *m, const char *by, tn_loc a, tn_loc b);
 /* The same op with other operands, at another place, of the same result types. Its body is not copied. */
 tn_op tn_rw_copy(tn_module *m, tn_op op, tn_point at, const tn_value *operands, tn_loc loc);
 /* One-result op; results are inferred. */

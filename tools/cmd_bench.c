@@ -84,10 +84,11 @@ static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length)
   b->o->api->entry(b->o->model, (uint32_t)entry, &info);
   tn_tensor in[16] = {0}, out[16] = {0};
   tn_session *s = NULL;
-  tn_session_options so = {.size = sizeof so, .threads = b->threads, .batch = batch, .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
+  char error[256] = "";
+  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = b->threads, .batch = batch, .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
   double *times = malloc((size_t)(b->runs + 1) * sizeof *times);
   tn_status st = !times ? TN_OOM : info.ninputs > 16 || info.noutputs > 16 ? TN_UNSUPPORTED : make_inputs(b, entry, info.ninputs, batch, length, in);
-  if (st == TN_OK && (st = b->o->api->session_new(b->o->model, &so, &s)) != TN_OK) tn_fail(b->d, st, NULL, NULL, "cannot open a session (status %d)", st);
+  if (st == TN_OK && (st = b->o->api->session_new(b->o->model, &so, &s)) != TN_OK) tn_fail(b->d, st, NULL, NULL, "cannot open a session: %s", error);
   if (st == TN_OK) st = tn_invoke_alloc(b->o, s, entry, in, out, b->d);
   bool profile = st == TN_OK && b->a->given[OPT_profile] && b->o->api == &tn_rt_api;
   if (profile) st = tn_rt_profile(s, true);
@@ -116,7 +117,8 @@ static tn_status on_token(void *user, int32_t token, const char *text, uint64_t 
 
 static tn_status bench_generate(bench *b, int64_t length, uint32_t tokens) {
   tn_session *s = NULL;
-  tn_session_options so = {.size = sizeof so, .threads = b->threads, .batch = 1, .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
+  char error[256] = "";
+  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = b->threads, .batch = 1, .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
   clock_ctx c = {malloc((tokens + 1) * sizeof(double)), 0, tokens};
   int32_t *ids = malloc((size_t)(length + 1) * sizeof *ids);
   double *prefill = malloc((size_t)(b->runs + 1) * sizeof *prefill), *decode = malloc((size_t)(b->runs + 1) * sizeof *decode);

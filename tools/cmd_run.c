@@ -59,10 +59,11 @@ static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) 
   tn_tensor *in = calloc(info.ninputs + 1, sizeof *in), *out = calloc(info.noutputs + 1, sizeof *out);
   tn_session *s = NULL;
   bool bad = false;
-  tn_session_options so = {.size = sizeof so, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad), .capacity = tn_args_int(a, OPT_capacity, 0, &bad)};
+  char error[256] = "";
+  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad), .capacity = tn_args_int(a, OPT_capacity, 0, &bad)};
   tn_status st = !in || !out ? TN_OOM : bad ? TN_INVALID : read_inputs(a, o, entry, in, info.ninputs, d);
   if (st == TN_OK && info.ninputs && in[0].rank) so.batch = in[0].shape[0];
-  if (st == TN_OK && (st = o->api->session_new(o->model, &so, &s)) != TN_OK) tn_fail(d, st, NULL, NULL, "cannot open a session (status %d)", st);
+  if (st == TN_OK && (st = o->api->session_new(o->model, &so, &s)) != TN_OK) tn_fail(d, st, NULL, NULL, "cannot open a session: %s", error);
   bool profile = a->given[OPT_profile] && o->api == &tn_rt_api;
   if (st == TN_OK && profile) st = tn_rt_profile(s, true);
   if (st == TN_OK) st = tn_invoke_alloc(o, s, entry, in, out, d);

@@ -70,9 +70,10 @@ static tn_status open_side(verify *v, side *x, const char *spec) {
 
 static tn_status start_session(verify *v, side *x, int64_t batch) {
   if (x->stored) return TN_OK;
-  tn_session_options so = {.size = sizeof so, .threads = (uint32_t)tn_args_int(v->a, OPT_threads, 0, &v->bad), .batch = batch};
+  char error[256] = "";
+  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(v->a, OPT_threads, 0, &v->bad), .batch = batch};
   tn_status s = x->o.api->session_new(x->o.model, &so, &x->s);
-  return s == TN_OK ? s : tn_fail(v->d, s, x->spec, NULL, "cannot open a session (status %d)", s);
+  return s == TN_OK ? s : tn_fail(v->d, s, x->spec, NULL, "cannot open a session: %s", error);
 }
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------- */

@@ -423,11 +423,12 @@ tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d) {
   if (!run)
     return tn_fail(d, TN_INVALID, NULL, NULL, "unknown task '%s'%s%s; use --task, or --entry with --input", name ? name : "",
                    near >= 0 ? "; did you mean " : "", near >= 0 ? names[near] : "");
-  tn_session_options so = {.size = sizeof so, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad), .capacity = tn_args_int(a, OPT_capacity, 0, &t.bad)};
+  char error[256] = "";
+  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad), .capacity = tn_args_int(a, OPT_capacity, 0, &t.bad)};
   if (t.bad) return TN_INVALID;
   tn_arena_init(&t.arena);
   tn_status s = o->api->session_new(o->model, &so, &t.s);
-  if (s != TN_OK) return tn_fail(d, s, NULL, NULL, "cannot open a session (status %d)", s);
+  if (s != TN_OK) return tn_fail(d, s, NULL, NULL, "cannot open a session: %s", error);
   const char *labels = o->api->meta(o->model, "id2label");
   if (labels) s = tn_json_parse(&t.arena, tn_str_of(labels), "id2label", d, &t.labels);
   if (t.json) putchar('[');

@@ -15,8 +15,8 @@ typedef struct tn_ref_kernel {
 
 tn_status tn_ref_kernel_init(tn_ref_kernel *k, const tn_ir *ir, tn_module *m, tn_op op);
 void tn_ref_kernel_fini(tn_ref_kernel *k);
-/* bufs: operands, then results. dims: values of k->symbols. On failure *at is the op and `error` (TN_REF_ERROR bytes)
- * has words. */
+/* bufs: operands, then results. dims: values of k->symbols. On failure *at is the op and `error`
+ * (TN_REF_ERROR bytes) has words. */
 tn_status tn_ref_kernel_run(const tn_ref_kernel *k, void *const *bufs, const int64_t *dims, tn_op *at,
                             char *error);
 /* Shape and type of result i, without data. */

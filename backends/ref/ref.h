@@ -1,5 +1,5 @@
-/* ref.h - the reference kernels: plain C, one tn_ref_op_OP per op, accumulation in double. The oracle of every test,
- * the constant folder, and (backend.c) the shortest example of a backend. */
+/* ref.h - the reference kernels: plain C, one tn_ref_op_OP per op, accumulation in double. The oracle of every
+ * test, the constant folder, and (backend.c) the shortest example of a backend. */
 #ifndef TN_REF_H
 #define TN_REF_H
 #include "ir/base/base.h"
@@ -40,13 +40,14 @@ uint64_t tn_ref_bytes(const tn_ir *ir, const tn_ref_tensor *t);
 /* Dequantises n values (a multiple of the block) of a block format. TN_UNSUPPORTED: not a block format. */
 tn_status tn_ref_dequant(tn_dtype format, const void *blocks, float *out, int64_t n);
 
-/* Runs one op, all of whose result dims are constant, on `in` (one entry per operand; data NULL: absent). Sets the
- * shapes of out[0 .. results) and allocates their data in `a`. TN_UNSUPPORTED: a structural op; TN_PRECONDITION:
- * a dim is symbolic. */
-tn_status tn_ref_eval(const tn_ir *ir, tn_module *m, tn_op op, const tn_ref_tensor *in, uint32_t nin, tn_ref_tensor *out, tn_arena *a);
+/* Runs one op, all of whose result dims are constant, on `in` (one entry per operand; data NULL: absent). Sets
+ * the shapes of out[0 .. results) and allocates their data in `a`. TN_UNSUPPORTED: a structural op;
+ * TN_PRECONDITION: a dim is symbolic. */
+tn_status tn_ref_eval(const tn_ir *ir, tn_module *m, tn_op op, const tn_ref_tensor *in, uint32_t nin,
+                      tn_ref_tensor *out, tn_arena *a);
 
-/* The backend `ref` as a built-in plugin. Its packages work only in the process, and during the life of the module,
- * that they were compiled from. */
+/* The backend `ref` as a built-in plugin. Its packages work only in the process, and during the life of the
+ * module, that they were compiled from. */
 const tn_plugin *tn_plugin_query_ref(uint32_t host_abi, const char **why);
 
 #endif

@@ -174,7 +174,7 @@ static tn_status choose_kernels(tn_model *m, const tn_words *w) {
 /* The file that this code was loaded from. The system's list gives the absolute path, also when the library was
  * opened by a relative one and the folder has changed since. */
 static char *own_path(tn_arena *a) {
-  uintptr_t here = (uintptr_t)&tn_model_query;
+  uintptr_t here = (uintptr_t)own_path; /* not tn_model_query: another artefact's may stand before ours */
   char line[4400], *path = NULL;
   FILE *maps = fopen("/proc/self/maps", "re");
   while (maps && !path && fgets(line, sizeof line, maps)) {

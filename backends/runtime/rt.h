@@ -97,7 +97,9 @@ tn_status tn_rt_sample(float *logits, uint64_t n, const tn_sampling *o, uint64_t
 void tn_rt_penalize(float *logits, uint64_t n, const int32_t *ids, uint64_t nids, float penalty, uint8_t *seen);
 
 /* ---- tenon/model.h's table ------------------------------------------------------------------------------------- */
-TN_EXPORT const tn_model_api *tn_model_query(uint32_t abi);
+/* Visible, so that the link step can export them under the model's name; its version script hides all others. */
+#pragma GCC visibility push(default)
+const tn_model_api *tn_model_query(uint32_t abi);
 tn_status tn_rt_model_open(const char *path, tn_model **out, char *error, uint64_t error_size);
 void tn_rt_model_close(tn_model *m);
 const char *tn_rt_name(tn_model *m);
@@ -122,5 +124,6 @@ tn_status tn_rt_detokenize(tn_session *s, const int32_t *ids, uint64_t nids, uin
 const char *tn_rt_token_text(tn_session *s, int32_t id, uint64_t *len);
 tn_status tn_rt_token_id(tn_session *s, const char *token, int32_t *id);
 tn_status tn_rt_generate(tn_session *s, const int32_t *ids, uint64_t nids, const tn_sampling *o, tn_on_token each, void *user);
+#pragma GCC visibility pop
 
 #endif

@@ -195,6 +195,8 @@ tn_status tn_json_parse(tn_arena *arena, tn_str text, const char *file, tn_diags
   *out = NULL;
   if (!text.len) return tn_fail(diags, TN_INVALID, file, NULL, "not valid JSON: the file is empty");
   if (!tn_utf8_valid(text, &bad)) return fail_at(&r, text, bad, "not valid JSON: the text is not UTF-8");
+  const char *nul = memchr(text.ptr, 0, text.len); /* jansson skips one behind a number */
+  if (nul) return fail_at(&r, text, (uint64_t)(nul - text.ptr), "not valid JSON: control character 0x0");
   tn_status status = parse(&r, text, out);
   tn_mem_free(r.text);
   tn_vec_fini(&r.odd);

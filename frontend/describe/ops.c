@@ -199,32 +199,32 @@ static bool to_attr(tn_eval *ev, const char *op, const op_field *f, tn_val v, tn
 }
 
 /* ---- calls -------------------------------------------------------------------------------------------------------------- */
-static bool number_call(const char *name, const double *x, uint32_t n, double *out) {
-  static const struct { const char *name; double (*f)(double); } one[] = {
-    {"sqrt", sqrt}, {"exp", exp}, {"log", log}, {"sin", sin}, {"cos", cos}, {"tanh", tanh}, {"floor", floor}, {"ceil", ceil}, {"abs", fabs}};
-  static const struct { const char *name; double (*f)(double, double); } two[] = {{"pow", pow}, {"min", fmin}, {"max", fmax}};
-  for (size_t i = 0; n == 1 && i < TN_COUNT(one); i++)
-    if (!strcmp(one[i].name, name)) return *out = one[i].f(x[0]), true;
-  for (size_t i = 0; n == 2 && i < TN_COUNT(two); i++)
-    if (!strcmp(two[i].name, name)) return *out = two[i].f(x[0], x[1]), true;
-  return false;
-}
+/* keep: whole numbers stay whole; round: the result is whole. */
+typedef struct number_fn { const char *name; double (*one)(double); double (*two)(double, double); bool keep, round; } number_fn;
+static const number_fn number_fns[] = {
+  {"sqrt", sqrt, NULL, false, false}, {"exp", exp, NULL, false, false},   {"log", log, NULL, false, false},
+  {"sin", sin, NULL, false, false},   {"cos", cos, NULL, false, false},   {"tanh", tanh, NULL, false, false},
+  {"abs", fabs, NULL, true, false},   {"floor", floor, NULL, true, true}, {"ceil", ceil, NULL, true, true},
+  {"pow", NULL, pow, false, false},   {"min", NULL, fmin, true, false},   {"max", NULL, fmax, true, false}};
 
-/* All arguments are numbers: whole results of whole numbers stay whole. */
+/* All arguments are numbers: computed at once. */
 static bool static_call(tn_eval *ev, const char *name, const tn_args *args, tn_val *out) {
-  double x[2], r;
+  double x[2] = {0}, r;
   bool ints = true;
-  if (!args->count || args->count > 2) return false;
+  const number_fn *f = NULL;
+  for (size_t i = 0; i < TN_COUNT(number_fns); i++)
+    if (!strcmp(number_fns[i].name, name)) f = &number_fns[i];
+  if (!f || args->count != (f->one ? 1 : 2)) return false;
   for (uint32_t i = 0; i < args->count; i++) {
     tn_val v = args->items[i].v;
     if (args->items[i].named || args->items[i].unknown || !tn_val_is_number(v)) return false;
     ints = ints && v.kind == TN_V_INT;
     x[i] = v.kind == TN_V_INT ? (double)v.u.i : v.u.r;
   }
-  if (!number_call(name, x, args->count, &r)) return false;
-  if (!isfinite(r)) *out = tn_eval_fail(ev, "%s of %.9g is not finite", name, x[0]);
-  else if (ints && r == floor(r) && fabs(r) < 9e15) *out = tn_val_int((int64_t)r);
-  else *out = tn_val_real(r);
+  r = f->one ? f->one(x[0]) : f->two(x[0], x[1]);
+  bool whole = f->round || (f->keep && ints);
+  if (!isfinite(r) || (whole && fabs(r) > 9007199254740992.0)) *out = tn_eval_fail(ev, "%s of %.9g is out of range", name, x[0]);
+  else *out = whole ? tn_val_int((int64_t)r) : tn_val_real(r);
   return true;
 }
 

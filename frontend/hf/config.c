@@ -82,6 +82,11 @@ static tn_status check_positive(tn_hf *h, const char *key, const tn_json *n) {
   return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %g; it must be positive and finite", value);
 }
 
+static tn_status check_name(tn_hf *h, const char *key, const tn_json *n) {
+  if (n->kind == TN_JSON_STRING) return TN_OK;
+  return tn_hf_fail_key(h, TN_INVALID, config_name, key, "is %s, not a string", tn_json_kind_name(n->kind));
+}
+
 typedef struct checked_key {
   const char *key;
   tn_status (*check)(tn_hf *h, const char *key, const tn_json *n);
@@ -101,6 +106,7 @@ static const checked_key checked[] = {
     {"layer_norm_eps", check_positive},
     {"rms_norm_eps", check_positive},
     {"rope_theta", check_positive},
+    {"hidden_act", check_name},
 };
 
 static tn_status check_numbers(tn_hf *h) {

@@ -39,23 +39,47 @@ static tn_status split_paths(tn_hf *h, const char *option, const char **out, uin
   return TN_OK;
 }
 
+/* Architectures of the page that knows this model type, and the names of all pages. */
+typedef struct known_names {
+  TN_VEC(const char *) all;
+  tn_buf family, pages;
+} known_names;
+
+static void add_page(known_names *k, const tn_page_info *info, const char *model_type) {
+  bool mine = false;
+  for (uint32_t i = 0; i < info->narchitectures; i++) {
+    mine |= !strcmp(info->architectures[i], model_type);
+    if (!tn_vec_push(&k->all, info->architectures[i])) k->pages.failed = true;
+  }
+  if (info->narchitectures) tn_buf_printf(&k->pages, "%s%s", k->pages.len ? ", " : "", info->name);
+  for (uint32_t i = 0; mine && i < info->narchitectures;
+       i++) { /* class names begin with a capital, types do not */
+    const char *name = info->architectures[i];
+    if (*name >= 'A' && *name <= 'Z') tn_buf_printf(&k->family, "%s%s", k->family.len ? ", " : "", name);
+  }
+}
+
 static tn_status unknown_architecture(tn_hf *h, const tn_page_set *pages) {
-  TN_VEC(const char *) names = {0};
-  tn_buf known = {0};
+  known_names k = {0};
   for (uint32_t i = 0; i < tn_pages_count(pages); i++) {
     tn_page_info info;
     tn_pages_get(pages, i, &info);
-    for (uint32_t k = 0; k < info.narchitectures; k++)
-      if (!tn_vec_push(&names, info.architectures[k])) known.failed = true;
-    if (info.narchitectures) tn_buf_printf(&known, "%s%s", known.len ? ", " : "", info.name);
+    add_page(&k, &info, h->model_type);
   }
-  int near = tn_str_nearest(h->architecture, names.items, (int)names.count);
-  tn_fail(&h->diags, TN_UNSUPPORTED, "config.json", "key 'architectures'",
-          "no page describes '%s'%s%s%s; there are pages for %s", h->architecture,
-          near >= 0 ? "; did you mean '" : "", near >= 0 ? names.items[near] : "", near >= 0 ? "'?" : "",
-          tn_buf_cstr(&known));
-  tn_vec_fini(&names);
-  tn_buf_fini(&known);
+  int near = tn_str_nearest(h->architecture, k.all.items, (int)k.all.count);
+  if (near >= 0)
+    tn_hf_fail_key(h, TN_UNSUPPORTED, "config.json", "architectures",
+                   "no page describes '%s'; did you mean '%s'?", h->architecture, k.all.items[near]);
+  else if (k.family.len)
+    tn_hf_fail_key(h, TN_UNSUPPORTED, "config.json", "architectures",
+                   "no page describes '%s'; of the family '%s' there are %s", h->architecture, h->model_type,
+                   tn_buf_cstr(&k.family));
+  else
+    tn_hf_fail_key(h, TN_UNSUPPORTED, "config.json", "architectures",
+                   "no page describes '%s'; there are pages for %s", h->architecture, tn_buf_cstr(&k.pages));
+  tn_vec_fini(&k.all);
+  tn_buf_fini(&k.family);
+  tn_buf_fini(&k.pages);
   return TN_UNSUPPORTED;
 }
 

@@ -80,17 +80,17 @@ enum { NAMED = 4 }; /* unused tensors that the warning names */
 void tn_hf_report_unused(tn_hf *h) {
   tn_buf names = {0};
   uint32_t n = 0;
+  const char *file = NULL; /* of the first */
   for (uint32_t i = 0; i < h->files.tensors.count; i++) {
-    const char *name = h->files.tensors.items[i].name;
-    if (h->tensor_used[i] || is_buffer(name)) continue;
-    if (n < NAMED) tn_buf_printf(&names, "%s%s", n ? ", " : "", name);
+    const tn_st_tensor *t = &h->files.tensors.items[i];
+    if (h->tensor_used[i] || is_buffer(t->name)) continue;
+    if (!n) file = t->file;
+    if (n < NAMED) tn_buf_printf(&names, "%s%s", n ? ", " : "", t->name);
     n++;
   }
-  if (n == 1)
-    tn_diags_add(&h->diags, TN_WARNING, "model.safetensors", 0, 0, NULL, "tensor '%s' is not used",
-                 tn_buf_cstr(&names));
-  else if (n)
-    tn_diags_add(&h->diags, TN_WARNING, "model.safetensors", 0, 0, NULL, "%u tensors are not used: %s%s", n,
-                 tn_buf_cstr(&names), n > NAMED ? ", ..." : "");
+  const char *what = n == 1 ? "tensor is" : "tensors are", *more = n > NAMED ? ", ..." : "";
+  if (n)
+    tn_diags_add(&h->diags, TN_WARNING, file, 0, 0, NULL, "%u %s not used: %s%s", n, what,
+                 tn_buf_cstr(&names), more);
   tn_buf_fini(&names);
 }

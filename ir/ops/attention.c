@@ -30,7 +30,7 @@ static tn_status check_mask(tn_infer *c, const tn_in *mask, const tn_in *bias, c
 
 tn_status tn_infer_attention(tn_infer *c) {
   tn_in in[5];
-  tn_ops_read(c, in, 5);
+  TN_TRY(tn_ops_read(c, in, 5));
   TN_TRY(check_qkv(c, &in[0], &in[1], &in[2]));
   int64_t window = c->attrs[TN_A_attention_window].u.i;
   double softcap = c->attrs[TN_A_attention_softcap].u.f;
@@ -51,12 +51,12 @@ tn_status tn_infer_attention(tn_infer *c) {
 
 tn_status tn_infer_rope(tn_infer *c) {
   tn_in in[3];
-  tn_ops_read(c, in, 3);
+  TN_TRY(tn_ops_read(c, in, 3));
   const tn_in *x = &in[0], *pos = &in[1], *freq = &in[2];
   TN_TRY(tn_ops_rank(c, "x", x, 4));
   TN_TRY(tn_ops_rank(c, "inv_freq", freq, 1));
   if (pos->cls == TN_CLASS_BOOL)
-    return tn_ops_fail(c, "operand 2 (positions) must be integers, but is %T", pos->type);
+    return tn_ops_fail(c, "operand 1 ('positions') must be integers, but is %T", pos->type);
   if (pos->rank != 1 && pos->rank != 2)
     return tn_ops_fail(c, "positions has rank %i, wants 1 or 2: %T", (int)pos->rank, pos->type);
   TN_TRY(tn_ops_equal(c, "tokens of x and positions", x->dims[1], pos->dims[pos->rank - 1]));
@@ -72,9 +72,9 @@ tn_status tn_infer_rope(tn_infer *c) {
 
 tn_status tn_infer_kv_update(tn_infer *c) {
   tn_in in[2];
-  tn_ops_read(c, in, 2);
+  TN_TRY(tn_ops_read(c, in, 2));
   if (in[0].cls != TN_CLASS_FLOAT)
-    return tn_ops_fail(c, "operand 1 (state) must be floats, but is %T", in[0].type);
+    return tn_ops_fail(c, "operand 0 ('state') must be floats, but is %T", in[0].type);
   TN_TRY(tn_ops_rank(c, "state", &in[0], 4));
   TN_TRY(tn_ops_rank(c, "x", &in[1], 4));
   TN_TRY(tn_ops_equal(c, "batch dims of state and x", in[0].dims[0], in[1].dims[0]));
@@ -90,6 +90,7 @@ tn_status tn_infer_kv_update(tn_infer *c) {
 }
 
 tn_status tn_infer_causal_mask(tn_infer *c) {
+  TN_TRY(tn_ops_read(c, NULL, 0));
   int64_t window = c->attrs[TN_A_causal_mask_window].u.i;
   if (window < 0) return tn_ops_fail(c, "window is negative: %l", window);
   tn_shape s = {2, {c->attrs[TN_A_causal_mask_q].u.dim, c->attrs[TN_A_causal_mask_k].u.dim}};
@@ -97,6 +98,7 @@ tn_status tn_infer_causal_mask(tn_infer *c) {
 }
 
 tn_status tn_infer_alibi(tn_infer *c) {
+  TN_TRY(tn_ops_read(c, NULL, 0));
   int64_t heads = c->attrs[TN_A_alibi_heads].u.i;
   if (heads < 1) return tn_ops_fail(c, "heads is %l, wants at least 1", heads);
   tn_dim one = tn_ir_dim_const(c->m, 1);

@@ -11,7 +11,7 @@ static tn_status broadcast_two(tn_infer *c, const tn_in *a, const tn_in *b, tn_s
 static tn_status arithmetic(tn_infer *c) {
   tn_in in[2];
   tn_shape s;
-  tn_ops_read(c, in, 2);
+  TN_TRY(tn_ops_read(c, in, 2));
   TN_TRY(broadcast_two(c, &in[0], &in[1], &s));
   return tn_ops_result(c, 0, in[0].dtype, &s);
 }
@@ -35,7 +35,7 @@ tn_status tn_infer_compare(tn_infer *c) {
   static const char *const names[] = {"eq", "ne", "lt", "le", "gt", "ge"};
   tn_in in[2];
   tn_shape s;
-  tn_ops_read(c, in, 2);
+  TN_TRY(tn_ops_read(c, in, 2));
   TN_TRY(tn_ops_no_blocks(c, in, 2));
   const char *cmp = c->attrs[TN_A_compare_cmp].u.s;
   bool known = false;
@@ -48,7 +48,7 @@ tn_status tn_infer_compare(tn_infer *c) {
 tn_status tn_infer_select(tn_infer *c) {
   tn_in in[3];
   tn_shape s;
-  tn_ops_read(c, in, 3);
+  TN_TRY(tn_ops_read(c, in, 3));
   TN_TRY(tn_ops_no_blocks(c, in, 3));
   TN_TRY(broadcast_two(c, &in[1], &in[2], &s));
   TN_TRY(tn_ops_broadcast(c, &s, in[0].dims, in[0].rank));

@@ -2,6 +2,10 @@
  * so "provably equal" is "the same id"; whatever is not provable is refused with both dims in the message. */
 #include "ops.h"
 
+static const char *const wanted[] = {[TN_C_ANY] = "a tensor",   [TN_C_FLOAT] = "floats",
+                                     [TN_C_NUMBER] = "numbers", [TN_C_INTEGER] = "integers",
+                                     [TN_C_BOOL] = "bools",     [TN_C_STATE] = "a state"};
+
 const char *tn_ops_dtype_name(tn_dtype t) {
   const tn_dtype_info *i = tn_ir_dtype_info(t);
   return i ? i->name : "no type";
@@ -53,14 +57,48 @@ tn_in tn_ops_operand(tn_infer *c, uint32_t i) {
   return (tn_in){c->in[i], v.type, t.dtype, d ? d->cls : 0, t.rank, t.dims};
 }
 
-void tn_ops_read(tn_infer *c, tn_in *in, uint32_t n) {
+static bool allows(uint32_t constraint, uint32_t cls) {
+  bool integer = cls == TN_CLASS_INT || cls == TN_CLASS_UINT;
+  switch (constraint) {
+  case TN_C_FLOAT: return cls == TN_CLASS_FLOAT;
+  case TN_C_NUMBER: return cls == TN_CLASS_FLOAT || integer;
+  case TN_C_INTEGER: return integer || cls == TN_CLASS_BOOL;
+  case TN_C_BOOL: return cls == TN_CLASS_BOOL;
+  default: return true; /* that a state is one, the builder has seen */
+  }
+}
+
+static tn_status check_operand(tn_infer *c, const tn_op_spec *spec, uint32_t i) {
+  /* The last spec stands for all further operands of an op with any number. */
+  const tn_operand_spec *s = &spec->in[i < spec->n_in ? i : spec->n_in - 1];
+  tn_in x = tn_ops_operand(c, i);
+  if (!x.value) return s->optional ? TN_OK : tn_ops_fail(c, "operand %i ('%s') is missing", (int)i, s->name);
+  if (allows(s->constraint, x.cls)) return TN_OK;
+  return tn_ops_fail(c, "operand %i ('%s') must be %s, but is %T", (int)i, s->name, wanted[s->constraint],
+                     x.type);
+}
+
+static tn_status check_count(tn_infer *c, const tn_op_spec *spec) {
+  int n = (int)c->nin, least = spec->min_in, most = spec->max_in;
+  if (n >= least && (most < 0 || n <= most)) return TN_OK;
+  const char *plural = most == 1 ? "" : "s";
+  if (most < 0) return tn_ops_fail(c, "takes at least %i operands, but %i are given", least, n);
+  if (least == most) return tn_ops_fail(c, "takes %i operand%s, but %i are given", least, plural, n);
+  return tn_ops_fail(c, "takes %i to %i operands, but %i are given", least, most, n);
+}
+
+tn_status tn_ops_read(tn_infer *c, tn_in *in, uint32_t n) {
+  const tn_op_spec *spec = tn_op_spec_of(c->opcode);
+  TN_TRY(check_count(c, spec));
+  for (uint32_t i = 0; i < c->nin && spec->n_in; i++) TN_TRY(check_operand(c, spec, i));
   for (uint32_t i = 0; i < n; i++) in[i] = tn_ops_operand(c, i);
+  return TN_OK;
 }
 
 tn_status tn_ops_no_blocks(tn_infer *c, const tn_in *in, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
     if (in[i].cls == TN_CLASS_BLOCK)
-      return tn_ops_fail(c, "operand %i has a block format, %T; dequant it first", (int)i + 1, in[i].type);
+      return tn_ops_fail(c, "operand %i has a block format, %T; dequant it first", (int)i, in[i].type);
   return TN_OK;
 }
 

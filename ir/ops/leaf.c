@@ -2,6 +2,7 @@
 #include "ops.h"
 
 tn_status tn_infer_constant(tn_infer *c) {
+  TN_TRY(tn_ops_read(c, NULL, 0));
   if (!c->out[0]) return tn_ops_fail(c, "the result type of a constant must be stated");
   tn_dim bytes = tn_type_bytes(c->m, c->out[0]);
   if (!bytes) return TN_INVALID;
@@ -13,6 +14,7 @@ tn_status tn_infer_constant(tn_infer *c) {
 }
 
 tn_status tn_infer_iota(tn_infer *c) {
+  TN_TRY(tn_ops_read(c, NULL, 0));
   tn_shape s;
   TN_TRY(tn_ops_shape_attr(c, TN_A_iota_shape, &s));
   uint32_t axis;
@@ -25,6 +27,7 @@ tn_status tn_infer_iota(tn_infer *c) {
 }
 
 tn_status tn_infer_random_uniform(tn_infer *c) {
+  TN_TRY(tn_ops_read(c, NULL, 0));
   tn_shape s;
   TN_TRY(tn_ops_shape_attr(c, TN_A_random_uniform_shape, &s));
   return tn_ops_result(c, 0, TN_DT_f32, &s);

@@ -9,13 +9,12 @@ static void matrix(const tn_in *x, bool trans, tn_dim *rows, tn_dim *cols) {
 
 tn_status tn_infer_matmul(tn_infer *c) {
   tn_in in[2];
-  tn_ops_read(c, in, 2);
+  TN_TRY(tn_ops_read(c, in, 2));
   if (in[1].cls != TN_CLASS_FLOAT && in[1].cls != TN_CLASS_BLOCK)
-    return tn_ops_fail(c, "operand 2 (rhs) must be floats or a block format, but is %T", in[1].type);
+    return tn_ops_fail(c, "operand 1 ('rhs') must be floats or a block format, but is %T", in[1].type);
   for (int i = 0; i < 2; i++)
     if (in[i].rank < 2)
-      return tn_ops_fail(c, "operand %i has rank %i, wants at least 2: %T", i + 1, (int)in[i].rank,
-                         in[i].type);
+      return tn_ops_fail(c, "operand %i has rank %i, wants at least 2: %T", i, (int)in[i].rank, in[i].type);
   tn_dim m, k, k2, n;
   matrix(&in[0], c->attrs[TN_A_matmul_trans_a].u.i, &m, &k);
   matrix(&in[1], c->attrs[TN_A_matmul_trans_b].u.i, &k2, &n);
@@ -45,8 +44,8 @@ static tn_status norm_vector(tn_infer *c, const char *what, const tn_in *x, cons
 
 static tn_status norm(tn_infer *c, double eps) {
   tn_in in[3];
-  tn_ops_read(c, in, 3);
-  if (!in[0].rank) return tn_ops_fail(c, "operand 1 (x) is a scalar, wants a last dim");
+  TN_TRY(tn_ops_read(c, in, 3));
+  if (!in[0].rank) return tn_ops_fail(c, "operand 0 ('x') is a scalar, wants a last dim");
   if (!(eps >= 0)) return tn_infer_fail(c, "eps is %g, wants at least 0", eps);
   TN_TRY(norm_vector(c, "scale", &in[0], &in[1]));
   TN_TRY(norm_vector(c, "bias", &in[0], &in[2]));

@@ -20,9 +20,9 @@ typedef struct tn_shape {
   tn_dim dims[TN_MAX_RANK];
 } tn_shape;
 
-/* The first n operands. How many there are, which may be absent and what ops.def allows has been checked;
- * block formats pass the constraint ANY only. */
-void tn_ops_read(tn_infer *c, tn_in *in, uint32_t n);
+/* Reads the first n operands and checks all of them against ops.def: how many, which may be absent, which
+ * element types. Block formats pass the constraint ANY only. */
+tn_status tn_ops_read(tn_infer *c, tn_in *in, uint32_t n);
 tn_in tn_ops_operand(tn_infer *c, uint32_t i);
 
 /* tn_infer_fail with other directives: %D tn_dim, %T tn_type, %s text, %i int, %l int64_t. */

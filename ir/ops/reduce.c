@@ -19,7 +19,7 @@ static tn_status reduce(tn_infer *c) {
   const tn_attr *axes = &c->attrs[TN_A_reduce_sum_axes];
   tn_in x;
   uint32_t mask = 0, axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   for (uint32_t i = 0; i < axes->count; i++) {
     TN_TRY(tn_ops_axis(c, axes->u.ints[i], x.rank, &axis));
     if (mask & 1u << axis) return tn_ops_fail(c, "axes names axis %i twice", (int)axis);
@@ -39,7 +39,7 @@ tn_status tn_infer_reduce_prod(tn_infer *c) { return reduce(c); }
 tn_status tn_infer_argmax(tn_infer *c) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_argmax_axis].u.i, x.rank, &axis));
   if (tn_ops_is(c, x.dims[axis], 0)) return tn_ops_fail(c, "axis %i of %T is empty", (int)axis, x.type);
   tn_shape s = tn_ops_shape(&x);
@@ -50,7 +50,7 @@ tn_status tn_infer_argmax(tn_infer *c) {
 static tn_status along_axis(tn_infer *c, int64_t which) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, which, x.rank, &axis));
   return tn_ops_same(c, &x, x.dtype);
 }
@@ -68,7 +68,7 @@ tn_status tn_infer_sort(tn_infer *c) {
 tn_status tn_infer_top_k(tn_infer *c) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_top_k_axis].u.i, x.rank, &axis));
   tn_dim k = c->attrs[TN_A_top_k_k].u.dim;
   if (tn_ops_less(c, k, tn_ir_dim_const(c->m, 0))) return tn_ops_fail(c, "k is negative: %D", k);

@@ -5,17 +5,17 @@
 tn_status tn_infer_broadcast(tn_infer *c) {
   tn_in x;
   tn_shape s;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(tn_ops_shape_attr(c, TN_A_broadcast_shape, &s));
-  TN_TRY(tn_ops_broadcasts_to(c, "operand 1 (x)", &x, &s));
+  TN_TRY(tn_ops_broadcasts_to(c, "operand 0 ('x')", &x, &s));
   return tn_ops_result(c, 0, x.dtype, &s);
 }
 
 tn_status tn_infer_reshape(tn_infer *c) {
   tn_in x;
   tn_shape s;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(tn_ops_shape_attr(c, TN_A_reshape_shape, &s));
   TN_TRY(tn_ops_result(c, 0, x.dtype, &s));
@@ -28,7 +28,7 @@ tn_status tn_infer_reshape(tn_infer *c) {
 tn_status tn_infer_transpose(tn_infer *c) {
   tn_in x;
   tn_shape s = {0};
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   const tn_attr *perm = &c->attrs[TN_A_transpose_perm];
   if (perm->count != x.rank)
     return tn_ops_fail(c, "perm has %i entries, %T has rank %i", (int)perm->count, x.type, (int)x.rank);
@@ -58,7 +58,7 @@ static tn_dim slice_size(tn_infer *c, tn_dim start, tn_dim stop, int64_t step) {
 tn_status tn_infer_slice(tn_infer *c) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_slice_axis].u.i, x.rank, &axis));
   TN_TRY(tn_ops_whole_blocks(c, &x, axis));
   tn_dim start = c->attrs[TN_A_slice_start].u.dim, stop = c->attrs[TN_A_slice_stop].u.dim;
@@ -76,7 +76,7 @@ tn_status tn_infer_slice(tn_infer *c) {
 tn_status tn_infer_split(tn_infer *c) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_split_axis].u.i, x.rank, &axis));
   TN_TRY(tn_ops_whole_blocks(c, &x, axis));
   const tn_attr *sizes = &c->attrs[TN_A_split_sizes];
@@ -103,7 +103,7 @@ tn_status tn_infer_split(tn_infer *c) {
 tn_status tn_infer_concat(tn_infer *c) {
   tn_in x;
   uint32_t axis;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_concat_axis].u.i, x.rank, &axis));
   TN_TRY(tn_ops_whole_blocks(c, &x, axis));
   tn_shape s = tn_ops_shape(&x);
@@ -111,11 +111,10 @@ tn_status tn_infer_concat(tn_infer *c) {
     tn_in y = tn_ops_operand(c, i);
     TN_TRY(tn_ops_same_dtype(c, &x, &y));
     if (y.rank != x.rank)
-      return tn_ops_fail(c, "ranks of operands 1 and %i differ: %i and %i", (int)i + 1, (int)x.rank,
-                         (int)y.rank);
+      return tn_ops_fail(c, "ranks of operands 0 and %i differ: %i and %i", (int)i, (int)x.rank, (int)y.rank);
     for (uint32_t d = 0; d < x.rank; d++)
       if (d != axis && y.dims[d] != x.dims[d])
-        return tn_ops_fail(c, "dim %i of operands 1 and %i differ: %D and %D", (int)d, (int)i + 1, x.dims[d],
+        return tn_ops_fail(c, "dim %i of operands 0 and %i differ: %D and %D", (int)d, (int)i, x.dims[d],
                            y.dims[d]);
     s.dims[axis] = tn_dim_add(c->m, s.dims[axis], y.dims[axis]);
   }
@@ -124,7 +123,7 @@ tn_status tn_infer_concat(tn_infer *c) {
 
 tn_status tn_infer_pad(tn_infer *c) {
   tn_in x;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   const tn_attr *low = &c->attrs[TN_A_pad_low], *high = &c->attrs[TN_A_pad_high];
   if (low->count != x.rank || high->count != x.rank)
@@ -144,9 +143,9 @@ tn_status tn_infer_pad(tn_infer *c) {
 tn_status tn_infer_gather(tn_infer *c) {
   tn_in in[2];
   uint32_t axis;
-  tn_ops_read(c, in, 2);
+  TN_TRY(tn_ops_read(c, in, 2));
   if (in[1].cls == TN_CLASS_BOOL)
-    return tn_ops_fail(c, "operand 2 (indices) must be integers, but is %T", in[1].type);
+    return tn_ops_fail(c, "operand 1 ('indices') must be integers, but is %T", in[1].type);
   TN_TRY(tn_ops_axis(c, c->attrs[TN_A_gather_axis].u.i, in[0].rank, &axis));
   TN_TRY(tn_ops_whole_blocks(c, &in[0], axis));
   uint32_t rank = in[0].rank - 1 + in[1].rank;

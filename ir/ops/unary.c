@@ -4,7 +4,7 @@
 
 static tn_status same_as_operand(tn_infer *c) {
   tn_in x;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   return tn_ops_same(c, &x, x.dtype);
 }
 
@@ -47,7 +47,7 @@ static tn_status plain_target(tn_infer *c, int64_t to, const tn_dtype_info **d) 
 tn_status tn_infer_cast(tn_infer *c) {
   tn_in x;
   const tn_dtype_info *d;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(plain_target(c, c->attrs[TN_A_cast_to].u.i, &d));
   return tn_ops_same(c, &x, (tn_dtype)c->attrs[TN_A_cast_to].u.i);
@@ -56,7 +56,7 @@ tn_status tn_infer_cast(tn_infer *c) {
 tn_status tn_infer_bitcast(tn_infer *c) {
   tn_in x;
   const tn_dtype_info *d;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(plain_target(c, c->attrs[TN_A_bitcast_to].u.i, &d));
   const tn_dtype_info *from = tn_ir_dtype_info(x.dtype);
@@ -68,9 +68,9 @@ tn_status tn_infer_bitcast(tn_infer *c) {
 
 tn_status tn_infer_dequant(tn_infer *c) {
   tn_in x;
-  tn_ops_read(c, &x, 1);
+  TN_TRY(tn_ops_read(c, &x, 1));
   if (x.cls != TN_CLASS_BLOCK)
-    return tn_ops_fail(c, "operand 1 (x) must have a block format, but is %T", x.type);
+    return tn_ops_fail(c, "operand 0 ('x') must have a block format, but is %T", x.type);
   tn_dtype to = (tn_dtype)c->attrs[TN_A_dequant_to].u.i;
   if (to != TN_DT_f32 && to != TN_DT_f16 && to != TN_DT_bf16)
     return tn_ops_fail(c, "cannot dequant to %s, wants f32, f16 or bf16", tn_ops_dtype_name(to));

@@ -324,8 +324,8 @@ def _(folder, index): return json.dumps(index).replace("model.layers.0.mlp.up_pr
 def _(folder, index): index["weight_map"]["ghost"] = SHARD
 
 
-@index_case("index-tensor-unnamed", "model-0000", ["tensor 'lm_head.weight'", "is not named by"])
-def _(folder, index): del index["weight_map"]["lm_head.weight"]
+@index_case("index-tensor-unnamed", SHARD, ["tensor '", "is not named by"])
+def _(folder, index): del index["weight_map"][next(k for k, v in index["weight_map"].items() if v == SHARD)]
 
 
 @index_case("index-tensor-twice", "copy.safetensors", ["is also in"], errors=0)
@@ -377,9 +377,9 @@ config_case("config-number", "an integer where an object is expected", text=lamb
 config_case("config-bad-json", ["config.json:3", "not valid JSON"], text=lambda s: "{\n\n  'hidden_size': 48}")
 config_case("config-cut", "not valid JSON", text=lambda s: s[:100])
 config_case("config-trailing", "not valid JSON", text=lambda s: s + "x")
-config_case("config-bad-utf8", ["config.json:2", "not UTF-8"], text=lambda s: s.encode().replace(b"arch", b"\xc0\xafrch"))
+config_case("config-bad-utf8", ["config.json:3", "not UTF-8"], text=lambda s: s.encode().replace(b"arch", b"\xc0\xafrch"))
 config_case("config-bom", "not valid JSON", text=lambda s: b"\xef\xbb\xbf" + s.encode())
-config_case("config-nul", "not valid JSON", text=lambda s: s.replace("48", "4\0"))
+config_case("config-nul", "control character 0x0", text=lambda s: s.replace("48", "4\0"))
 config_case("config-deep", "deeper than 64", text=lambda s: s[:-3] + ', "x": ' + '{"x":' * 5000 + "1" + "}" * 5001)
 config_case("config-duplicate", "duplicate object key", text=lambda s: s.replace('"hidden_size"', '"hidden_size": 64, "hidden_size"'))
 config_case("config-big-integer", "too big integer", text=lambda s: s.replace("48", "9" * 40))
@@ -387,6 +387,7 @@ config_case("config-big-real", "overflow", text=lambda s: s.replace("1e-12", "1e
 
 config_case("config-architecture-unknown", ["BertForMaskedLMs", "did you mean 'BertForMaskedLM'"], change={"architectures": ["BertForMaskedLMs"]})
 config_case("config-architecture-far", ["'architectures'", "MadeUpModel"], change={"architectures": ["MadeUpModel"]})
+config_case("config-architecture-family", ["LlamaForThinking", "LlamaForCausalLM"], base="llama-tied", change={"architectures": ["LlamaForThinking"]})
 config_case("config-architecture-string", "'architectures'", change={"architectures": "BertModel"})
 config_case("config-architecture-number", "'architectures'", change={"architectures": [7]})
 config_case("config-architecture-empty", "'architectures'", change={"architectures": []})
@@ -412,19 +413,19 @@ config_case("config-eps-string", ["'layer_norm_eps'"], change={"layer_norm_eps":
 config_case("config-hidden-missing", "hidden_size", file="", change={"hidden_size": None})
 config_case("config-positions-relative", ["position_embedding_type", "relative_key"], file="", change={"position_embedding_type": "relative_key"})
 config_case("config-decoder", "is_decoder", file="", change={"is_decoder": True})
-config_case("config-act-unknown", ["hidden_act", "swishish"], file="", change={"hidden_act": "swishish"})
-config_case("config-act-number", "hidden_act", file="", change={"hidden_act": 5})
+config_case("config-act-unknown", "swishish", file="", change={"hidden_act": "swishish"})
+config_case("config-act-number", ["'hidden_act'", "not a string"], change={"hidden_act": 5})
 config_case("config-layers-many", "encoder.layer.2.", file="", errors=0, change={"num_hidden_layers": 3})
-config_case("config-layers-absurd", "encoder.layer.2.", file="", errors=0, change={"num_hidden_layers": 2000000000})
+config_case("config-layers-absurd", "2000000000", file="", change={"num_hidden_layers": 2000000000})
 config_case("config-hidden-other", "embeddings", file="", errors=0, change={"hidden_size": 96})
-config_case("config-heads-odd", "heads", file="", errors=0, change={"num_attention_heads": 5})
+config_case("config-heads-odd", "48 / 5", file="", errors=0, change={"num_attention_heads": 5})
 config_case("config-vocab-other", "word_embeddings", file="", change={"vocab_size": 2 ** 31 - 1})
 config_case("config-rope-unknown", "spiral", base="llama-tied", file="", change={"rope_parameters": {"rope_type": "spiral", "rope_theta": 10000.0}})
-config_case("config-rope-number", "rope_parameters", base="llama-tied", file="", change={"rope_parameters": 3})
+config_case("config-rope-number", "rope parameters", base="llama-tied", file="", change={"rope_parameters": 3})
 config_case("config-rope-no-factor", "factor", base="llama-tied", file="", change={"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0}})
 config_case("config-rope-theta-zero", "rope_theta", base="llama-tied", file="", change={"rope_parameters": {"rope_type": "default", "rope_theta": 0}})
 config_case("config-kv-heads-odd", "heads", base="llama-tied", file="", errors=0, change={"num_key_value_heads": 2})
-config_case("config-scale-by-layer", "scale_attn_by_inverse_layer_idx", base="gpt2", file="", change={"scale_attn_by_inverse_layer_idx": True})
+config_case("config-cross-attention", "add_cross_attention", base="gpt2", file="", change={"add_cross_attention": True})
 
 
 @case("config-untied-without-head", "llama", "", "lm_head")

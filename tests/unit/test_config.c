@@ -81,7 +81,8 @@ static const struct {
     {"[01]", 0, 1, 0, "JSON"},
     {"[1,]", 0, 1, 0, "JSON"},
     {"\xef\xbb\xbf{}", 0, 1, 0, "JSON"},
-    {"{\"a\0b\": 1}", 10, 1, 0, "control character"},
+    {"{\"a\0b\": 1}", 10, 1, 4, "control character"},
+    {"[4\0]", 4, 1, 3, "control character"},
     {"{\"a\\u0000b\": 1}", 0, 1, 0, "NUL"},
 };
 

@@ -1,5 +1,5 @@
-/* test_infer.c - the golden files of tests/ir/ops without the tool: every op has one; what is right parses, verifies
- * and prints back to the same bytes; what is wrong gives exactly the errors its lines name. */
+/* test_infer.c - the golden files of tests/ir/ops without the tool: every op has one; what is right parses,
+ * verifies and prints back to the same bytes; what is wrong gives exactly the errors its lines name. */
 #include "ir/ir.h"
 #include <check.h>
 #include <dirent.h>
@@ -17,14 +17,16 @@ static bool map(tn_file *f, char path[512], const char *name, const char *end) {
   return tn_file_map(f, path, &why) == TN_OK;
 }
 
-/* ---- right uses ------------------------------------------------------------------------------------------------ */
+/* ---- right uses
+ * ------------------------------------------------------------------------------------------------ */
 static void print_twice(const char *path, tn_module *m) {
   tn_diags diags;
   tn_diags_init(&diags);
   tn_buf first = {0}, second = {0};
   ck_assert_int_eq(tn_module_print(m, &first), TN_OK);
   tn_module *again = tn_module_new(&diags);
-  ck_assert_msg(tn_module_parse(again, path, (tn_str){first.text, first.len}) == TN_OK, "%s: cannot read what was printed", path);
+  ck_assert_msg(tn_module_parse(again, path, (tn_str){first.text, first.len}) == TN_OK,
+                "%s: cannot read what was printed", path);
   ck_assert_int_eq(tn_module_print(again, &second), TN_OK);
   ck_assert_str_eq(tn_buf_cstr(&first), tn_buf_cstr(&second));
   tn_buf_fini(&first);
@@ -65,7 +67,8 @@ START_TEST(right_uses) {
 }
 END_TEST
 
-/* ---- wrong uses ------------------------------------------------------------------------------------------------ */
+/* ---- wrong uses
+ * ------------------------------------------------------------------------------------------------ */
 /* The errors reported on line `number` of which the text contains `want`. */
 static int errors_like(const tn_diags *d, uint32_t number, const char *want) {
   int n = 0;
@@ -106,12 +109,14 @@ static int check_wrong(const char *name) {
   ck_assert(map(&f, path, name, ""));
   tn_diags_init(&diags);
   tn_module *m = tn_module_new(&diags);
-  ck_assert_msg(tn_module_parse(m, path, (tn_str){(const char *)f.data, f.size}) != TN_OK, "%s was taken", path);
+  ck_assert_msg(tn_module_parse(m, path, (tn_str){(const char *)f.data, f.size}) != TN_OK, "%s was taken",
+                path);
   tn_diags_text(&diags, &words, false);
   uint32_t expected = check_lines(path, &f, &diags, &bad);
   ck_assert_msg(expected > 0, "%s: no error is expected", path);
   bad += diags.errors != expected;
-  if (bad) fprintf(stderr, "%s: %u errors are expected, but there are\n%s", path, expected, tn_buf_cstr(&words));
+  if (bad)
+    fprintf(stderr, "%s: %u errors are expected, but there are\n%s", path, expected, tn_buf_cstr(&words));
   tn_buf_fini(&words);
   tn_module_free(m);
   tn_diags_fini(&diags);

@@ -1,5 +1,6 @@
-/* test_ref.c - the reference kernels against the case files of tests/ops: outputs of NumPy, PyTorch and the gguf package, made
- * by tests/ops/make_goldens.py. Each case is a module of one function, which is parsed, verified and run op by op. */
+/* test_ref.c - the reference kernels against the case files of tests/ops: outputs of NumPy, PyTorch and the
+ * gguf package, made by tests/ops/make_goldens.py. Each case is a module of one function, which is parsed,
+ * verified and run op by op. */
 #include "backends/ref/ref.h"
 #include "ir/ir.h"
 #include <check.h>
@@ -15,14 +16,18 @@ enum { MAX_TENSORS = 16 };
 typedef struct golden {
   char name[64];
   double atol, rtol;
-  struct { char name[16]; int64_t value; } dims[8];
+  struct {
+    char name[16];
+    int64_t value;
+  } dims[8];
   uint32_t ndims, nin, nout;
   tn_str ir;
   tn_ref_tensor in[MAX_TENSORS], out[MAX_TENSORS];
   tn_arena arena;
 } golden;
 
-/* ---- reading ------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ------------------------------------------------------------------------------------------------- */
 static void read_bytes(golden *g, tn_ref_tensor *t, const char *hex, size_t n) {
   uint64_t bytes = tn_ref_bytes(&tn_ir_table, t);
   if (n == 1 && *hex == '-') n = 0;
@@ -66,7 +71,8 @@ static bool read_golden(tn_str *text, golden *g) {
   while (next_line(text, &line) && line.len) {
     char word[80];
     snprintf(word, sizeof word, "%.*s", (int)(line.len < 79 ? line.len : 79), line.ptr);
-    if (sscanf(word, "case %63s", g->name) == 1 || sscanf(word, "tol %lf %lf", &g->atol, &g->rtol) == 2) continue;
+    if (sscanf(word, "case %63s", g->name) == 1 || sscanf(word, "tol %lf %lf", &g->atol, &g->rtol) == 2)
+      continue;
     if (tn_str_starts(line, "dim ")) {
       long long v;
       ck_assert_int_eq(sscanf(word, "dim %15s %lld", g->dims[g->ndims].name, &v), 2);
@@ -81,16 +87,21 @@ static bool read_golden(tn_str *text, golden *g) {
     } else if (tn_str_starts(line, "out ")) {
       ck_assert_uint_lt(g->nout, MAX_TENSORS);
       g->out[g->nout++] = read_tensor(g, (tn_str){line.ptr + 4, line.len - 4});
-    } else ck_abort_msg("%s: cannot read '%s'", g->name, word);
+    } else
+      ck_abort_msg("%s: cannot read '%s'", g->name, word);
   }
   return g->name[0] != 0;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------------------- */
 typedef struct machine {
   golden *g;
   tn_module *m;
-  struct { tn_value value; tn_ref_tensor tensor; } values[64];
+  struct {
+    tn_value value;
+    tn_ref_tensor tensor;
+  } values[64];
   uint32_t count;
 } machine;
 
@@ -124,8 +135,16 @@ static void define(machine *x, tn_value v, tn_ref_tensor t) {
 static void run_op(machine *x, tn_op op) {
   tn_ref_tensor in[8] = {0}, out[8] = {0};
   const char *name = tn_ir_opcode_name(tn_ir_opcode(x->m, op));
-  tn_ref_call c = {.ir = &tn_ir_table, .m = x->m, .op = op, .in = in, .nin = tn_ir_op_noperands(x->m, op), .out = out,
-                   .nout = tn_ir_op_nresults(x->m, op), .dim = dim_value, .ctx = x, .scratch = &x->g->arena};
+  tn_ref_call c = {.ir = &tn_ir_table,
+                   .m = x->m,
+                   .op = op,
+                   .in = in,
+                   .nin = tn_ir_op_noperands(x->m, op),
+                   .out = out,
+                   .nout = tn_ir_op_nresults(x->m, op),
+                   .dim = dim_value,
+                   .ctx = x,
+                   .scratch = &x->g->arena};
   for (uint32_t i = 0; i < c.nin; i++) in[i] = look_up(x, tn_ir_op_operand(x->m, op, i));
   for (uint32_t i = 0; i < c.nout; i++) {
     tn_value_info v;
@@ -146,7 +165,8 @@ static void run_op(machine *x, tn_op op) {
   ck_assert_msg(s == TN_OK, "%s: %s failed: %s", x->g->name, name, c.error);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------ */
+/* ---- comparing
+ * ------------------------------------------------------------------------------------------------ */
 static bool is_float(tn_dtype t) { return tn_ir_dtype_info(t)->cls == TN_CLASS_FLOAT; }
 
 static int compare(const golden *g, uint32_t k, const tn_ref_tensor *got) {
@@ -168,7 +188,9 @@ static int compare(const golden *g, uint32_t k, const tn_ref_tensor *got) {
   for (int64_t i = 0; i < tn_ref_count(got); i++) {
     double a = tn_ref_get(got, i), b = tn_ref_get(want, i);
     if (a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= g->atol + g->rtol * fabs(b)) continue;
-    return fprintf(stderr, "%s: result %u, element %lld: %.17g, wanted %.17g\n", g->name, k, (long long)i, a, b), 1;
+    return fprintf(stderr, "%s: result %u, element %lld: %.17g, wanted %.17g\n", g->name, k, (long long)i, a,
+                   b),
+           1;
   }
   return 0;
 }
@@ -194,7 +216,8 @@ static int run_case(golden *g) {
     }
     tn_op last = tn_ir_last_op(x.m, 1, 0);
     for (tn_op op = tn_ir_first_op(x.m, 1, 0); op != last; op = tn_ir_next_op(x.m, op)) run_op(&x, op);
-    if (tn_ir_op_noperands(x.m, last) != g->nout) bad = fprintf(stderr, "%s: another number of results\n", g->name) > 0;
+    if (tn_ir_op_noperands(x.m, last) != g->nout)
+      bad = fprintf(stderr, "%s: another number of results\n", g->name) > 0;
     for (uint32_t k = 0; !bad && k < g->nout; k++) {
       tn_ref_tensor got = look_up(&x, tn_ir_op_operand(x.m, last, k));
       bad = compare(g, k, &got);
@@ -205,9 +228,11 @@ static int run_case(golden *g) {
   return bad;
 }
 
-static const struct { const char *file; int least; } files[] = {
-    {"unary", 100}, {"cast", 150}, {"binary", 120}, {"compare", 40}, {"leaf", 20}, {"view", 70},
-    {"reduce", 100}, {"axis", 50}, {"linear", 60}, {"quant", 20}, {"attention", 45}};
+static const struct {
+  const char *file;
+  int least;
+} files[] = {{"unary", 100},  {"cast", 150}, {"binary", 120}, {"compare", 40}, {"leaf", 20},     {"view", 70},
+             {"reduce", 100}, {"axis", 50},  {"linear", 60},  {"quant", 20},   {"attention", 45}};
 
 START_TEST(goldens) {
   char path[512];

@@ -6,50 +6,57 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char text[] = "module @m {\n"
-                           "  dims B, S, P, C where P + S <= C\n"
-                           "  state @kv : f32[B, C, 1, 2]\n"
-                           "  func @f(%x: f32[B, S, 4], %w: f32[2, 4]) -> f32[B, S * 2] {\n"
-                           "    %r = kernel %x, %w {backend = \"ref\", root = \"matmul\"} : f32[B, S * 2] {\n"
-                           "      ^(%a: f32[B, S, 4], %b: f32[2, 4]):\n"
-                           "      %c = constant {value = [10, 20]} : f32[2]\n"
-                           "      %y = matmul %a, %b {trans_b} : f32[B, S, 2]\n"
-                           "      %z = add %y, %c : f32[B, S, 2]\n"
-                           "      %u = relu %z : f32[B, S, 2]\n"
-                           "      %v = reshape %u {shape = [B, S * 2]} : f32[B, S * 2]\n"
-                           "      yield %v\n"
-                           "    }\n"
-                           "    return %r\n"
-                           "  }\n"
-                           "  func @g(%x: f32[B, S, 1, 2]) -> f32[B, C, 1, 2] {\n"
-                           "    %r = kernel @kv, %x {backend = \"ref\", root = \"kv_update\"} : f32[B, C, 1, 2] {\n"
-                           "      ^(%s: f32[B, C, 1, 2], %a: f32[B, S, 1, 2]):\n"
-                           "      %n = neg %a : f32[B, S, 1, 2]\n"
-                           "      %y = kv_update %s, %n {pos = P} : f32[B, C, 1, 2]\n"
-                           "      yield %y\n"
-                           "    }\n"
-                           "    return %r\n"
-                           "  }\n"
-                           "  func @h(%x: f32[B, 3]) -> (p: f32[B, 1], q: f32[B, 2], a: f32[B, 3], s: f32[B, S]) {\n"
-                           "    %0, %1, %2, %3 = kernel %x {backend = \"ref\", root = \"loop\"} : f32[B, 1], f32[B, 2], f32[B, 3], f32[B, S] {\n"
-                           "      ^(%a: f32[B, 3]):\n"
-                           "      %p, %q = split %a {axis = 1, sizes = [1, 2]} : f32[B, 1], f32[B, 2]\n"
-                           "      %s = slice %a {axis = 1, start = 0, stop = S} : f32[B, S]\n"
-                           "      yield %p, %q, %a, %s\n"
-                           "    }\n"
-                           "    return %0, %1, %2, %3\n"
-                           "  }\n"
-                           "  func @other(%x: f32[B]) -> f32[B] {\n"
-                           "    %r = kernel %x {backend = \"cpu\"} : f32[B] {\n"
-                           "      ^(%a: f32[B]):\n"
-                           "      %y = neg %a : f32[B]\n"
-                           "      yield %y\n"
-                           "    }\n"
-                           "    return %r\n"
-                           "  }\n"
-                           "}\n";
+static const char text[] =
+    "module @m {\n"
+    "  dims B, S, P, C where P + S <= C\n"
+    "  state @kv : f32[B, C, 1, 2]\n"
+    "  func @f(%x: f32[B, S, 4], %w: f32[2, 4]) -> f32[B, S * 2] {\n"
+    "    %r = kernel %x, %w {backend = \"ref\", root = \"matmul\"} : f32[B, S * 2] {\n"
+    "      ^(%a: f32[B, S, 4], %b: f32[2, 4]):\n"
+    "      %c = constant {value = [10, 20]} : f32[2]\n"
+    "      %y = matmul %a, %b {trans_b} : f32[B, S, 2]\n"
+    "      %z = add %y, %c : f32[B, S, 2]\n"
+    "      %u = relu %z : f32[B, S, 2]\n"
+    "      %v = reshape %u {shape = [B, S * 2]} : f32[B, S * 2]\n"
+    "      yield %v\n"
+    "    }\n"
+    "    return %r\n"
+    "  }\n"
+    "  func @g(%x: f32[B, S, 1, 2]) -> f32[B, C, 1, 2] {\n"
+    "    %r = kernel @kv, %x {backend = \"ref\", root = \"kv_update\"} : f32[B, C, 1, 2] {\n"
+    "      ^(%s: f32[B, C, 1, 2], %a: f32[B, S, 1, 2]):\n"
+    "      %n = neg %a : f32[B, S, 1, 2]\n"
+    "      %y = kv_update %s, %n {pos = P} : f32[B, C, 1, 2]\n"
+    "      yield %y\n"
+    "    }\n"
+    "    return %r\n"
+    "  }\n"
+    "  func @h(%x: f32[B, 3]) -> (p: f32[B, 1], q: f32[B, 2], a: f32[B, 3], s: f32[B, S]) {\n"
+    "    %0, %1, %2, %3 = kernel %x {backend = \"ref\", root = \"loop\"} : f32[B, 1], f32[B, 2], f32[B, 3], "
+    "f32[B, S] {\n"
+    "      ^(%a: f32[B, 3]):\n"
+    "      %p, %q = split %a {axis = 1, sizes = [1, 2]} : f32[B, 1], f32[B, 2]\n"
+    "      %s = slice %a {axis = 1, start = 0, stop = S} : f32[B, S]\n"
+    "      yield %p, %q, %a, %s\n"
+    "    }\n"
+    "    return %0, %1, %2, %3\n"
+    "  }\n"
+    "  func @other(%x: f32[B]) -> f32[B] {\n"
+    "    %r = kernel %x {backend = \"cpu\"} : f32[B] {\n"
+    "      ^(%a: f32[B]):\n"
+    "      %y = neg %a : f32[B]\n"
+    "      yield %y\n"
+    "    }\n"
+    "    return %r\n"
+    "  }\n"
+    "}\n";
 
-typedef struct row { tn_op op; char symbol[32]; tn_dim dims[8]; uint32_t ndims, flags; } row;
+typedef struct row {
+  tn_op op;
+  char symbol[32];
+  tn_dim dims[8];
+  uint32_t ndims, flags;
+} row;
 static struct {
   tn_diags diags;
   tn_module *m;
@@ -108,7 +115,10 @@ static void teardown(void) {
 }
 
 static int64_t value_of(tn_dim d) {
-  static const struct { const char *name; int64_t value; } values[] = {{"B", 1}, {"S", 2}, {"P", 3}, {"C", 6}};
+  static const struct {
+    const char *name;
+    int64_t value;
+  } values[] = {{"B", 1}, {"S", 2}, {"P", 3}, {"C", 6}};
   for (size_t i = 0; i < TN_COUNT(values); i++)
     if (tn_ir_dim_sym(t.m, values[i].name) == d) return values[i].value;
   return -1;
@@ -183,8 +193,14 @@ START_TEST(reports_and_poisons) {
 END_TEST
 
 START_TEST(refuses_wrong_images) {
-  static const char *const images[] = {"", "tenon-ref", "tenon-ref 0\n", "tenon-ref 2\n", "tenon-ref 1\nkernel 0\n",
-                                       "tenon-ref 1\nkernel 999999\n", "tenon-ref 1\nkernel 1x\n", "tenon-ref 1\nkern",
+  static const char *const images[] = {"",
+                                       "tenon-ref",
+                                       "tenon-ref 0\n",
+                                       "tenon-ref 2\n",
+                                       "tenon-ref 1\nkernel 0\n",
+                                       "tenon-ref 1\nkernel 999999\n",
+                                       "tenon-ref 1\nkernel 1x\n",
+                                       "tenon-ref 1\nkern",
                                        "tenon-ref 99999999999999999999\n"};
   tn_exec *x = NULL;
   for (size_t i = 0; i < TN_COUNT(images); i++) {
@@ -239,11 +255,12 @@ END_TEST
 
 START_TEST(evaluates_one_op) {
   tn_module *m = tn_module_new(&t.diags);
-  tn_status s = tn_module_parse(m, "test", TN_STR("module @e {\n  dims B\n"
-                                                  "  func @f(%a: f32[2], %b: f32[B]) -> f32[B] {\n"
-                                                  "    %r = add %a, %a : f32[2]\n"
-                                                  "    %s = neg %b : f32[B]\n"
-                                                  "    return %s\n  }\n}\n"));
+  tn_status s = tn_module_parse(m, "test",
+                                TN_STR("module @e {\n  dims B\n"
+                                       "  func @f(%a: f32[2], %b: f32[B]) -> f32[B] {\n"
+                                       "    %r = add %a, %a : f32[2]\n"
+                                       "    %s = neg %b : f32[B]\n"
+                                       "    return %s\n  }\n}\n"));
   ck_assert_int_eq(s, TN_OK);
   float a[2] = {1.5f, -4};
   tn_ref_tensor x = {TN_DT_f32, 1, {2}, a}, in[2] = {x, x}, out = {0};

@@ -58,9 +58,10 @@ static tn_build_kernel *find_kernel(tn_build *b, tn_op op) {
 static tn_status take_first(sink_ctx *s, const tn_kernel_info *k) {
   tn_arena *a = &s->b->arena;
   const char **symbols = tn_arena_alloc(a, s->ntargets * sizeof *symbols);
-  tn_dim *dims = tn_arena_copy(a, k->dims, k->ndims * sizeof *dims + (k->ndims == 0));
+  tn_dim *dims = tn_arena_alloc(a, (k->ndims + 1) * sizeof *dims);
   tn_build_kernel row = {k->op, symbols, dims, k->ndims, k->flags, 0, s->backend, k->scratch};
   if (!symbols || !dims || !(symbols[0] = tn_arena_str(a, tn_str_of(k->symbol)))) return TN_OOM;
+  if (k->ndims) memcpy(dims, k->dims, k->ndims * sizeof *dims);
   return tn_vec_push(&s->b->kernels, row) ? TN_OK : TN_OOM;
 }
 
