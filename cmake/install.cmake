@@ -9,6 +9,7 @@ if(TARGET tenon-cpu)
   install(TARGETS tenon-cpu LIBRARY DESTINATION ${TENON_PLUGIN_DIR})
   install(FILES ${CMAKE_BINARY_DIR}/plugins/tenon-cpu.tnplug DESTINATION ${TENON_PLUGIN_DIR})
 endif()
+install(DIRECTORY frontend/models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tenon/models FILES_MATCHING PATTERN "*.model")
 configure_file(${PROJECT_SOURCE_DIR}/cmake/tenon.pc.in ${CMAKE_BINARY_DIR}/tenon.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/tenon.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -69,7 +69,7 @@ tn_dim tn_ir_dim_sym(tn_module *m, const char *name) {
     return 0;
   }
   id = atom_add(m, (tn_dim_row){.kind = TN_DIM_SYM, .symbol = s, .nonneg = true}, 's', s, strlen(s));
-  if (id) tn_vec_push(&m->dim_symbols, id);
+  if (id) (void)tn_vec_push(&m->dim_symbols, id);
   return id;
 }
 

@@ -242,7 +242,7 @@ tn_weight tn_ir_weight_add(tn_module *m, const char *name, tn_type t, const tn_p
     if (!tn_vec_reserve(&m->weights, m->weights.count + 1)) tn_module_oom(m);
     else {
       row.value = symbol_add(m, TN_VALUE_WEIGHT, m->weights.count, row.name, t, (tn_str){key.text, key.len});
-      if (row.value) id = m->weights.count, tn_vec_push(&m->weights, row);
+      if (row.value) id = m->weights.count, (void)tn_vec_push(&m->weights, row);
     }
   }
   tn_buf_fini(&key);
@@ -279,7 +279,7 @@ tn_state tn_ir_state_add(tn_module *m, const char *name, tn_type t) {
     if (!tn_vec_reserve(&m->states, m->states.count + 1)) tn_module_oom(m);
     else {
       row.value = symbol_add(m, TN_VALUE_STATE, m->states.count, row.name, t, (tn_str){key.text, key.len});
-      if (row.value) id = m->states.count, tn_vec_push(&m->states, row);
+      if (row.value) id = m->states.count, (void)tn_vec_push(&m->states, row);
     }
   }
   tn_buf_fini(&key);
@@ -302,7 +302,7 @@ tn_func tn_ir_func_add(tn_module *m, const char *name) {
   if (row.name) {
     bool ok = tn_vec_reserve(&m->funcs, m->funcs.count + 1) &&
               !tn_map_put(&m->symbols, (tn_str){key.text, key.len}, m->funcs.count, NULL);
-    if (ok) id = m->funcs.count, tn_vec_push(&m->funcs, row);
+    if (ok) id = m->funcs.count, (void)tn_vec_push(&m->funcs, row);
     else tn_module_oom(m);
   }
   tn_buf_fini(&key);

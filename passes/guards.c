@@ -7,12 +7,14 @@
 /* ?x is no constant: else two rules that order constants would undo each other. */
 static bool x_not_constant(tn_match *x) { return !tn_rw_def_as(x->m, tn_match_value(x, "x"), TN_OPC_constant); }
 
-/* %c is a float power of two, so that a product with its reciprocal is the exact quotient. */
+/* %c is a float power of two, so that a product with its reciprocal is the exact quotient; ?x is no constant, or the
+ * reciprocal itself would match. */
 static bool c_power_of_two(tn_match *x) {
   tn_value c = tn_match_value(x, "c");
   const tn_dtype_info *t = tn_ir_dtype_info(tn_rw_type_info(x->m, c).dtype);
   double v;
   int exponent;
+  if (!x_not_constant(x)) return false;
   if (!t || t->cls != TN_CLASS_FLOAT || !tn_rw_splat(x->m, c, &v) || !isfinite(v) || v == 0) return false;
   return fabs(frexp(v, &exponent)) == 0.5 && abs(exponent) < 14; /* the reciprocal is normal in f16, too */
 }

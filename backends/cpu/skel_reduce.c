@@ -11,7 +11,7 @@ typedef struct red {
   tn_type_info tx, to;
   const char *name;
   bool reduced[TN_MAX_RANK], keep, fold; /* fold: the last axis is among the reduced ones */
-  tn_dtype acc_type;                     /* f32, f64, or the integer type itself */
+  tn_dtype acc_type;                     /* f32 or f64; of integers 64 bits, or the type itself where only order counts */
   tn_cpu_rows rows;
   tn_ll_ix outer[TN_MAX_RANK];           /* coordinates of x: of the kept axes; filled in for the reduced ones */
   ll_val result, result_index;
@@ -164,12 +164,10 @@ static void reduce_here(red *r) {
   if (r->fold) fold_lanes(r, acc, arg ? 2 : 1);
   if (is(r, "reduce_mean")) {
     ll_val n = reduced_count(r);
-    if (is_float(r)) {
-      n = LLVMBuildSIToFP(e->b, n, ll_elem(acc[0]), "");
-      acc[0] = ll_fdiv(e, acc[0], ll_wide(e, n, ll_is_vec(acc[0])));
-    } else {
-      tn_ll_fail(e, "reduce_mean of integers is not available");
-    }
+    if (is_float(r)) n = LLVMBuildSIToFP(e->b, n, ll_elem(acc[0]), "");
+    else n = ll_imax(e, n, ll_k(e, 1)); /* integers accumulate in 64 bits; an empty sum is 0 */
+    n = ll_wide(e, n, ll_is_vec(acc[0]));
+    acc[0] = is_float(r) ? ll_fdiv(e, acc[0], n) : r->acc_type == TN_DT_u64 ? ll_udiv(e, acc[0], n) : ll_sdiv(e, acc[0], n);
   }
   r->result = arg ? ll_select(e, ll_icmp(e, LLVMIntSLT, acc[1], ll_i(e, acc[1], 0)), ll_i(e, acc[1], 0), acc[1])
                   : tn_ll_convert(e, r->acc_type, r->tx.dtype, acc[0]);
@@ -306,6 +304,9 @@ void tn_cpu_emit_reduce(tn_cpu_kernel *k) {
     return;
   }
   read_axes(r);
+  bool ordered = is(r, "argmax") || is(r, "reduce_max") || is(r, "reduce_min");
+  if (!is_float(r) && !ordered)
+    r->acc_type = tn_ll_dtype_of(r->acc_type).cls == TN_CLASS_INT ? TN_DT_i64 : TN_DT_u64;
   tn_ll_body_give(&k->body, r->out, give_result, r);
   walk(r);
 }

@@ -134,7 +134,8 @@ static bool trie_make(trie *t, keys *k) {
   qsort(k->items, k->count, sizeof *k->items, key_order);
   bool ok = trie_node(t, &todo, (pending){0, k->count, 0}, 0);
   for (uint32_t i = 0; ok && i < t->nodes.count; i++) ok = trie_expand(t, k, &todo, i);
-  ok = ok && tn_vec_push(&t->nodes, ((tn_tk_node){t->nodes.count, 0}));
+  uint32_t count = t->nodes.count;
+  ok = ok && tn_vec_push(&t->nodes, ((tn_tk_node){count, 0}));
   tn_vec_fini(&todo);
   return ok;
 }

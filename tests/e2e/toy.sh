@@ -7,6 +7,8 @@ make=$(realpath "$1") open=$(realpath "$2") plain=$(realpath "$3") better=$(real
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work/tmp
+mkdir "$TMPDIR"
 cd "$work"
 passed=0
 fail() { echo "FAILED: $*" >&2; exit 1; }
@@ -103,5 +105,6 @@ case $got in *"not a relocatable x86-64 object"*) good ;; *) fail "$got" ;; esac
 if got=$("$make" "$work/none.so" embed "$plain" "$better" false 2>&1); then fail "linked by false"; fi
 case $got in *"the linker failed with status 1"*) good ;; *) fail "$got" ;; esac
 [ ! -e none.so ] || fail "a failed link left a file"
-[ -z "$(find "$work" -name '*.??????' -newer user-c | grep -v weights || true)" ] || fail "temporary files are left: $(find "$work" -name '*.??????')"
+left=$(find "$TMPDIR" -mindepth 1; find "$work" -type f -name '*.so.??????')
+[ -z "$left" ] || fail "temporary files are left: $left"
 echo "toy: $passed passed, 0 failed"

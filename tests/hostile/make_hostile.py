@@ -247,7 +247,7 @@ def _(folder):
     t.save()
 
 
-@case("tensor-integer", "bert-model", "", "encoder.layer.0.output.dense.weight")
+@case("tensor-integer", "bert-model", "bert.model", ["matmul", "i32[48, 84]"])
 def _(folder):
     t = Tensors(os.path.join(folder, "model.safetensors"))
     t.header["encoder.layer.0.output.dense.weight"]["dtype"] = "I32"
@@ -417,9 +417,9 @@ config_case("config-act-unknown", "swishish", file="", change={"hidden_act": "sw
 config_case("config-act-number", ["'hidden_act'", "not a string"], change={"hidden_act": 5})
 config_case("config-layers-many", "encoder.layer.2.", file="", errors=0, change={"num_hidden_layers": 3})
 config_case("config-layers-absurd", "2000000000", file="", change={"num_hidden_layers": 2000000000})
-config_case("config-hidden-other", "embeddings", file="", errors=0, change={"hidden_size": 96})
+config_case("config-hidden-other", ["48", "96"], file="bert.model", errors=0, change={"hidden_size": 96})
 config_case("config-heads-odd", "48 / 5", file="", errors=0, change={"num_attention_heads": 5})
-config_case("config-vocab-other", "word_embeddings", file="", change={"vocab_size": 2 ** 31 - 1})
+config_case("config-vocab-other", ["word_embeddings", "2147483647"], base="bert-mlm", file="", errors=2, change={"vocab_size": 2 ** 31 - 1})
 config_case("config-rope-unknown", "spiral", base="llama-tied", file="", change={"rope_parameters": {"rope_type": "spiral", "rope_theta": 10000.0}})
 config_case("config-rope-number", "rope parameters", base="llama-tied", file="", change={"rope_parameters": 3})
 config_case("config-rope-no-factor", "factor", base="llama-tied", file="", change={"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0}})

@@ -8,19 +8,39 @@ A case file is text. Per case:
     in TYPE HEX                   (arguments in order, then states; little-endian bytes; "-" for none)
     out TYPE HEX                  (results in order; TYPE with the sizes the dims give)
 """
+
 import numpy as np
+import torch
 import ml_dtypes
 
 PLAIN = {
-    "f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16,
-    "f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2,
-    "i64": np.int64, "i32": np.int32, "i16": np.int16, "i8": np.int8,
-    "u64": np.uint64, "u32": np.uint32, "u16": np.uint16, "u8": np.uint8, "bool": np.bool_,
+    "f64": np.float64,
+    "f32": np.float32,
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "f8e4m3": ml_dtypes.float8_e4m3fn,
+    "f8e5m2": ml_dtypes.float8_e5m2,
+    "i64": np.int64,
+    "i32": np.int32,
+    "i16": np.int16,
+    "i8": np.int8,
+    "u64": np.uint64,
+    "u32": np.uint32,
+    "u16": np.uint16,
+    "u8": np.uint8,
+    "bool": np.bool_,
 }
 SUB_BYTE = {"i4": (4, -8, 7), "u4": (4, 0, 15), "i2": (2, -2, 1), "u2": (2, 0, 3)}
 FLOATS = ("f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2")
 # One unit in the last place, relative.
-ULP = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2}
+ULP = {
+    "f64": 2.0**-52,
+    "f32": 2.0**-23,
+    "f16": 2.0**-10,
+    "bf16": 2.0**-7,
+    "f8e4m3": 2.0**-3,
+    "f8e5m2": 2.0**-2,
+}
 
 
 def _finite_table(dtype):
@@ -33,7 +53,7 @@ def _finite_table(dtype):
 
 
 def rounded(values, dtype):
-    """float64 to dtype, to nearest, ties to even, by looking the neighbours up: no second rounding on the way."""
+    """float64 to dtype, to nearest, ties to even; looks the neighbours up, so that nothing is rounded twice."""
     values = np.asarray(values, np.float64)
     if dtype in ("f64", "f32"):
         with np.errstate(over="ignore"):
@@ -54,7 +74,7 @@ def rounded(values, dtype):
 
 
 def to_type(values, dtype):
-    """Converts as the op `cast` does: floats to nearest, to integers towards zero and saturating, to bool x != 0."""
+    """Converts as the op `cast` does: to floats to nearest, to integers towards zero and saturating."""
     values = np.asarray(values)
     if dtype in FLOATS:
         return rounded(values.astype(np.float64), dtype)
@@ -66,8 +86,10 @@ def to_type(values, dtype):
     if values.dtype.kind != "f":
         return values.astype(PLAIN[dtype])
     info = np.iinfo(PLAIN[dtype])
-    exact = [0 if v != v else info.max if v >= float(info.max) else info.min if v <= float(info.min) else int(v)
-             for v in values.astype(np.float64).ravel()]
+    exact = [
+        0 if v != v else info.max if v >= float(info.max) else info.min if v <= float(info.min) else int(v)
+        for v in values.astype(np.float64).ravel()
+    ]
     return np.array(exact, dtype=PLAIN[dtype]).reshape(values.shape)
 
 
@@ -138,6 +160,28 @@ def tensor(dtype, values, text=None):
 
 
 def ulps(dtype, n=1.0):
-    """Tolerance of n units in the last place for values near or above 1; float64 is summed in another order."""
+    """Tolerance of n units in the last place around 1; more for float64, which is summed in another order."""
     n = n * 8 if dtype == "f64" else n
-    return (ULP[dtype] * n * 2.0 ** (0 if dtype == "f64" else -10), ULP[dtype] * n) if dtype in ULP else (0, 0)
+    return (
+        (ULP[dtype] * n * 2.0 ** (0 if dtype == "f64" else -10), ULP[dtype] * n) if dtype in ULP else (0, 0)
+    )
+
+
+EDGES = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.5, 1.0, -1.0, 1e-3, 1e-40, -1e-40, 20.0, -20.0, 88.0]
+EDGES += [-88.0, 1e30, -1e30, np.inf, -np.inf, np.nan]
+INTS = ("i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8")
+rng = np.random.default_rng(20261101)
+np.seterr(all="ignore")
+
+
+def normal(*shape, scale=1.0):
+    return rng.normal(size=shape) * scale
+
+
+def f64(t):
+    """A tensor's values, as stored, in float64."""
+    return np.asarray(t.values).astype(np.float64)
+
+
+def torch64(t):
+    return torch.from_numpy(f64(t).copy())

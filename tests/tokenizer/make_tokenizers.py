@@ -312,7 +312,8 @@ def parts():
               normalizers.BertNormalizer(True, True, False, False), normalizers.BertNormalizer(False, True, True, False),
               normalizers.BertNormalizer(False, False, False, True), normalizers.Sequence([])]:
         out.append({"normalizer": n})
-    for d in [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip("e", 2, 1), decoders.Metaspace("e"),
+    for d in [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip("e", 2, 0), decoders.Strip("e", 0, 1),
+              decoders.Metaspace("e"),
               decoders.Metaspace("e", "never"), decoders.WordPiece("a", True), decoders.BPEDecoder("e"),
               decoders.CTC("e", " ", False), decoders.CTC("e", "|", True), decoders.Replace(Regex("[aeiou]"), "<>"),
               decoders.Replace("t", ""), decoders.ByteLevel(), decoders.Sequence([decoders.ByteFallback(),

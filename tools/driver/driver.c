@@ -6,15 +6,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* The folder of this binary; NULL: not known. */
+static char *own_folder(tn_arena *a) {
+  char exe[4096];
+  ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+  const char *slash = n > 0 ? memrchr(exe, '/', (size_t)n) : NULL;
+  return slash ? tn_arena_str(a, (tn_str){exe, (uint64_t)(slash - exe)}) : NULL;
+}
+
 /* Where the plugins lie that came with this binary: PREFIX/lib/tenon/plugins when installed, plugins/ beside the
  * binary in a build folder. */
 static char *own_plugins(tn_arena *a) {
-  char exe[4096];
-  ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-  if (n <= 0) return NULL;
-  exe[n] = 0;
-  char *slash = strrchr(exe, '/');
-  if (slash) *slash = 0;
+  char *exe = own_folder(a);
+  if (!exe) return NULL;
   char *built = tn_path_join(a, exe, "plugins");
   return built && tn_path_is_dir(built) ? built : tn_path_join(a, exe, "../lib/tenon/plugins");
 }
@@ -146,6 +150,15 @@ static tn_status load_text(tn_driver *d, const char *path, tn_module *m) {
   return s == TN_OK ? tn_module_verify(m) : s;
 }
 
+/* Folders with model pages that are there, later ones override: the installation's, then the user's. NULL: none. */
+static char *page_folders(tn_arena *a) {
+  const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME"), *exe = own_folder(a);
+  char *installed = tn_arena_printf(a, "%s/../share/tenon/models", exe ? exe : "");
+  char *mine = data && *data ? tn_arena_printf(a, "%s/tenon/models", data) : tn_arena_printf(a, "%s/.local/share/tenon/models", home ? home : "");
+  bool have = installed && tn_path_is_dir(installed), have_mine = mine && tn_path_is_dir(mine);
+  return have && have_mine ? tn_arena_printf(a, "%s:%s", installed, mine) : have_mine ? mine : have ? installed : NULL;
+}
+
 static tn_status import(tn_driver *d, const char *path, tn_module *m) {
   const tn_frontend_ref *list;
   uint32_t n, best = 0, score = 0;
@@ -157,6 +170,8 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
   if (!score) return tn_fail(d->diags, TN_UNSUPPORTED, path, NULL, "not a model that tenon knows: expected a folder with config.json, or a .tir file");
   const char *keys[3], *values[3];
   tn_options o = {keys, values, 0};
+  const char *folders = page_folders(&d->arena);
+  if (folders) keys[o.count] = "page-folders", values[o.count++] = folders;
   if (d->options.task) keys[o.count] = "task", values[o.count++] = d->options.task;
   if (d->options.pages) keys[o.count] = "page", values[o.count++] = d->options.pages;
   uint32_t errors = d->diags->errors;

@@ -1,0 +1,5 @@
+execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE now)
+file(READ ${GOLDEN} golden)
+if(NOT now STREQUAL golden)
+  message(FATAL_ERROR "the ABI changed; if that is meant, append only, raise TN_ABI_MINOR, and write ${GOLDEN} anew. Now:\n${now}")
+endif()
