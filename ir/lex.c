@@ -19,6 +19,11 @@ bool tn_parse_error(tn_parser *p, const tn_token *at, const char *fmt, ...) {
   return false;
 }
 
+void tn_parse_place(tn_parser *p, const tn_token *at) {
+  p->m->reading.line = at->line;
+  p->m->reading.col = at->col;
+}
+
 bool tn_parse_oom(tn_parser *p) {
   if (!p->dry) tn_module_oom(p->m);
   p->dry = true;
@@ -75,6 +80,7 @@ static bool escape(tn_parser *p, tn_buf *out) {
   char c = peek(p, 0);
   const char *at = c ? strchr(from, c) : NULL;
   uint32_t code = 0;
+  if (!c) return false;
   p->at++;
   if (at) {
     tn_buf_put(out, &to[at - from], 1);
@@ -106,6 +112,7 @@ static bool lex_string(tn_parser *p, tn_token *t) {
     else if (p->at++, !escape(p, &out)) ok = tn_parse_error(p, t, "the string has an escape that is none");
   }
   if (ok) p->at++;
+  while (!ok && p->at < p->end && *p->at != '\n') p->at++;
   if (ok && out.failed) ok = tn_parse_oom(p);
   if (ok && !(t->text = tn_arena_str(&p->arena, (tn_str){out.text, out.len}))) ok = tn_parse_oom(p);
   tn_buf_fini(&out);
@@ -160,8 +167,7 @@ void tn_parse_next(tn_parser *p) {
   tn_token t = {.kind = TN_TOK_END, .line = p->line, .first = p->fresh, .start = p->at};
   t.col = (uint32_t)(p->at - p->line_start) + 1;
   p->fresh = false;
-  p->m->reading.line = t.line;
-  p->m->reading.col = t.col;
+  tn_parse_place(p, &t);
   char c = peek(p, 0), next = peek(p, 1);
   bool named = is_word(next) || next == '.' || next == '"';
   if (p->dry || p->errors > TN_PARSE_ERRORS) p->at = p->end;
@@ -217,13 +223,22 @@ bool tn_parse_expect(tn_parser *p, char punct, const char *where) {
                         tn_parse_token_text(p));
 }
 
-void tn_parse_skip_line(tn_parser *p) {
-  int64_t depth = 0;
-  bool stop = false;
-  while (!stop && p->tok.kind != TN_TOK_END) {
+void tn_parse_skip_line(tn_parser *p, const tn_token *from) {
+  if (p->tok.first && p->tok.start != from->start) return; /* the error is here, or was found by looking ahead */
+  for (int64_t depth = 0; p->tok.kind != TN_TOK_END;) {
     if (tn_parse_is(p, '{')) depth++;
-    if (tn_parse_is(p, '}') && depth-- <= 0) return; /* the end of what encloses us */
+    if (tn_parse_is(p, '}')) {
+      if (!depth && p->tok.first) return; /* the end of what encloses us */
+      if (depth) depth--;
+    }
     tn_parse_next(p);
-    stop = p->tok.first && depth <= 0;
+    if (p->tok.first && !depth) return;
+  }
+}
+
+void tn_parse_skip_block(tn_parser *p) {
+  for (int64_t depth = 1; depth && p->tok.kind != TN_TOK_END; tn_parse_next(p)) {
+    if (tn_parse_is(p, '{')) depth++;
+    if (tn_parse_is(p, '}')) depth--;
   }
 }

@@ -167,7 +167,7 @@ bool tn_name_is_plain(const char *s);                      /* may stand without 
 bool tn_name_is_word(const char *s);                       /* an identifier */
 void tn_text_name(tn_buf *out, const char *sigil, const char *name);
 void tn_text_f64(tn_buf *out, double v);                   /* shortest text that reads back as v */
-void tn_text_f32(tn_buf *out, float v);
+void tn_text_float(char *s, size_t n, double v, int digits); /* n: 40 is enough */
 void tn_text_value(tn_module *m, tn_value v, tn_buf *out); /* for messages: %hint, @weight or %id */
 
 /* ---- text_data.c: the bytes of constants ---- */

@@ -7,16 +7,20 @@
 
 static bool parse_meta(tn_parser *p) {
   const char *key, *value;
+  tn_token at = p->tok;
   if (!tn_parse_string(p, "a metadata key", &key) || !tn_parse_expect(p, '=', "behind a metadata key") ||
       !tn_parse_string(p, "a metadata value", &value))
     return false;
+  tn_parse_place(p, &at);
   return tn_ir_meta_set(p->m, key, value) ? tn_parse_failed(p) : true;
 }
 
 static bool parse_at_most(tn_parser *p, tn_dim low) {
+  tn_token at = p->tok;
   if (!tn_parse_expect(p, 'L', "in a constraint")) return false;
   tn_dim high = tn_parse_dim(p);
   if (!high) return false;
+  tn_parse_place(p, &at);
   return tn_ir_dim_constrain(p->m, low, high) ? tn_parse_failed(p) : true;
 }
 
@@ -58,6 +62,7 @@ static bool parse_part(tn_parser *p, tn_part *out) {
 static bool parse_weight(tn_parser *p) {
   const char *name;
   tn_type t;
+  tn_token at = p->tok;
   TN_VEC(tn_part) parts = {0};
   if (!parse_symbol(p, "weight", &name, &t)) return false;
   bool ok = true, more = tn_parse_take(p, '=');
@@ -66,6 +71,7 @@ static bool parse_weight(tn_parser *p) {
     ok = parse_part(p, &part);
     if (ok && !tn_vec_push(&parts, part)) ok = tn_parse_oom(p);
   }
+  tn_parse_place(p, &at);
   if (ok && !tn_ir_weight_add(p->m, name, t, parts.items, parts.count)) ok = tn_parse_failed(p);
   tn_vec_fini(&parts);
   return ok;
@@ -74,7 +80,9 @@ static bool parse_weight(tn_parser *p) {
 static bool parse_state(tn_parser *p) {
   const char *name;
   tn_type t;
+  tn_token at = p->tok;
   if (!parse_symbol(p, "state", &name, &t)) return false;
+  tn_parse_place(p, &at);
   return tn_ir_state_add(p->m, name, t) ? true : tn_parse_failed(p);
 }
 
@@ -94,6 +102,7 @@ static bool parse_args(tn_parser *p, tn_func f, tn_map *names) {
     if (!tn_parse_expect(p, ':', "behind an argument's name")) return false;
     tn_type t = tn_parse_type(p);
     if (!t) return false;
+    tn_parse_place(p, &name);
     tn_value v = tn_ir_func_arg_add(p->m, f, name.text, t);
     if (!v) return tn_parse_failed(p);
     if (!tn_parse_define(p, names, &name, v)) return false;
@@ -159,9 +168,9 @@ static bool parse_func_with(tn_parser *p, tn_map *names, name_list *result_names
   tn_token at = p->tok;
   if (at.kind != TN_TOK_SYMBOL)
     return tn_parse_error(p, &at, "expected the @name of a function, not '%s'", tn_parse_token_text(p));
-  tn_parse_next(p);
   tn_func f = tn_ir_func_add(p->m, at.text);
   if (!f) return tn_parse_failed(p);
+  tn_parse_next(p);
   if (!parse_args(p, f, names) || !tn_parse_expect(p, '>', "behind a function's arguments") ||
       !parse_results(p, result_names, types))
     return false;
@@ -193,9 +202,10 @@ static const struct { const char *word; bool (*parse)(tn_parser *); } items[] = 
     {"meta", parse_meta}, {"dims", parse_dims}, {"weight", parse_weight}, {"state", parse_state}, {"func", parse_func}};
 
 static void parse_item(tn_parser *p) {
+  tn_token from = p->tok;
   for (size_t i = 0; i < TN_COUNT(items); i++) {
     if (!tn_parse_take_word(p, items[i].word)) continue;
-    if (!items[i].parse(p)) tn_parse_skip_line(p);
+    if (!items[i].parse(p)) tn_parse_skip_line(p, &from);
     return;
   }
   const char *names[TN_COUNT(items)];
@@ -204,7 +214,7 @@ static void parse_item(tn_parser *p) {
   if (p->tok.kind != TN_TOK_BAD)
     tn_parse_error(p, &p->tok, "expected meta, dims, weight, state or func, not '%s'%s%s%s", tn_parse_token_text(p),
                    near < 0 ? "" : "; did you mean '", near < 0 ? "" : names[near], near < 0 ? "" : "'?");
-  tn_parse_skip_line(p);
+  tn_parse_skip_line(p, &from);
 }
 
 static void parse_module(tn_parser *p) {

@@ -33,6 +33,7 @@ typedef struct tn_parser {
 /* lex.c */
 void tn_parse_next(tn_parser *p);
 bool tn_parse_error(tn_parser *p, const tn_token *at, const char *fmt, ...) TN_PRINTF(3, 4); /* false */
+void tn_parse_place(tn_parser *p, const tn_token *at);     /* where the module's own messages are put */
 bool tn_parse_oom(tn_parser *p);                           /* false */
 bool tn_parse_failed(tn_parser *p);                        /* the module has reported: false */
 bool tn_parse_is(const tn_parser *p, char punct);
@@ -41,8 +42,9 @@ bool tn_parse_take(tn_parser *p, char punct);              /* takes it if it is 
 bool tn_parse_take_word(tn_parser *p, const char *word);
 bool tn_parse_expect(tn_parser *p, char punct, const char *where);
 const char *tn_parse_token_text(const tn_parser *p);       /* for messages */
-/* To the end of the line, or of the bracketed text that opens on it. */
-void tn_parse_skip_line(tn_parser *p);
+/* Behind what begins at `from`: to the next line, or behind the bodies that open on this one. */
+void tn_parse_skip_line(tn_parser *p, const tn_token *from);
+void tn_parse_skip_block(tn_parser *p);                    /* behind the brace that closes what we are in */
 
 /* parse_value.c */
 tn_dim tn_parse_dim(tn_parser *p);

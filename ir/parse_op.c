@@ -223,10 +223,7 @@ static void parse_region(tn_parser *p, tn_op kernel) {
   tn_map_init(&names);
   tn_parse_next(p);
   if (parse_body_args(p, kernel, &names)) tn_parse_body(p, (tn_point){.parent = kernel}, &open, &names);
-  else {
-    while (!tn_parse_is(p, '}') && p->tok.kind != TN_TOK_END) tn_parse_skip_line(p);
-    tn_parse_next(p);
-  }
+  else tn_parse_skip_block(p);
   tn_map_fini(&names);
 }
 
@@ -237,7 +234,7 @@ static void parse_op(tn_parser *p, tn_point end, tn_map *names) {
   bool region = read && o.spec->flags & TN_F_REGION;
   if (op && region && tn_parse_is(p, '{')) parse_region(p, op);
   else if (op && region) tn_parse_error(p, &p->tok, "a kernel needs a body, not '%s'", tn_parse_token_text(p));
-  else if (!read || region) tn_parse_skip_line(p);
+  else if (!read || region) tn_parse_skip_line(p, &o.at);
   for (uint32_t i = 0; i < o.results.count; i++) tn_parse_define(p, names, &o.results.items[i], tn_ir_op_result(p->m, op, i));
   op_text_fini(&o);
 }

@@ -25,36 +25,20 @@ void tn_text_name(tn_buf *out, const char *sigil, const char *name) {
   else tn_buf_json(out, tn_str_of(name));
 }
 
-/* Marks text as a float: 1 becomes 1.0. */
-static void put_float(tn_buf *out, const char *s) {
-  tn_buf_puts(out, s);
-  if (!strpbrk(s, ".eni")) tn_buf_puts(out, ".0");
+/* Marked as a float: 1 becomes 1.0. */
+void tn_text_float(char *s, size_t n, double v, int digits) {
+  if (isnan(v)) snprintf(s, n, "nan");
+  else snprintf(s, n, "%.*g", digits, v);
+  if (!strpbrk(s, ".eni")) strncat(s, ".0", n - strlen(s) - 1);
 }
 
 void tn_text_f64(tn_buf *out, double v) {
   char s[40];
-  if (isnan(v)) {
-    tn_buf_puts(out, "nan");
-    return;
-  }
   for (int digits = 1; digits <= 17; digits++) {
-    snprintf(s, sizeof s, "%.*g", digits, v);
-    if (strtod(s, NULL) == v) break;
+    tn_text_float(s, sizeof s, v, digits);
+    if (isnan(v) || strtod(s, NULL) == v) break;
   }
-  put_float(out, s);
-}
-
-void tn_text_f32(tn_buf *out, float v) {
-  char s[40];
-  if (isnan(v)) {
-    tn_buf_puts(out, "nan");
-    return;
-  }
-  for (int digits = 1; digits <= 9; digits++) {
-    snprintf(s, sizeof s, "%.*g", digits, (double)v);
-    if (strtof(s, NULL) == v) break;
-  }
-  put_float(out, s);
+  tn_buf_puts(out, s);
 }
 
 void tn_text_value(tn_module *m, tn_value v, tn_buf *out) {

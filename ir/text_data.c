@@ -13,17 +13,19 @@ static void store(uint8_t *p, uint32_t bytes, uint64_t v) {
   for (uint32_t i = 0; i < bytes; i++) p[i] = (uint8_t)(v >> (8 * i));
 }
 
-static float load_narrow(tn_dtype t, uint64_t bits) {
+static double load_float(tn_dtype t, uint64_t bits) {
   uint32_t u = (uint32_t)bits;
   float f;
+  double d;
   switch (t) {
-  case TN_DT_f16: return tn_f16_to_f32((uint16_t)bits);
-  case TN_DT_bf16: return tn_bf16_to_f32((uint16_t)bits);
-  case TN_DT_f8e4m3: return tn_f8e4m3_to_f32((uint8_t)bits);
-  case TN_DT_f8e5m2: return tn_f8e5m2_to_f32((uint8_t)bits);
+  case TN_DT_f64: memcpy(&d, &bits, sizeof d); return d;
+  case TN_DT_f16: return (double)tn_f16_to_f32((uint16_t)bits);
+  case TN_DT_bf16: return (double)tn_bf16_to_f32((uint16_t)bits);
+  case TN_DT_f8e4m3: return (double)tn_f8e4m3_to_f32((uint8_t)bits);
+  case TN_DT_f8e5m2: return (double)tn_f8e5m2_to_f32((uint8_t)bits);
   }
   memcpy(&f, &u, sizeof f);
-  return f;
+  return (double)f;
 }
 
 static uint64_t store_narrow(tn_dtype t, float f) {
@@ -36,23 +38,6 @@ static uint64_t store_narrow(tn_dtype t, float f) {
   }
   memcpy(&u, &f, sizeof u);
   return u;
-}
-
-static void print_element(tn_buf *out, tn_dtype t, const tn_dtype_info *e, const uint8_t *p) {
-  uint64_t bits = load(p, e->bits / 8);
-  double d;
-  switch (e->cls) {
-  case TN_CLASS_FLOAT:
-    memcpy(&d, &bits, sizeof d);
-    if (t == TN_DT_f64) tn_text_f64(out, d);
-    else tn_text_f32(out, load_narrow(t, bits));
-    break;
-  case TN_CLASS_INT: /* sign-extended */
-    tn_buf_printf(out, "%lld", (long long)((int64_t)(bits << (64 - e->bits)) >> (64 - e->bits)));
-    break;
-  case TN_CLASS_UINT: tn_buf_printf(out, "%llu", (unsigned long long)bits); break;
-  case TN_CLASS_BOOL: tn_buf_puts(out, bits ? "true" : "false"); break;
-  }
 }
 
 static bool int_element(const char *text, const tn_dtype_info *e, uint64_t *bits) {
@@ -84,6 +69,36 @@ bool tn_text_element(const char *text, tn_dtype t, uint8_t *out) {
   if (end && *end) return false;
   store(out, e->bits / 8, bits);
   return true;
+}
+
+/* The value itself where a few digits tell it (65504), else the fewest digits that read back as the same bits of this
+ * type: 0.1 for the f16 next to it. */
+static void print_float(tn_buf *out, tn_dtype t, uint32_t size, const uint8_t *p) {
+  double d = load_float(t, load(p, size));
+  char s[40];
+  uint8_t back[8];
+  bool exact = false;
+  for (int digits = 1; !exact && digits <= 6; digits++) {
+    tn_text_float(s, sizeof s, d, digits);
+    exact = strtod(s, NULL) == d;
+  }
+  for (int digits = 1; !exact && digits <= 17; digits++) {
+    tn_text_float(s, sizeof s, d, digits);
+    if (tn_text_element(s, t, back) && !memcmp(back, p, size)) break;
+  }
+  tn_buf_puts(out, s);
+}
+
+static void print_element(tn_buf *out, tn_dtype t, const tn_dtype_info *e, const uint8_t *p) {
+  uint64_t bits = load(p, e->bits / 8);
+  switch (e->cls) {
+  case TN_CLASS_FLOAT: print_float(out, t, e->bits / 8, p); break;
+  case TN_CLASS_INT: /* sign-extended */
+    tn_buf_printf(out, "%lld", (long long)((int64_t)(bits << (64 - e->bits)) >> (64 - e->bits)));
+    break;
+  case TN_CLASS_UINT: tn_buf_printf(out, "%llu", (unsigned long long)bits); break;
+  case TN_CLASS_BOOL: tn_buf_puts(out, bits ? "true" : "false"); break;
+  }
 }
 
 /* The list in `text`; false: some element would not read back as it is. */

@@ -108,11 +108,11 @@ static int run_opt(const tn_args *a) {
   tn_arena_init(&arena);
   tn_driver_options o;
   tn_args_driver(a, &arena, &o);
-  bool none = o.backend && !strcmp(o.backend, "none");
+  bool backends = o.backend && strcmp(o.backend, "none");
   tn_driver d;
   tn_module *m = NULL;
   tn_status s = tn_driver_init(&d, &o, &diags);
-  if (s == TN_OK && !none) s = a->last[OPT_backend] || !o.pipeline ? tn_driver_pick(&d, false) : TN_OK;
+  if (s == TN_OK && backends) s = tn_driver_pick(&d, false);
   if (s == TN_OK) s = optimize(a, &d, &m);
   int rc = a->given[OPT_verify_diagnostics] ? verify_diagnostics(a->positional[0], &diags) : tn_tool_finish(a, &diags, s);
   tn_module_free(m);

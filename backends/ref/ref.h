@@ -1,5 +1,5 @@
-/* ref.h - the reference kernels: plain C, one tn_ref_op_OP per op, accumulation in double. The oracle of every
- * test, the constant folder, and (backend.c) the shortest example of a backend. */
+/* ref.h - the reference kernels: plain C, one tn_ref_op_OP per op, accumulation in double. The oracle of
+ * every test, the constant folder, and (backend.c) the shortest example of a backend. */
 #ifndef TN_REF_H
 #define TN_REF_H
 #include "ir/base/base.h"

@@ -142,7 +142,8 @@ static tn_state site_state(tn_eval *ev, const char *name, tn_type type) {
   tn_state_info info;
   char key[512];
   const char *prefix = ev->frame->prefix ? ev->frame->prefix : "";
-  if (snprintf(key, sizeof key, "%s:%u:%u:%s:%s", ev->file, ev->pos.line, ev->pos.col, name, prefix) >= (int)sizeof key) return 0;
+  if (snprintf(key, sizeof key, "%s:%u:%u:%s:%s", ev->file, ev->pos.line, ev->pos.col, name, prefix) >= (int)sizeof key)
+    return tn_eval_fail(ev, "the prefix of this cache is too long: '%s'", prefix), (tn_state)0;
   tn_map_get(&ev->sites, tn_str_of(key), &n);
   if (tn_map_put(&ev->sites, tn_str_of(key), n + 1, NULL) != TN_OK) return tn_eval_oom(ev), (tn_state)0;
   const char *full = tn_arena_printf(&ev->arena, "%s#%llu", key, (unsigned long long)n);

@@ -160,13 +160,6 @@ static void leave(tn_eval *ev, tn_frame *f, const char *file, tn_pos pos) {
   tn_vec_fini(&f->options);
 }
 
-static void push_prefix(tn_eval *ev, const tn_expr *at) {
-  tn_frame *f = ev->frame;
-  tn_val v = tn_eval_text(ev, at);
-  if (v.kind != TN_V_TEXT) return;
-  f->prefix = v.u.text.alts[0].path;
-}
-
 static tn_val block_body(tn_eval *ev, const tn_block *b, tn_val *vals) {
   tn_frame *f = ev->frame;
   f->result.kind = TN_V_UNSET;
@@ -174,7 +167,7 @@ static tn_val block_body(tn_eval *ev, const tn_block *b, tn_val *vals) {
     tn_val v = vals[i].kind == TN_V_UNSET ? tn_eval_expr(ev, b->params[i].def) : vals[i];
     if (!tn_vars_set(ev, &f->vars, b->params[i].name, v)) return tn_val_bad();
   }
-  if (b->at) push_prefix(ev, b->at);
+  if (b->at) tn_eval_prefix(ev, f, b->at);
   uint32_t errors = ev->errors;
   if (tn_eval_body(ev, &b->body) == TN_FLOW_RETURN) return f->result;
   return errors == ev->errors && !ev->stop ? tn_val_none() : tn_val_bad();
@@ -184,15 +177,12 @@ static tn_val block_body(tn_eval *ev, const tn_block *b, tn_val *vals) {
 static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const tn_args *args, const tn_expr *at) {
   tn_slot slots[PARAMS_MAX];
   tn_val vals[PARAMS_MAX], v = tn_val_bad();
-  tn_frame f = {.page = b->page, .block = b, .prefix = ev->frame->prefix};
+  tn_frame f = {.page = b->page, .block = b, .prefix = ev->frame->prefix, .root = ev->frame->root};
   const char *file = ev->file;
   tn_pos pos = ev->pos;
   if (b->nparams > PARAMS_MAX) return tn_eval_fail(ev, "'%s' has more than %d parameters", name, PARAMS_MAX);
   for (uint32_t i = 0; i < b->nparams; i++) slots[i] = (tn_slot){b->params[i].name, b->params[i].def != NULL};
-  if (at) {
-    tn_val p = tn_eval_text(ev, at);
-    f.prefix = p.kind == TN_V_TEXT ? p.u.text.alts[0].path : NULL;
-  }
+  if (at) tn_eval_prefix(ev, &f, at);
   if (!tn_bind(ev, name, args, slots, b->nparams, vals, b->options ? &f.options : NULL) || !enter(ev, &f, name)) {
     tn_vec_fini(&f.options);
     return v;

@@ -54,6 +54,7 @@ struct tn_frame {
   const tn_graph *graph;
   tn_vars vars;
   const char *prefix;      /* of tensor names; NULL: none on this side */
+  bool root;               /* the prefix began with "/": no strip */
   tn_vars options;         /* what `options...` collected */
   tn_val result;
   bool config;             /* names are keys of config.json */
@@ -124,6 +125,7 @@ tn_val tn_eval_expr(tn_eval *ev, const tn_expr *e);
 bool tn_eval_name(tn_eval *ev, const char *name, tn_val *out);
 tn_val tn_eval_unknown(tn_eval *ev, const char *name);         /* reports the unknown name */
 tn_val tn_eval_text(tn_eval *ev, const tn_expr *e);            /* a STRING under the frame's prefix */
+void tn_eval_prefix(tn_eval *ev, tn_frame *f, const tn_expr *at); /* what stands behind `at` and `in`, seen from ev->frame */
 tn_val tn_eval_binary(tn_eval *ev, tn_binary op, tn_val a, tn_val b);
 tn_val tn_eval_index(tn_eval *ev, const tn_expr *e, tn_val base);
 tn_var *tn_vars_find(const tn_vars *vars, const char *name);
@@ -170,7 +172,6 @@ tn_loc tn_eval_loc(tn_eval *ev);
 tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape); /* shape: list with none for any; NULL: no check */
 bool tn_tensor_exists(tn_eval *ev, const tn_alt *a);
 void tn_tensor_ignore(tn_eval *ev, tn_text names);
-const char *tn_prefix_join(tn_eval *ev, const char *prefix, const char *name, bool *root);
 
 /* ---- config ---------------------------------------------------------------------------------------------------------------- */
 bool tn_eval_config(tn_eval *ev);

@@ -117,10 +117,10 @@ static const char *interpolate(tn_eval *ev, const char *text) {
   return s;
 }
 
-const char *tn_prefix_join(tn_eval *ev, const char *prefix, const char *name, bool *root) {
+/* "a.b" and "c": "a.b.c"; "../c": "a.c"; "/c": "c". */
+static const char *prefix_join(tn_eval *ev, const char *prefix, const char *name) {
   size_t keep = strlen(prefix);
-  *root = name[0] == '/';
-  if (*root) return name + 1;
+  if (name[0] == '/') return name + 1;
   for (; !strncmp(name, "../", 3); name += 3) {
     while (keep && prefix[keep - 1] != '.') keep--;
     if (keep) keep--;
@@ -156,9 +156,16 @@ tn_val tn_eval_text(tn_eval *ev, const tn_expr *e) {
   }
   tn_alt *a = v.u.text.alts;
   a->name = !ev->frame->config;
-  if (name && ev->frame->prefix) a->path = tn_prefix_join(ev, ev->frame->prefix, name, &a->root);
+  if (name && ev->frame->prefix) a->path = prefix_join(ev, ev->frame->prefix, name);
+  a->root = ev->frame->root || (name && name[0] == '/');
   if (s->via && !(a->via = eval_via(ev, s->via))) return tn_val_bad();
   return v;
+}
+
+void tn_eval_prefix(tn_eval *ev, tn_frame *f, const tn_expr *at) {
+  tn_val v = tn_eval_text(ev, at);
+  f->prefix = v.kind == TN_V_TEXT ? v.u.text.alts[0].path : NULL;
+  f->root = v.kind == TN_V_TEXT && v.u.text.alts[0].root;
 }
 
 /* "a" or "b": both sets of names; name + ".weight": every name longer. */

@@ -53,6 +53,9 @@ static tn_val tensor_index(tn_eval *ev, const tn_expr *e, tn_val x) {
   tn_dim dims[TN_MAX_RANK];
   uint32_t axis = 0, rank = 0;
   bool changed = false;
+  for (uint32_t i = 0; i < e->u.index.count; i++) axis += e->u.index.items[i].kind != TN_IX_NEW;
+  if (axis > tn_val_type(ev, x).rank) return tn_eval_fail(ev, "%u indices for %s", axis, tn_val_show(ev, x));
+  axis = 0;
   for (uint32_t i = 0; i < e->u.index.count; i++) {
     const tn_index *item = &e->u.index.items[i];
     if (rank == TN_MAX_RANK) return tn_eval_fail(ev, "more than %d dims", TN_MAX_RANK);
@@ -61,7 +64,6 @@ static tn_val tensor_index(tn_eval *ev, const tn_expr *e, tn_val x) {
       changed = true;
       continue;
     }
-    if (axis >= tn_val_type(ev, x).rank) return tn_eval_fail(ev, "%u indices for %s", e->u.index.count, tn_val_show(ev, x));
     x = index_one(ev, x, axis, item);
     if (x.kind != TN_V_TENSOR) return x;
     if (item->kind == TN_IX_AT) changed = true;

@@ -153,16 +153,23 @@ static void lex_punct(lexer *x) {
   while (x->p < x->end && ((unsigned char)*x->p & 0xc0) == 0x80) x->p++;
 }
 
-static void lex_rest_of_line(lexer *x) {
+static void lex_token(lexer *x, char c) {
+  if (is_digit(c)) lex_number(x);
+  else if (is_letter(c)) lex_name(x);
+  else if (c == '"') lex_string(x);
+  else lex_punct(x);
+}
+
+/* Gives the end of the last token. */
+static const char *lex_rest_of_line(lexer *x) {
+  const char *stop = x->p;
   while (x->p < x->end && *x->p != '\n' && !x->oom) {
     char c = *x->p;
     if (c == ' ' || (c == '\r' && x->p + 1 < x->end && x->p[1] == '\n')) x->p++;
     else if (c == '#') while (x->p < x->end && *x->p != '\n') x->p++;
-    else if (is_digit(c)) lex_number(x);
-    else if (is_letter(c)) lex_name(x);
-    else if (c == '"') lex_string(x);
-    else lex_punct(x);
+    else lex_token(x, c), stop = x->p;
   }
+  return stop;
 }
 
 static tn_status lex_check(tn_str text, const char *file, tn_diags *diags) {
@@ -180,8 +187,8 @@ tn_status tn_page_lex(tn_arena *arena, tn_str text, const char *file, tn_diags *
              .diags = diags, .out = out};
   while (x.p < x.end && !x.oom) {
     bool filled = lex_line_start(&x);
-    lex_rest_of_line(&x);
-    if (filled && !x.brackets) push(&x, TN_TK_NEWLINE, x.p);
+    const char *stop = lex_rest_of_line(&x);
+    if (filled && !x.brackets) push(&x, TN_TK_NEWLINE, stop);
     if (x.p < x.end) x.p++, x.line++;
   }
   x.line_start = x.p;

@@ -246,9 +246,8 @@ static bool is_optional(const op_field *f) { return f->what == 'i' ? f->text[0] 
 static bool take_variadic(tn_eval *ev, op_call *c, const tn_args *args, tn_args *rest) {
   for (uint32_t i = 0; i < args->count; i++) {
     const tn_arg *a = &args->items[i];
-    bool tensor = !a->named && (a->v.kind == TN_V_TENSOR || a->v.kind == TN_V_LIST) && !a->unknown;
-    if (!tensor) {
-      if (a->v.kind == TN_V_BAD && !a->unknown) return false;
+    bool attr = a->named || a->unknown || (a->bare && a->v.kind != TN_V_TENSOR && a->v.kind != TN_V_LIST);
+    if (attr) {
       if (!tn_vec_push(rest, *a)) return tn_eval_oom(ev), false;
       continue;
     }

@@ -55,7 +55,7 @@ static double original_length(rope *r) {
   if (!j) j = param(r, "original_max_position_embeddings");
   if (!j) j = top(r, "max_position_embeddings");
   if (j) return number(r, j, "original_max_position_embeddings", 0);
-  tn_eval_fail(r->ev, "rope type '%s' needs 'original_max_position_embeddings', which the config lacks", r->type);
+  if (r->ok) tn_eval_fail(r->ev, "rope type '%s' needs 'original_max_position_embeddings', which the config lacks", r->type);
   r->ok = false;
   return 1;
 }

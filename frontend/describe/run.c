@@ -2,6 +2,18 @@
 #include "frontend/describe/eval.h"
 
 /* ---- statements --------------------------------------------------------------------------------------------------------- */
+/* Messages from here on are about this place; the prelude's are about the line of the page that called it. */
+static void place(tn_eval *ev, tn_pos pos) {
+  if (ev->frame->page->prelude) ev->pos = pos;
+}
+
+/* The value of a condition; false: no condition, reported. */
+static bool condition(tn_eval *ev, const tn_expr *e, bool *yes) {
+  tn_val v = tn_eval_expr(ev, e);
+  place(ev, e->pos);
+  return tn_val_truth(ev, v, yes);
+}
+
 /* Variables of the page name the values they hold, so that the IR reads like the page. */
 static void hint(tn_eval *ev, const char *name, tn_val v) {
   tn_value_info info;
@@ -35,6 +47,7 @@ static void run_assign(tn_eval *ev, const tn_stmt *s) {
 
 static tn_flow run_for(tn_eval *ev, const tn_stmt *s) {
   tn_val over = tn_eval_expr(ev, s->value);
+  place(ev, s->value->pos);
   if (over.kind == TN_V_BAD) return TN_FLOW_NEXT;
   if (over.kind != TN_V_INT && over.kind != TN_V_LIST) return tn_eval_fail(ev, "a loop over %s: expected a count or a list", tn_val_show(ev, over)), TN_FLOW_NEXT;
   int64_t n = over.kind == TN_V_INT ? over.u.i : over.u.list.count;
@@ -52,10 +65,11 @@ static tn_flow run_for(tn_eval *ev, const tn_stmt *s) {
 static tn_flow run_in(tn_eval *ev, const tn_stmt *s) {
   tn_frame *f = ev->frame;
   const char *before = f->prefix;
-  tn_val v = tn_eval_text(ev, s->value);
-  f->prefix = v.kind == TN_V_TEXT ? v.u.text.alts[0].path : NULL;
+  bool root = f->root;
+  tn_eval_prefix(ev, f, s->value);
   tn_flow flow = tn_eval_body(ev, &s->body);
   f->prefix = before;
+  f->root = root;
   return flow;
 }
 
@@ -88,7 +102,7 @@ static void run_limit(tn_eval *ev, const tn_stmt *s) {
 
 static tn_flow run_stmt(tn_eval *ev, const tn_stmt *s) {
   bool yes;
-  if (ev->frame->page->prelude) ev->pos = s->pos;
+  place(ev, s->pos);
   switch (s->kind) {
   case TN_ST_ASSIGN: run_assign(ev, s); break;
   case TN_ST_RETURN: return run_return(ev, s);
@@ -97,10 +111,12 @@ static tn_flow run_stmt(tn_eval *ev, const tn_stmt *s) {
   case TN_ST_IGNORE: run_ignore(ev, s); break;
   case TN_ST_LIMIT: run_limit(ev, s); break;
   case TN_ST_IF:
-    if (tn_val_truth(ev, tn_eval_expr(ev, s->value), &yes)) return tn_eval_body(ev, yes ? &s->body : &s->other);
+    if (condition(ev, s->value, &yes)) return tn_eval_body(ev, yes ? &s->body : &s->other);
     break;
   case TN_ST_REQUIRE:
-    if (tn_val_truth(ev, tn_eval_expr(ev, s->value), &yes) && !yes) tn_eval_fail(ev, "required is %s", s->text);
+    if (!condition(ev, s->value, &yes) || yes) break;
+    place(ev, s->pos);
+    tn_eval_fail(ev, "required is %s", s->text);
     break;
   }
   return TN_FLOW_NEXT;
@@ -139,7 +155,7 @@ static bool graph_wanted(tn_eval *ev, const tn_graph *g) {
   for (const tn_page *p = ev->page; p; p = p->base)
     for (uint32_t i = 0; i < p->hf.count; i++)
       tn_vars_set(ev, &f.vars, p->hf.items[i], tn_val_bool(means(ev->page, ev->run->architecture, p->hf.items[i])));
-  if (!tn_val_truth(ev, tn_eval_expr(ev, g->when), &yes)) yes = false;
+  if (!condition(ev, g->when, &yes)) yes = false;
   ev->frame = NULL;
   tn_vec_fini(&f.vars);
   return yes;
@@ -257,7 +273,7 @@ tn_status tn_page_build(tn_page_run *r) {
   tn_map_init(&ev.reported);
   tn_eval_config(&ev);
   if (!ev.stop && !build_graphs(&ev, r->page) && !ev.errors)
-    tn_eval_fail(&ev, "this page has no graph for the architecture '%s'", r->architecture ? r->architecture : "");
+    tn_eval_fail_at(&ev, r->page->file, (tn_pos){1, 1}, NULL, "this page has no graph for the architecture '%s'", r->architecture ? r->architecture : "");
   tn_status s = ev.oom || ev.arena.failed ? TN_OOM : ev.errors || r->diags->errors > before ? TN_INVALID : TN_OK;
   if (s == TN_OOM) tn_fail(r->diags, TN_OOM, r->page->file, NULL, "no memory to build the model");
   tn_vec_fini(&ev.config);

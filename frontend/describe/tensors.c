@@ -52,6 +52,8 @@ static tn_val missing(tn_eval *ev, tn_text names) {
   tn_buf b = {0};
   tn_tensor_ref ref;
   const char *name;
+  for (uint32_t i = 0; i < names.count; i++)
+    if (!names.alts[i].path && !ev->run->tensors.gguf) return tn_val_bad(); /* its prefix was wrong, and reported */
   for (uint32_t i = 0; i < names.count; i++) {
     if (i) tn_buf_puts(&b, " or ");
     find(ev, &names.alts[i], &ref, &name);

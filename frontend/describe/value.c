@@ -213,7 +213,8 @@ tn_val tn_eval_fail_at(tn_eval *ev, const char *file, tn_pos pos, const char *wh
 
 const char *tn_eval_nearest(tn_eval *ev, const char *name, const char *const *names, uint32_t count) {
   int i = tn_str_nearest(name, names, (int)count);
-  const char *s = i < 0 ? "" : tn_arena_printf(&ev->arena, ", did you mean '%s'", names[i]);
+  bool near = i >= 0 && strlen(names[i]) * 2 >= strlen(name); /* "b" is no suggestion for "frob" */
+  const char *s = near ? tn_arena_printf(&ev->arena, ", did you mean '%s'", names[i]) : "";
   return s ? s : "";
 }
 

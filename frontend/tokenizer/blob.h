@@ -1,5 +1,5 @@
 /* blob.h - the flat form of a tokenizer: a header, then sections, all little-endian and 8-byte aligned. The importer
- * writes it (build.c), the engine reads it in place; blob.c checks every index in it once, so that the engine need
+ * writes it (json_build.c), the engine reads it in place; blob.c checks every index in it once, so that the engine need
  * not. Text in a blob is valid UTF-8. */
 #ifndef TN_TK_BLOB_H
 #define TN_TK_BLOB_H

@@ -1,55 +1,64 @@
 /* encode.c - one or two texts to tokens: extract, normalise, cut, tokenize, then the template. */
 #include "frontend/tokenizer/engine.h"
 
-/* Spaces at one end of a token's text, as characters and as bytes of the original. */
-typedef struct spaces {
-  uint32_t chars;
-  uint64_t bytes;
-} spaces;
-
-static bool space_at(const char *s, uint32_t at, spaces *found) {
-  uint32_t from = at, c = tn_tk_char(s, &at);
-  if (c != 0x120 && !tn_tk_is_space(c)) return false; /* U+0120 stands for a space */
-  found->chars++;
-  found->bytes += c == 0x120 ? 1 : at - from;
-  return true;
+/* ---- trimming of offsets, which the reference counts in characters -------------------------------------------- */
+static bool is_space_at(const char *s, uint32_t at) {
+  uint32_t c = tn_tk_char(s, &at);
+  return c == 0x120 || tn_tk_is_space(c); /* U+0120 stands for a space */
 }
 
-static spaces leading(tn_str s) {
-  spaces found = {0};
-  for (uint32_t i = 0; i < s.len && space_at(s.ptr, i, &found);) i += tn_tk_char_bytes(s.ptr[i]);
-  return found;
+static uint32_t leading(tn_str s) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < s.len && is_space_at(s.ptr, i); n++) i += tn_tk_char_bytes(s.ptr[i]);
+  return n;
 }
 
-static spaces trailing(tn_str s) {
-  spaces found = {0};
-  for (uint32_t i = (uint32_t)s.len; i;) {
+static uint32_t trailing(tn_str s) {
+  uint32_t n = 0;
+  for (uint32_t i = (uint32_t)s.len; i; n++) {
     tn_tk_char_before(s.ptr, &i);
-    if (!space_at(s.ptr, i, &found)) break;
+    if (!is_space_at(s.ptr, i)) break;
   }
-  return found;
+  return n;
 }
 
-static uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+/* Some characters on in the original, which may be broken. */
+static uint64_t forward(tn_str text, uint64_t at, uint64_t end, uint32_t chars) {
+  for (; chars && at < end; chars--) {
+    int n = tn_tk_char_check(text.ptr + at, text.len - at);
+    at += (uint64_t)(n < 0 ? -n : n);
+  }
+  return at < end ? at : end;
+}
 
-/* Takes the spaces out of the place of a token; of a first one that only has the space put in front, none. */
-static void trim(tn_token *x, tn_str text, bool first, bool prefix_space) {
-  spaces before = leading(text), after = trailing(text);
-  if ((first || !x->start) && prefix_space && before.chars == 1) before.bytes = 0;
-  x->start = min64(x->start + before.bytes, x->end);
-  if (after.bytes && x->end >= after.bytes)
-    x->end = x->end - after.bytes > x->start ? x->end - after.bytes : x->start;
+/* Some characters back, but not before `start`; where there are not so many in the text, none. */
+static uint64_t backward(tn_str text, uint64_t at, uint64_t start, uint32_t chars) {
+  uint64_t end = at;
+  for (; chars && at; chars--) {
+    do at--;
+    while (at && (text.ptr[at] & 0xc0) == 0x80);
+  }
+  if (chars) return end;
+  return at > start ? at : start;
+}
+
+/* Takes the spaces out of the place of a token; of a first one that only has the space put in front, not that. */
+static void trim(tn_token *x, tn_str token, tn_str text, bool first, bool prefix_space) {
+  uint32_t before = leading(token), after = trailing(token);
+  if ((first || !x->start) && prefix_space && before == 1) before = 0;
+  x->start = forward(text, x->start, x->end, before);
+  x->end = backward(text, x->end, x->start, after);
 }
 
 /* Where tokens stand in the original, after trimming. */
-static void place(const tn_tk_run *r, tn_tokens *out) {
+static void place(const tn_tk_run *r, tn_str original, tn_tokens *out) {
   for (uint32_t i = 0; i < r->tokens.count; i++) {
     const tn_tk_token *k = &r->tokens.items[i];
     tn_token x = {.id = (int32_t)k->id};
     if (k->end > k->start) x.start = r->text.at[k->start].start, x.end = r->text.at[k->end - 1].end;
     tn_str text = k->added >= 0 ? (tn_str){r->text.s + k->start, k->end - k->start}
                                 : tn_tk_text_of(r->t, r->t->tokens[k->id]);
-    for (uint32_t j = 0; j < r->t->ntrims; j++) trim(&x, text, i == 0, r->t->trims[j]);
+    for (uint32_t j = 0; j < r->t->ntrims; j++) trim(&x, text, original, i == 0, r->t->trims[j]);
     out->items[out->count++] = x;
   }
 }
@@ -62,7 +71,7 @@ static tn_status encode_one(const tn_tokenizer *t, tn_str text, tn_tokens *out) 
   if (!r.status) tn_tk_pre_tokenize(&r);
   if (!r.status) tn_tk_tokenize(&r);
   if (!r.status && r.tokens.count && !tn_vec_reserve(out, r.tokens.count)) r.status = TN_OOM;
-  if (!r.status) place(&r, out);
+  if (!r.status) place(&r, text, out);
   tn_tk_run_fini(&r);
   return r.status;
 }

@@ -2,7 +2,6 @@
  * json_parts.c, the model and added tokens by json_model.c, the folder around them by json_folder.c. */
 #include "frontend/tokenizer/engine.h"
 #include "frontend/tokenizer/json.h"
-#include "frontend/tokenizer/json_import.h"
 
 static tn_status report(tn_tk_reader *r, tn_status status, const char *where, const char *fmt, va_list ap) {
   tn_buf text = {0};

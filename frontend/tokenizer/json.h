@@ -3,7 +3,7 @@
 #ifndef TN_TK_JSON_H
 #define TN_TK_JSON_H
 #include "frontend/config/config.h"
-#include "frontend/tokenizer/build.h"
+#include "frontend/tokenizer/json_build.h"
 
 typedef struct tn_tk_reader {
   tn_arena arena; /* JSON nodes, places, translated patterns */
@@ -35,14 +35,28 @@ tn_status tn_tk_number(tn_tk_reader *r, const tn_json *node, const char *where, 
 
 /* json_parts.c: normalizer, pre_tokenizer, post_processor, decoder of the root into build.parts, pieces, trims. */
 tn_status tn_tk_read_parts(tn_tk_reader *r, const tn_json *root);
+/* A template in place of what there was: pieces for one text, then for two, each a type digit and one of 'A', 'B'
+ * (sequences), 'C' (cls), 'S' (sep). */
+tn_status tn_tk_put_template(tn_tk_reader *r, const char *single, const char *pair, uint32_t cls, uint32_t sep);
 /* json_model.c */
 tn_status tn_tk_read_model(tn_tk_reader *r, const tn_json *root);
 tn_status tn_tk_read_vocabulary(tn_tk_reader *r, const tn_json *vocab, const char *where);
 tn_status tn_tk_add_merge(tn_tk_reader *r, const char *where, tn_str left, tn_str right);
-/* Adds a token that may be in the vocabulary; of one content the last flags count. */
+/* The flags of an added token's object. */
+tn_status tn_tk_read_flags(tn_tk_reader *r, const tn_json *item, const char *where, uint32_t *flags);
+/* Adds a token that may be in the vocabulary; of one content the last flags count. *id TN_TK_NONE: empty, left out. */
 tn_status tn_tk_add_token(tn_tk_reader *r, tn_str content, uint32_t flags, uint32_t *id);
 bool tn_tk_find_token(const tn_tk_reader *r, tn_str content, uint32_t *id);
-/* json_config.c: what tokenizer_config.json and special_tokens_map.json change. */
+/* json_config.c: what tokenizer_config.json and special_tokens_map.json (NULL: none) change. */
 tn_status tn_tk_read_config(tn_tk_reader *r, const tn_json *config, const tn_json *special);
+/* A special token that the config names ("cls_token"), or the fallback; ptr NULL: neither. */
+tn_str tn_tk_named_token(const tn_json *config, const char *key, const char *fallback);
+bool tn_tk_class_is(const tn_json *config, const char *const *prefixes, uint32_t n); /* tokenizer_class */
+
+/* One import from begin to end (json.c). */
+void tn_tk_reader_init(tn_tk_reader *r, const char *file, tn_diags *diags);
+void tn_tk_reader_fini(tn_tk_reader *r);
+tn_status tn_tk_read_root(tn_tk_reader *r, const tn_json *root);
+tn_status tn_tk_reader_write(tn_tk_reader *r, tn_buf *out); /* appends the blob */
 
 #endif

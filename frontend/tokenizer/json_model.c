@@ -218,25 +218,30 @@ tn_status tn_tk_add_token(tn_tk_reader *r, tn_str content, uint32_t flags, uint3
   return TN_OK;
 }
 
-static tn_status read_added(tn_tk_reader *r, const tn_json *item, const char *where) {
+tn_status tn_tk_read_flags(tn_tk_reader *r, const tn_json *item, const char *where, uint32_t *flags) {
   static const struct {
     const char *key;
     uint32_t flag;
-  } flags[] = {{"single_word", TN_TK_ADDED_SINGLE_WORD}, {"lstrip", TN_TK_ADDED_LSTRIP},
+  } known[] = {{"single_word", TN_TK_ADDED_SINGLE_WORD}, {"lstrip", TN_TK_ADDED_LSTRIP},
                {"rstrip", TN_TK_ADDED_RSTRIP},           {"normalized", TN_TK_ADDED_NORMALIZED},
                {"special", TN_TK_ADDED_SPECIAL}};
-  uint32_t said, set = 0, id;
+  for (size_t i = 0; i < TN_COUNT(known); i++) {
+    bool on = *flags & known[i].flag;
+    TN_TRY(tn_tk_bool(r, item, where, known[i].key, &on));
+    *flags = on ? *flags | known[i].flag : *flags & ~known[i].flag;
+  }
+  return TN_OK;
+}
+
+static tn_status read_added(tn_tk_reader *r, const tn_json *item, const char *where) {
+  uint32_t said, flags = 0, id;
   tn_str content;
   if (item->kind != TN_JSON_OBJECT)
     return tn_tk_bad(r, where, "should be an object, is %s", tn_json_kind_name(item->kind));
   TN_TRY(tn_tk_number(r, tn_json_get(item, "id"), tn_tk_at(r, where, "id"), INT32_MAX - 1, &said));
   TN_TRY(tn_tk_string(r, item, where, "content", &content));
-  for (size_t i = 0; i < TN_COUNT(flags); i++) {
-    bool on = false;
-    TN_TRY(tn_tk_bool(r, item, where, flags[i].key, &on));
-    if (on) set |= flags[i].flag;
-  }
-  TN_TRY(tn_tk_add_token(r, content, set, &id));
+  TN_TRY(tn_tk_read_flags(r, item, where, &flags));
+  TN_TRY(tn_tk_add_token(r, content, flags, &id));
   if (id != said && id != TN_TK_NONE)
     tn_diags_add(r->diags, TN_WARNING, r->file, 0, 0, where, "'%.*s' says id %u, but gets %u", SHOWN(content), said,
                  id);

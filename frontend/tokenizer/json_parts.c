@@ -333,8 +333,7 @@ static tn_status push_piece(tn_tk_reader *r, int32_t id, uint32_t type) {
   return tn_vec_push(&r->build.pieces, ((tn_tk_piece){id, type})) ? TN_OK : tn_tk_oom(r);
 }
 
-/* Pieces for one text, then for two, as text: 'A' and 'B' sequences, 'C' cls, 'S' sep; a digit before is the type. */
-static tn_status put_template(tn_tk_reader *r, const char *single, const char *pair, uint32_t cls, uint32_t sep) {
+tn_status tn_tk_put_template(tn_tk_reader *r, const char *single, const char *pair, uint32_t cls, uint32_t sep) {
   const char *both[] = {single, pair};
   r->build.pieces.count = 0;
   for (int i = 0; i < 2; i++) {
@@ -442,8 +441,8 @@ static tn_status read_processor(tn_tk_reader *r, const tn_json *node, const char
   TN_TRY(named_id(r, from, "cls", &cls));
   TN_TRY(named_id(r, from, "sep", &sep));
   if (roberta) TN_TRY(put_trim(r, from));
-  return roberta ? put_template(r, "0C0A0S", "0C0A0S0S0B0S", cls, sep)
-                 : put_template(r, "0C0A0S", "0C0A0S1B1S", cls, sep);
+  return roberta ? tn_tk_put_template(r, "0C0A0S", "0C0A0S0S0B0S", cls, sep)
+                 : tn_tk_put_template(r, "0C0A0S", "0C0A0S1B1S", cls, sep);
 }
 
 tn_status tn_tk_read_parts(tn_tk_reader *r, const tn_json *root) {
@@ -453,7 +452,7 @@ tn_status tn_tk_read_parts(tn_tk_reader *r, const tn_json *root) {
     TN_TRY(read_stage(r, i, node, stages[i].key));
     if (i == TN_TK_STAGE_DECODE) r->build.head.flags |= TN_TK_HAS_DECODER;
   }
-  TN_TRY(put_template(r, "0A", "0A1B", 0, 0));
+  TN_TRY(tn_tk_put_template(r, "0A", "0A1B", 0, 0));
   const tn_json *post = tn_json_get(root, "post_processor");
   int templates = 0;
   return post && post->kind != TN_JSON_NULL ? read_processor(r, post, "post_processor", &templates) : TN_OK;

@@ -53,7 +53,7 @@ def _finite_table(dtype):
 
 
 def rounded(values, dtype):
-    """float64 to dtype, to nearest, ties to even; looks the neighbours up, so that nothing is rounded twice."""
+    """float64 to dtype, to nearest, ties to even; looks neighbours up, so that nothing is rounded twice."""
     values = np.asarray(values, np.float64)
     if dtype in ("f64", "f32"):
         with np.errstate(over="ignore"):

@@ -1,7 +1,7 @@
 """Writes tests/ops/*.cases: inputs and expected outputs for every op of ir/ops.def.
 
-They come from NumPy in float64, from PyTorch where NumPy has no such function, and from the gguf package for block
-formats. Run it in this folder.
+They come from NumPy in float64, from PyTorch where NumPy has no such function, and from the gguf package for
+block formats. Run it in this folder.
 """
 
 from attention import attention, kv_update, rope

@@ -75,8 +75,8 @@ def leaves(c):
 
 
 def alibi_slopes(n):
-    """Slopes of ALiBi (Press et al. 2021): powers of two have a geometric sequence; other numbers take that of the
-    power of two below, then every other one of twice that.
+    """Slopes of ALiBi (Press et al. 2021): powers of two have a geometric sequence; other numbers take that of
+    the power of two below, then every other one of twice that.
     """
     import math
 

@@ -50,7 +50,7 @@ def texts():
 
 
 def corpus():
-    return [p.decode("utf-8", "replace") for parts in texts() for p in parts]
+    return [p.decode("utf-8", "replace").replace("\0", "") for parts in texts() for p in parts]
 
 
 # ---- tokenizers ---------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def charsmap_rules():
 def sentencepiece_model(**options):
     with tempfile.TemporaryDirectory() as d:
         with open(os.path.join(d, "text"), "w") as f:
-            f.write("\n".join(c for c in corpus() if "\0" not in c))
+            f.write("\n".join(corpus()))
         with open(os.path.join(d, "rules"), "w") as f:
             for a, b in charsmap_rules().items():
                 f.write("%s\t%s\n" % (" ".join("%X" % ord(c) for c in a), " ".join("%X" % ord(c) for c in b)))

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { FEATURES = 8, HEADS = 2, HEAD = 4, FILE_FLOATS = 4096, GRAPHS = 150, MAX_VALUES = 200, MAX_RESULTS = 4 };
+enum { FEATURES = 8, HEADS = 2, HEAD = 4, FILE_FLOATS = 4096, GRAPHS = 60, MAX_VALUES = 200, MAX_RESULTS = 4 };
 
 typedef struct gen {
   tn_module *m;

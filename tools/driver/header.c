@@ -344,6 +344,27 @@ static bool generates(const tn_view *v) {
   return false;
 }
 
+/* $_MAX_S: the largest size that a dim of an input may have, where there is a limit. $_MAX_LENGTH: the tokens of one
+ * text that the model was trained for, where that is less. */
+static tn_status put_maxima(writer *w) {
+  const char *names[MAX_PARAMS], *length = tn_view_meta(&w->v, "max_seq_length");
+  uint32_t n = 0;
+  if (length && *length && strspn(length, "0123456789") == strlen(length)) {
+    put_text(w, "\n/* Longer texts are cut to this many tokens, the last of them kept. */\n#define $_MAX_LENGTH ");
+    tn_buf_printf(w->out, "%s\n", length);
+  }
+  for (uint32_t i = 0; i < w->v.ndims && n < MAX_PARAMS; i++) {
+    int64_t limit = tn_view_limit(&w->v, i);
+    if (w->v.dims[i].source == TN_PROG_DIM_POSITION || limit == INT64_MAX) continue;
+    names[n] = identifier(w, tn_view_str(&w->v, w->v.dims[i].name), NULL, 0, names, n);
+    if (!names[n]) return TN_OOM;
+    put_text(w, n ? "#define $_MAX_" : "\n#define $_MAX_");
+    put_capitals(w->out, names[n++]);
+    tn_buf_printf(w->out, " %lld\n", (long long)limit);
+  }
+  return TN_OK;
+}
+
 static tn_status put_entries(writer *w) {
   const char **names = tn_arena_alloc(&w->arena, (w->v.nentries + 1) * sizeof *names);
   if (!names) return TN_OOM;
@@ -367,7 +388,8 @@ tn_status tn_header_write(tn_bytes program, const char *name, tn_buf *out, tn_di
   if (w.v.head->tokenizer.count) put_text(&w, tokenizer_text);
   if (generates(&w.v)) put_text(&w, generate_text);
   put_text(&w, tensor_text);
-  status = put_entries(&w);
+  status = put_maxima(&w);
+  if (!status) status = put_entries(&w);
   put_text(&w, end_text);
   if (!status && out->failed) status = TN_OOM;
   if (status == TN_OOM) tn_fail(diags, status, NULL, NULL, "no memory to write the header");

@@ -1,6 +1,6 @@
-/* build.c - lays a tokenizer out as a blob: texts once each, hash tables half full at most, tries in breadth-first
+/* json_build.c - lays a tokenizer out as a blob: texts once each, hash tables half full at most, tries in breadth-first
  * order. The same input gives the same bytes. */
-#include "frontend/tokenizer/build.h"
+#include "frontend/tokenizer/json_build.h"
 #include <stdlib.h>
 
 void tn_tk_build_fini(tn_tk_build *b) {

@@ -1,4 +1,4 @@
-/* regex_syntax.c - Oniguruma's syntax (the Ruby one, as the reference uses it) to pcre2's. Most of a pattern is the
+/* json_regex.c - Oniguruma's syntax (the Ruby one, as the reference uses it) to pcre2's. Most of a pattern is the
  * same in both; this is a copier that rewrites what differs:
  *   \s \w \h \b and POSIX names mean Unicode properties that pcre2 has under other names;
  *   (?m) is pcre2's (?s), \uXXXX is \x{XXXX}, {,n} is {0,n}, \p{Han} is \p{sc:Han} (pcre2 would take extensions);

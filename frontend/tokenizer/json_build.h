@@ -1,6 +1,6 @@
-/* build.h - makes a blob (blob.h) from what an importer finds. Nothing of it is linked into an artefact. */
-#ifndef TN_TK_BUILD_H
-#define TN_TK_BUILD_H
+/* json_build.h - makes a blob (blob.h) from what an importer finds. Nothing of it is linked into an artefact. */
+#ifndef TN_TK_JSON_BUILD_H
+#define TN_TK_JSON_BUILD_H
 #include "frontend/tokenizer/blob.h"
 
 typedef struct tn_tk_build_added {

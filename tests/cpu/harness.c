@@ -1,0 +1,458 @@
+/* harness.c - see harness.h. */
+#include "tests/cpu/harness.h"
+#include "backends/ref/ref.h"
+#include "passes/pass.h"
+#include <check.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* ---- memory that ends at a wall ---------------------------------------------------------------------------------- */
+typedef struct wall { void *map, *data; size_t size; } wall;
+
+static wall wall_new(uint64_t bytes) {
+  size_t page = 4096, n = (size_t)tn_align_up(bytes ? bytes : 1, page) + 2 * page;
+  wall w = {.size = n, .map = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+  ck_assert_ptr_ne(w.map, MAP_FAILED);
+  ck_assert_int_eq(mprotect((char *)w.map + n - page, page, PROT_NONE), 0);
+  memset(w.map, 0xcd, n - page);
+  w.data = (char *)w.map + n - page - bytes;
+  return w;
+}
+static void wall_free(wall *w) {
+  if (w->map) munmap(w->map, w->size);
+  *w = (wall){0};
+}
+
+/* ---- the plugin ---------------------------------------------------------------------------------------------------- */
+static void say(void *ctx, tn_module *m, const tn_diag *d) {
+  (void)ctx, (void)m;
+  fprintf(stderr, "plugin: %.*s\n", (int)d->text.len, d->text.ptr);
+}
+static const tn_backend *plugin(void **self) {
+  static const tn_backend *backend;
+  static void *state;
+  if (!backend) {
+    void *lib = dlopen(TN_BINARY_DIR "/plugins/tenon-cpu.so", RTLD_NOW | RTLD_LOCAL);
+    if (!lib) ck_abort_msg("%s", dlerror());
+    tn_plugin_query_fn query = (tn_plugin_query_fn)(uintptr_t)dlsym(lib, "tn_plugin_query");
+    const char *why = NULL;
+    const tn_plugin *p = query(TN_ABI, &why);
+    static tn_host host = {.size = sizeof host, .abi = TN_ABI, .diag = say};
+    host.ir = &tn_ir_table;
+    ck_assert_int_eq(p->init(&host, &state), TN_OK);
+    backend = p->table(state, "tn.backend/1", 0);
+  }
+  *self = state;
+  return backend;
+}
+
+/* ---- a module with values of its dims -------------------------------------------------------------------------------- */
+typedef struct tensor { wall mem; tn_ref_tensor t; bool set; } tensor;
+typedef struct world {
+  const cpu_case *c;
+  tn_diags diags;
+  tn_module *m;
+  tn_func f;
+  TN_VEC(tensor) values; /* by value id */
+} world;
+
+static int64_t dim_of(void *ctx, tn_dim d) {
+  world *w = ctx;
+  tn_dim_info i;
+  tn_ir_dim_get(w->m, d, &i);
+  if (i.kind == TN_DIM_CONST) return i.value;
+  if (i.kind == TN_DIM_SYM) {
+    for (int k = 0; k < 8 && w->c->dims[k].name; k++)
+      if (!strcmp(w->c->dims[k].name, i.symbol)) return w->c->dims[k].value;
+    ck_abort_msg("dim %s has no value", i.symbol);
+  }
+  int64_t a = dim_of(w, i.a), b = dim_of(w, i.b);
+  switch (i.kind) {
+  case TN_DIM_ADD: return a + b;
+  case TN_DIM_MUL: return a * b;
+  case TN_DIM_FLOORDIV: return a / b - (a % b < 0);
+  case TN_DIM_MOD: return (a % b + b) % b;
+  case TN_DIM_MIN: return a < b ? a : b;
+  default: return a > b ? a : b;
+  }
+}
+
+static tensor *slot(world *w, tn_value v) {
+  tensor none = {0};
+  while (w->values.count <= v) ck_assert(tn_vec_push(&w->values, none));
+  return &w->values.items[v];
+}
+static tensor *make(world *w, tn_value v) {
+  tensor *x = slot(w, v);
+  tn_value_info i;
+  tn_type_info t;
+  tn_ir_value_get(w->m, v, &i);
+  tn_ir_type_get(w->m, i.type, &t);
+  x->t = (tn_ref_tensor){.dtype = t.dtype, .rank = t.rank};
+  for (uint32_t k = 0; k < t.rank; k++) x->t.dims[k] = dim_of(w, t.dims[k]);
+  x->mem = wall_new(tn_ref_bytes(&tn_ir_table, &x->t));
+  x->t.data = x->mem.data;
+  x->set = true;
+  return x;
+}
+
+static uint64_t next_random(uint64_t *s) {
+  uint64_t z = (*s += 0x9e3779b97f4a7c15u);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+static void fill(world *w, tensor *x, const char *name, uint64_t salt) {
+  const cpu_case *c = w->c;
+  uint64_t s = c->seed + salt * 1000003u;
+  double lo = c->lo, hi = c->hi;
+  int64_t a = c->int_lo, b = c->int_hi;
+  if (lo == 0 && hi == 0) lo = -2, hi = 2;
+  if (a == 0 && b == 0) b = 5;
+  const tn_dtype_info *info = tn_ir_dtype_info(x->t.dtype);
+  if (info->cls == TN_CLASS_BLOCK) { /* any bits but the scales are codes; scales must be tame */
+    uint64_t n = tn_ref_bytes(&tn_ir_table, &x->t);
+    for (uint64_t i = 0; i < n; i++) ((uint8_t *)x->t.data)[i] = (uint8_t)next_random(&s);
+    for (uint64_t i = 0; i < n; i += info->block_bytes)
+      for (int h = 0; h < 2; h++) {
+        uint16_t half = tn_f32_to_f16((float)(next_random(&s) % 1000) / 500 - 1);
+        if (h == 0 || strchr(info->name, '1')) memcpy((char *)x->t.data + i + 2 * h, &half, 2);
+      }
+    return;
+  }
+  for (int64_t i = 0; i < tn_ref_count(&x->t); i++) {
+    double u = (double)(next_random(&s) >> 11) * 0x1p-53;
+    if (info->cls == TN_CLASS_FLOAT) tn_ref_set(&x->t, i, lo + u * (hi - lo));
+    else if (info->cls == TN_CLASS_BOOL) tn_ref_set_int(&x->t, i, u < 0.7);
+    else tn_ref_set_int(&x->t, i, a + (int64_t)(u * (double)(b - a)));
+  }
+  if (c->fill) c->fill(name, x->t.dtype, x->t.data, tn_ref_count(&x->t));
+}
+
+static void world_init(world *w, const cpu_case *c) {
+  *w = (world){.c = c};
+  tn_diags_init(&w->diags);
+  w->m = tn_module_new(&w->diags);
+  tn_status s = tn_module_parse(w->m, "case.tir", tn_str_of(c->text));
+  if (s == TN_OK) s = tn_module_verify(w->m);
+  if (s != TN_OK) {
+    tn_buf text = {0};
+    tn_diags_text(&w->diags, &text, false);
+    ck_abort_msg("%s\n%s", tn_buf_cstr(&text), c->text);
+  }
+  w->f = tn_ir_func_count(w->m);
+  tn_func_info f;
+  tn_ir_func_get(w->m, w->f, &f);
+  for (uint32_t i = 0; i < f.nargs; i++) {
+    (void)slot(w, f.args[i]);
+    fill(w, make(w, f.args[i]), f.arg_names[i], i + 1);
+  }
+  for (uint32_t i = 1; i <= tn_ir_weight_count(w->m); i++) {
+    tn_weight_info info;
+    tn_ir_weight_get(w->m, i, &info);
+    fill(w, make(w, info.value), info.name, 100 + i);
+  }
+  for (uint32_t i = 1; i <= tn_ir_state_count(w->m); i++) {
+    tn_state_info info;
+    tn_ir_state_get(w->m, i, &info);
+    fill(w, make(w, info.value), info.name, 200 + i);
+  }
+}
+static void world_fini(world *w) {
+  for (uint32_t i = 0; i < w->values.count; i++) wall_free(&w->values.items[i].mem);
+  tn_vec_fini(&w->values);
+  tn_module_free(w->m);
+  tn_diags_fini(&w->diags);
+}
+
+/* ---- reference: op by op ----------------------------------------------------------------------------------------------- */
+static void ref_op(world *w, tn_op op, tn_arena *a) {
+  const char *name = tn_ir_opcode_name(tn_ir_opcode(w->m, op));
+  tn_ref_tensor in[16] = {{0}}, out[16];
+  tn_ref_call c = {.ir = &tn_ir_table, .m = w->m, .op = op, .in = in, .out = out, .dim = dim_of, .ctx = w, .scratch = a};
+  c.nin = tn_ir_op_noperands(w->m, op);
+  c.nout = tn_ir_op_nresults(w->m, op);
+  for (uint32_t i = 0; i < c.nout; i++) (void)make(w, tn_ir_op_result(w->m, op, i));
+  for (uint32_t i = 0; i < c.nin; i++) {
+    tn_value v = tn_ir_op_operand(w->m, op, i);
+    if (v) in[i] = slot(w, v)->t;
+  }
+  for (uint32_t i = 0; i < c.nout; i++) out[i] = slot(w, tn_ir_op_result(w->m, op, i))->t;
+  if (!strcmp(name, "kv_update")) memcpy(out[0].data, in[0].data, tn_ref_bytes(&tn_ir_table, &in[0]));
+  tn_ref_fn fn = tn_ref_of(name);
+  ck_assert_msg(fn != NULL, "no reference for %s", name);
+  tn_status s = fn(&c);
+  ck_assert_msg(s == TN_OK, "reference %s: %s", name, c.error);
+  if (!strcmp(name, "kv_update")) memcpy(in[0].data, out[0].data, tn_ref_bytes(&tn_ir_table, &in[0]));
+}
+static tn_op ref_run(world *w) {
+  tn_arena a;
+  tn_arena_init(&a);
+  tn_op last = 0;
+  for (tn_op op = tn_ir_first_op(w->m, w->f, 0); op; op = tn_ir_next_op(w->m, op)) {
+    last = op;
+    if (strcmp(tn_ir_opcode_name(tn_ir_opcode(w->m, op)), "return")) ref_op(w, op, &a);
+  }
+  tn_arena_fini(&a);
+  return last;
+}
+
+/* ---- the plugin's kernels ------------------------------------------------------------------------------------------------ */
+typedef struct call { tn_kernel_fn fn; void *ctx; void *bufs[64]; int64_t dims[16]; uint64_t scratch; } call;
+typedef struct kernel_row { tn_op op; char symbol[96]; tn_dim dims[16], scratch; uint32_t ndims; } kernel_row;
+struct cpu_built {
+  world w;
+  tn_exec *exec;
+  tn_buf image;
+  TN_VEC(kernel_row) rows;
+  TN_VEC(call) calls;
+  TN_VEC(wall) packed;
+  wall scratch[8];
+  tn_op ret;
+};
+
+static tn_target target_;
+static const char *by_name(void *ctx, uint32_t b) { return (void)ctx, (void)b, "cpu"; }
+static bool claim(void *ctx, uint32_t b, tn_module *m, tn_op op, const char **why) {
+  void *self;
+  (void)ctx, (void)b;
+  return plugin(&self)->claim(self, &target_, m, op, why);
+}
+static bool fuse(void *ctx, uint32_t b, tn_module *m, tn_op root, tn_op op, uint32_t role) {
+  void *self;
+  (void)ctx, (void)b;
+  return plugin(&self)->fuse(self, &target_, m, root, op, role);
+}
+
+static tn_status take_image(void *ctx, tn_bytes b) {
+  tn_buf_put(&((cpu_built *)ctx)->image, b.ptr, b.len);
+  return TN_OK;
+}
+static tn_status take_kernel(void *ctx, const tn_kernel_info *info) {
+  cpu_built *b = ctx;
+  kernel_row r = {.op = info->op, .ndims = info->ndims, .scratch = info->scratch};
+  snprintf(r.symbol, sizeof r.symbol, "%s", info->symbol);
+  memcpy(r.dims, info->dims, info->ndims * sizeof(tn_dim));
+  return tn_vec_push(&b->rows, r) ? TN_OK : TN_OOM;
+}
+
+static tn_status read_plain(void *ctx, uint64_t off, void *dst, uint64_t len) {
+  memcpy(dst, (char *)ctx + off, len);
+  return TN_OK;
+}
+typedef struct into { char *at; uint64_t left; } into;
+static tn_status write_packed(void *ctx, const void *data, uint64_t len) {
+  into *i = ctx;
+  ck_assert_uint_le(len, i->left);
+  memcpy(i->at, data, len);
+  i->at += len;
+  i->left -= len;
+  return TN_OK;
+}
+/* Packs what the plugin wants packed; the weights' plain bytes stay for the reference. */
+static void pack_weights(cpu_built *b) {
+  void *self;
+  const tn_backend *p = plugin(&self);
+  for (tn_weight i = 1; i <= tn_ir_weight_count(b->w.m) && !b->w.c->plain_weights; i++) {
+    tn_weight_info info;
+    tn_type_info t;
+    uint64_t bytes = 0;
+    tn_ir_weight_get(b->w.m, i, &info);
+    const char *layout = p->layout(self, b->w.m, i, &bytes);
+    if (!layout) continue;
+    wall mem = wall_new(bytes);
+    into to = {mem.data, bytes};
+    tn_reader in = {slot(&b->w, info.value)->t.data, read_plain};
+    tn_writer out = {&to, write_packed};
+    ck_assert_int_eq(p->pack(self, b->w.m, i, layout, &in, &out), TN_OK);
+    ck_assert_uint_eq(to.left, 0);
+    ck_assert(tn_vec_push(&b->packed, mem));
+    slot(&b->w, info.value)->t.data = mem.data;
+    tn_ir_type_get(b->w.m, info.type, &t);
+    ck_assert_int_eq(tn_ir_weight_set_type(b->w.m, i, tn_ir_type_make(b->w.m, t.dtype, t.rank, t.dims, layout)), TN_OK);
+  }
+}
+
+static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
+  void *self;
+  world *w = &b->w;
+  call c = {0};
+  tn_attr root;
+  uint32_t nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
+  ck_assert_msg(plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) == TN_OK, "no symbol %s", r->symbol);
+  tn_ir_op_attr(w->m, op, "root", &root);
+  for (uint32_t i = 0; i < nout; i++) {
+    tn_value v = tn_ir_op_result(w->m, op, i);
+    tensor *x = make(w, v);
+    if (!strcmp(root.u.s, "kv_update")) x->t.data = slot(w, tn_ir_op_operand(w->m, op, 0))->t.data;
+  }
+  for (uint32_t i = 0; i < nin; i++) c.bufs[i] = slot(w, tn_ir_op_operand(w->m, op, i))->t.data;
+  for (uint32_t i = 0; i < nout; i++) c.bufs[nin + i] = slot(w, tn_ir_op_result(w->m, op, i))->t.data;
+  for (uint32_t i = 0; i < r->ndims; i++) c.dims[i] = dim_of(w, r->dims[i]);
+  if (r->scratch) c.scratch = (uint64_t)dim_of(w, r->scratch);
+  ck_assert(tn_vec_push(&b->calls, c));
+}
+
+static void list_calls(cpu_built *b) {
+  world *w = &b->w;
+  for (tn_op op = tn_ir_first_op(w->m, w->f, 0); op; op = tn_ir_next_op(w->m, op)) {
+    const char *name = tn_ir_opcode_name(tn_ir_opcode(w->m, op));
+    if (!strcmp(name, "return")) {
+      b->ret = op;
+    } else if (!strcmp(name, "reshape")) {
+      tensor *x = make(w, tn_ir_op_result(w->m, op, 0));
+      x->t.data = slot(w, tn_ir_op_operand(w->m, op, 0))->t.data;
+    } else {
+      ck_assert_str_eq(name, "kernel");
+      const kernel_row *r = NULL;
+      for (uint32_t i = 0; i < b->rows.count; i++)
+        if (b->rows.items[i].op == op) r = &b->rows.items[i];
+      ck_assert_msg(r != NULL, "a kernel op was not compiled");
+      add_call(b, op, r);
+    }
+  }
+}
+
+static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
+  void *self;
+  const tn_backend *p = plugin(&self);
+  tn_pass_backends backends = {.count = 1, .name = by_name, .claim = claim, .fuse = fuse};
+  tn_pipeline_run run = {.pipeline = pipeline, .backends = &backends, .verify_each = true};
+  world_init(&b->w, c);
+  tn_status s = tn_pipeline_exec(b->w.m, &run);
+  tn_pipeline_fini(&run);
+  pack_weights(b);
+  tn_package_sink sink = {.size = sizeof sink, .ctx = b, .image = take_image, .kernel = take_kernel};
+  if (s == TN_OK) s = p->compile(self, &target_, b->w.m, NULL, &sink);
+  if (s == TN_OK) s = p->load(self, &target_, (tn_bytes){b->image.text, b->image.len}, &b->exec);
+  if (s != TN_OK) {
+    tn_buf text = {0};
+    tn_diags_text(&b->w.diags, &text, false);
+    ck_abort_msg("%s: status %d\n%s\n%s", target_.name, s, tn_buf_cstr(&text), c->text);
+  }
+  list_calls(b);
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < b->calls.count; i++)
+    if (b->calls.items[i].scratch > most) most = b->calls.items[i].scratch;
+  for (int i = 0; i < 8; i++) b->scratch[i] = wall_new(tn_align_up(most, 64));
+}
+
+void cpu_run(cpu_built *b, uint32_t thread, uint32_t nthreads) {
+  for (uint32_t i = 0; i < b->calls.count; i++) {
+    call *c = &b->calls.items[i];
+    tn_kcall k = {c->bufs, c->dims, b->scratch[thread].data, c->ctx, thread, nthreads};
+    c->fn(&k);
+  }
+}
+/* One thread after the other, kernel by kernel: what they do to each other does not depend on time. */
+static void run_threads(cpu_built *b, uint32_t nthreads) {
+  for (uint32_t i = 0; i < b->calls.count; i++)
+    for (uint32_t t = 0; t < nthreads; t++) {
+      call *c = &b->calls.items[i];
+      tn_kcall k = {c->bufs, c->dims, b->scratch[t].data, c->ctx, t, nthreads};
+      c->fn(&k);
+    }
+}
+
+static void unbuild(cpu_built *b) {
+  void *self;
+  plugin(&self)->unload(b->exec);
+  for (uint32_t i = 0; i < b->packed.count; i++) wall_free(&b->packed.items[i]);
+  for (int i = 0; i < 8; i++) wall_free(&b->scratch[i]);
+  tn_vec_fini(&b->packed);
+  tn_vec_fini(&b->rows);
+  tn_vec_fini(&b->calls);
+  tn_buf_fini(&b->image);
+  world_fini(&b->w);
+}
+
+/* ---- comparing ---------------------------------------------------------------------------------------------------------------- */
+static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got, const char *where) {
+  double atol = c->atol, rtol = c->rtol;
+  bool f = tn_ir_dtype_info(want->dtype)->cls == TN_CLASS_FLOAT;
+  if (atol == 0 && rtol == 0) {
+    bool half = want->dtype == TN_DT_f16, brain = want->dtype == TN_DT_bf16;
+    atol = half ? 2.5e-3 : brain ? 2e-2 : f ? 1e-5 : 0;
+    rtol = half ? 1e-3 : brain ? 1e-2 : f ? 1e-4 : 0;
+    if (want->dtype == TN_DT_f64) atol = rtol = 1e-12;
+    if (want->dtype == TN_DT_f8e4m3 || want->dtype == TN_DT_f8e5m2) atol = rtol = 0;
+  }
+  ck_assert_int_eq(tn_ref_count(want), tn_ref_count(got));
+  for (int64_t i = 0; i < tn_ref_count(want); i++) {
+    if (!f) {
+      int64_t a = tn_ref_get_int(want, i), b = tn_ref_get_int(got, i);
+      if (a != b) ck_abort_msg("%s: element %lld is %lld, wants %lld\n%s", where, (long long)i, (long long)b, (long long)a, c->text);
+      continue;
+    }
+    double a = tn_ref_get(want, i), b = tn_ref_get(got, i);
+    bool same = (isnan(a) && isnan(b)) || a == b || fabs(a - b) <= atol + rtol * fabs(a);
+    if (!same) ck_abort_msg("%s: element %lld is %.9g, wants %.9g\n%s", where, (long long)i, b, a, c->text);
+  }
+}
+
+static void check_one(const cpu_case *c, world *ref, tn_op ref_ret, const char *pipeline) {
+  for (uint32_t n = 1; n <= 3; n++) {
+    cpu_built *b = calloc(1, sizeof *b);
+    build(b, c, pipeline);
+    run_threads(b, n);
+    for (uint32_t i = 0; i < tn_ir_op_noperands(ref->m, ref_ret); i++) {
+      char where[96];
+      snprintf(where, sizeof where, "%s, %s, %u threads, result %u", target_.name, pipeline, n, i);
+      compare(c, &slot(ref, tn_ir_op_operand(ref->m, ref_ret, i))->t, &slot(&b->w, tn_ir_op_operand(b->w.m, b->ret, i))->t, where);
+    }
+    unbuild(b);
+    free(b);
+  }
+}
+
+static void take_target(void *user, const tn_target *t) {
+  tn_target *list = user;
+  while (list->name) list++;
+  *list = *t;
+}
+void cpu_check(const cpu_case *c) {
+  static const char *const both[] = {"partition, fuse", "partition, fuse{max=1}"};
+  void *self;
+  tn_target targets[8] = {{0}};
+  const tn_backend *p = plugin(&self);
+  world ref;
+  world_init(&ref, c);
+  tn_op ret = ref_run(&ref);
+  p->targets(self, take_target, targets);
+  for (int t = 0; targets[t].name; t++) {
+    if (p->runs_here(self, &targets[t]) != TN_OK) continue;
+    target_ = targets[t];
+    for (int i = 0; i < (c->pipeline ? 1 : 2); i++) check_one(c, &ref, ret, c->pipeline ? c->pipeline : both[i]);
+  }
+  world_fini(&ref);
+}
+
+cpu_built *cpu_build(const cpu_case *c, const char *target) {
+  void *self;
+  tn_target targets[8] = {{0}};
+  plugin(&self)->targets(self, take_target, targets);
+  for (int t = 0; targets[t].name; t++)
+    if (!strcmp(targets[t].name, target)) target_ = targets[t];
+  cpu_built *b = calloc(1, sizeof *b);
+  build(b, c, c->pipeline ? c->pipeline : "partition, fuse");
+  return b;
+}
+void cpu_free(cpu_built *b) {
+  unbuild(b);
+  free(b);
+}
+
+const char *cpu_text(const char *fmt, ...) {
+  static char texts[8][8192];
+  static int next;
+  char *t = texts[next++ % 8];
+  va_list ap;
+  va_start(ap, fmt);
+  int n = vsnprintf(t, sizeof texts[0], fmt, ap);
+  va_end(ap);
+  ck_assert_int_lt(n, (int)sizeof texts[0]);
+  return t;
+}
