@@ -6,9 +6,10 @@
 #define ATTR_LIST_MAX 65536u
 
 static const char *const kinds[] = {
-    [TN_ATTR_NONE] = "none", [TN_ATTR_BOOL] = "bool", [TN_ATTR_INT] = "integer", [TN_ATTR_FLOAT] = "float",
-    [TN_ATTR_STR] = "string", [TN_ATTR_INTS] = "list of integers", [TN_ATTR_DIM] = "dim",
-    [TN_ATTR_DIMS] = "list of dims", [TN_ATTR_DTYPE] = "element type", [TN_ATTR_DATA] = "data"};
+    [TN_ATTR_NONE] = "none",   [TN_ATTR_BOOL] = "bool",         [TN_ATTR_INT] = "integer",
+    [TN_ATTR_FLOAT] = "float", [TN_ATTR_STR] = "string",        [TN_ATTR_INTS] = "list of integers",
+    [TN_ATTR_DIM] = "dim",     [TN_ATTR_DIMS] = "list of dims", [TN_ATTR_DTYPE] = "element type",
+    [TN_ATTR_DATA] = "data"};
 
 const char *tn_attr_kind_name(uint32_t kind) { return kind < TN_COUNT(kinds) ? kinds[kind] : "unknown"; }
 
@@ -35,9 +36,10 @@ static tn_status copy_list(tn_module *m, tn_loc l, const char *name, const tn_at
   return out->u.dims ? TN_OK : tn_module_oom(m);
 }
 
-tn_status tn_attr_copy(tn_module *m, tn_loc l, const char *name, uint32_t kind, const tn_attr *in, tn_attr *out) {
+tn_status tn_attr_copy(tn_module *m, tn_loc l, const char *name, uint32_t kind, const tn_attr *in,
+                       tn_attr *out) {
   if (in->kind != kind)
-    return tn_module_fail(m, TN_INVALID, l, "attribute '%s' is a %s, not a %s", name, tn_attr_kind_name(kind),
+    return tn_module_fail(m, TN_INVALID, l, "attribute '%s' wants %s, not %s", name, tn_attr_kind_name(kind),
                           tn_attr_kind_name(in->kind));
   *out = (tn_attr){.kind = kind};
   switch (kind) {
@@ -60,7 +62,8 @@ tn_status tn_attr_copy(tn_module *m, tn_loc l, const char *name, uint32_t kind, 
     return TN_OK;
   case TN_ATTR_DATA:
     out->u.data.len = in->u.data.len;
-    out->u.data.ptr = in->u.data.len < SIZE_MAX ? tn_arena_copy(&m->arena, in->u.data.ptr, in->u.data.len) : NULL;
+    out->u.data.ptr =
+        in->u.data.len < SIZE_MAX ? tn_arena_copy(&m->arena, in->u.data.ptr, in->u.data.len) : NULL;
     return out->u.data.ptr ? TN_OK : tn_module_oom(m);
   }
   return bad(m, l, name, "is of no known kind");
@@ -108,7 +111,8 @@ bool tn_attr_equal(const tn_attr *a, const tn_attr *b) {
   case TN_ATTR_INTS: return !memcmp(a->u.ints, b->u.ints, a->count * sizeof *a->u.ints);
   case TN_ATTR_DIM: return a->u.dim == b->u.dim;
   case TN_ATTR_DIMS: return !memcmp(a->u.dims, b->u.dims, a->count * sizeof *a->u.dims);
-  case TN_ATTR_DATA: return a->u.data.len == b->u.data.len && !memcmp(a->u.data.ptr, b->u.data.ptr, a->u.data.len);
+  case TN_ATTR_DATA:
+    return a->u.data.len == b->u.data.len && !memcmp(a->u.data.ptr, b->u.data.ptr, a->u.data.len);
   }
   return a->u.i == b->u.i;
 }

@@ -1,10 +1,13 @@
-/* clone.c - copies: of a whole module, row by row, so that all ids stay; of a function, op by op through the builder,
- * so that types are inferred anew when a symbol gets a value. */
+/* clone.c - copies: of a whole module, row by row, so that all ids stay; of a function, op by op through the
+ * builder, so that types are inferred anew when a symbol gets a value. */
 #include "ir/module.h"
 
 /* ---- modules ---- */
 
-typedef struct copier { tn_module *from, *to; bool failed; } copier;
+typedef struct copier {
+  tn_module *from, *to;
+  bool failed;
+} copier;
 
 static const char *copy_str(copier *c, const char *s) {
   const char *t = s ? tn_module_intern(c->to, tn_str_of(s)) : NULL;
@@ -37,7 +40,8 @@ static void copy_attr(copier *c, tn_attr *a) {
 #define COPY_POOL(c, pool)                                                                                   \
   do {                                                                                                       \
     uint32_t count_ = (c)->from->pool.count;                                                                 \
-    if (count_ && !tn_vec_reserve(&(c)->to->pool, count_)) (c)->failed = true;                               \
+    if (count_ && !tn_vec_reserve(&(c)->to->pool, count_))                                                   \
+      (c)->failed = true;                                                                                    \
     else if (count_) {                                                                                       \
       memcpy((c)->to->pool.items, (c)->from->pool.items, count_ * sizeof *(c)->from->pool.items);            \
       (c)->to->pool.count = count_;                                                                          \
@@ -73,14 +77,18 @@ static void copy_types(copier *c) {
 static void copy_values(copier *c) {
   COPY_POOL(c, values);
   /* The uses are heap arrays: none may be shared, whatever fails. */
-  for (uint32_t i = 0; i < c->to->values.count; i++) memset(&c->to->values.items[i].uses, 0, sizeof c->to->values.items[i].uses);
+  for (uint32_t i = 0; i < c->to->values.count; i++)
+    memset(&c->to->values.items[i].uses, 0, sizeof c->to->values.items[i].uses);
   for (uint32_t i = 1; !c->failed && i < c->to->values.count; i++) {
     tn_value_row *row = &c->to->values.items[i];
     const tn_value_row *old = &c->from->values.items[i];
     row->name = copy_str(c, row->name);
     if (!old->uses.count) continue;
-    if (!tn_vec_reserve(&row->uses, old->uses.count)) c->failed = true;
-    else memcpy(row->uses.items, old->uses.items, old->uses.count * sizeof *old->uses.items), row->uses.count = old->uses.count;
+    if (!tn_vec_reserve(&row->uses, old->uses.count))
+      c->failed = true;
+    else
+      memcpy(row->uses.items, old->uses.items, old->uses.count * sizeof *old->uses.items),
+          row->uses.count = old->uses.count;
   }
 }
 
@@ -95,7 +103,8 @@ static void copy_ops(copier *c) {
     tn_op_row *op = &c->to->ops.items[i];
     if (!op->code) continue;
     const tn_op_spec *s = tn_op_spec_of(op->code);
-    op->operands = copy_bytes(c, op->operands, (op->operand_room ? op->operand_room : 1) * sizeof *op->operands);
+    op->operands =
+        copy_bytes(c, op->operands, (op->operand_room ? op->operand_room : 1) * sizeof *op->operands);
     op->attrs = copy_bytes(c, op->attrs, (s->nattrs ? s->nattrs : 1) * sizeof *op->attrs);
     for (uint32_t k = 0; op->attrs && k < s->nattrs; k++) copy_attr(c, &op->attrs[k]);
     copy_region(c, &op->body);
@@ -168,6 +177,7 @@ tn_module *tn_module_clone(tn_module *m, tn_diags *diags) {
   copy_symbols(&c);
   copy_tables(&c);
   if (!c.failed) return c.to;
+  tn_fail(diags, TN_OOM, NULL, NULL, "out of memory");
   tn_module_free(c.to);
   return NULL;
 }
@@ -178,7 +188,7 @@ typedef struct func_copy {
   tn_module *m;
   const char *sym; /* NULL: nothing is replaced */
   tn_dim value;
-  tn_value *map;   /* by old value; 0: itself (weights, states) */
+  tn_value *map; /* by old value; 0: itself (weights, states) */
   uint32_t nmap;
 } func_copy;
 
@@ -194,7 +204,8 @@ static tn_type swap_type(func_copy *c, tn_type t) {
 
 static tn_status swap_attr(func_copy *c, tn_attr *a) {
   if (!c->sym) return TN_OK;
-  if (a->kind == TN_ATTR_DIM && !(a->u.dim = tn_dim_substitute(c->m, a->u.dim, c->sym, c->value))) return TN_INVALID;
+  if (a->kind == TN_ATTR_DIM && !(a->u.dim = tn_dim_substitute(c->m, a->u.dim, c->sym, c->value)))
+    return TN_INVALID;
   if (a->kind != TN_ATTR_DIMS) return TN_OK;
   tn_dim *dims = tn_arena_copy(&c->m->arena, a->u.dims, a->count * sizeof *dims);
   if (!dims) return tn_module_oom(c->m);

@@ -1,7 +1,7 @@
 /* dim.c - symbolic sizes: constants, symbols, the arithmetic that brings an expression into normal form
- * (dim_poly.c), and constraints. Symbols stand for integers >= 0, divisors for integers > 0; division rounds down
- * and the remainder has the divisor's sign, as in Python. Rewriting uses only what holds for all values of the
- * symbols, never the constraints, so a form does not depend on when it was made. */
+ * (dim_poly.c), and constraints. Symbols stand for integers >= 0, divisors for integers > 0; division rounds
+ * down and the remainder has the divisor's sign, as in Python. Rewriting uses only what holds for all values
+ * of the symbols, never the constraints, so a form does not depend on when it was made. */
 #include "ir/module.h"
 
 const tn_dim_row *tn_dim_row_of(tn_module *m, tn_dim d) { return &m->dims.items[d < m->dims.count ? d : 0]; }
@@ -27,7 +27,10 @@ static tn_dim atom_add(tn_module *m, tn_dim_row row, char table, const void *key
 }
 
 tn_dim tn_ir_dim_const(tn_module *m, int64_t v) {
-  struct { uint64_t kind; int64_t value; } key = {TN_DIM_CONST, v};
+  struct {
+    uint64_t kind;
+    int64_t value;
+  } key = {TN_DIM_CONST, v};
   tn_dim id = tn_interned(m, 'd', &key, sizeof key);
   if (id) return id;
   if (v == INT64_MIN) { /* it has no negative, and no text that reads back */
@@ -56,7 +59,8 @@ static tn_dim dim_unknown(tn_module *m) {
 }
 
 tn_dim tn_ir_dim_sym(tn_module *m, const char *name) {
-  if (!name || !tn_name_is_word(name) || !strcmp(name, "min") || !strcmp(name, "max") || !strcmp(name, "where")) {
+  if (!name || !tn_name_is_word(name) || !strcmp(name, "min") || !strcmp(name, "max") ||
+      !strcmp(name, "where")) {
     tn_module_fail(m, TN_INVALID, 0, "'%s' cannot be the name of a dim", name ? name : "");
     return 0;
   }
@@ -79,7 +83,10 @@ static bool atom_nonneg(uint32_t kind, const tn_dim_row *a, const tn_dim_row *b)
 }
 
 static tn_dim atom_make(tn_module *m, uint32_t kind, tn_dim a, tn_dim b) {
-  struct { uint32_t kind; tn_dim a, b; } key = {kind, a, b};
+  struct {
+    uint32_t kind;
+    tn_dim a, b;
+  } key = {kind, a, b};
   tn_dim id = a && b ? tn_interned(m, 'd', &key, sizeof key) : 0;
   if (id || !a || !b) return id;
   const tn_dim_row *x = tn_dim_row_of(m, a), *y = tn_dim_row_of(m, b);
@@ -96,7 +103,8 @@ int tn_dim_order(tn_module *m, tn_dim a, tn_dim b) {
   if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
   if (x->kind == TN_DIM_CONST) return x->value < y->value ? -1 : 1;
   if (x->kind == TN_DIM_SYM) return strcmp(x->symbol, y->symbol);
-  if (x->kind != TN_DIM_ADD && x->kind != TN_DIM_MUL) return x->a != y->a ? tn_dim_order(m, x->a, y->a) : tn_dim_order(m, x->b, y->b);
+  if (x->kind != TN_DIM_ADD && x->kind != TN_DIM_MUL)
+    return x->a != y->a ? tn_dim_order(m, x->a, y->a) : tn_dim_order(m, x->b, y->b);
   for (uint32_t i = 0; i < x->nterms && i < y->nterms; i++) {
     const tn_dim_term *s = &x->terms[i], *t = &y->terms[i];
     int c = tn_poly_order(m, s->atoms, s->natoms, t->atoms, t->natoms);
@@ -128,8 +136,9 @@ static void split_by(tn_module *m, tn_dim a, int64_t c, tn_poly *q, tn_poly *r) 
   }
 }
 
-/* Divides out the greatest common divisor of c and the coefs; the constant term counts only if `with_constant`, else
- * it is rounded down, which floor((g x + k) / (g c)) = floor((x + floor(k / g)) / c) allows. Returns it. */
+/* Divides out the greatest common divisor of c and the coefs; the constant term counts only if
+ * `with_constant`, else it is rounded down, which floor((g x + k) / (g c)) = floor((x + floor(k / g)) / c)
+ * allows. Returns it. */
 static int64_t reduce(tn_poly *r, int64_t *c, bool with_constant) {
   int64_t g = *c;
   for (uint32_t i = 0; i < r->terms.count; i++)
@@ -168,7 +177,8 @@ static tn_dim div_const(tn_module *m, tn_dim a, int64_t c) {
   int64_t v, n, k;
   if (!rest) return 0;
   if (tn_ir_dim_is_const(m, rest, &v)) return whole; /* 0 <= v < c */
-  if (is_quotient(m, rest, &n, &k, &x) && !__builtin_mul_overflow(k, n, &k) && !__builtin_mul_overflow(c, n, &n))
+  if (is_quotient(m, rest, &n, &k, &x) && !__builtin_mul_overflow(k, n, &k) &&
+      !__builtin_mul_overflow(c, n, &n))
     return tn_dim_add(m, whole, div_const(m, tn_dim_add(m, x, tn_ir_dim_const(m, k)), n));
   return tn_dim_add(m, whole, atom_make(m, TN_DIM_FLOORDIV, rest, tn_ir_dim_const(m, c)));
 }
@@ -181,11 +191,16 @@ static tn_dim mod_const(tn_module *m, tn_dim a, int64_t c) {
   tn_dim rest = tn_poly_dim(&r), out;
   if (!rest) return 0;
   const tn_dim_row *row = tn_dim_row_of(m, rest);
-  if (tn_ir_dim_is_const(m, rest, &v)) out = c == 1 ? tn_ir_dim_const(m, 0) : rest;
-  else if (c == 1) out = tn_ir_dim_const(m, 0);
-  else if (row->kind == TN_DIM_MOD && tn_ir_dim_is_const(m, row->b, &n) && n <= c) out = rest;
-  else if (row->kind == TN_DIM_MOD && tn_ir_dim_is_const(m, row->b, &n) && n % c == 0) out = mod_const(m, row->a, c);
-  else out = atom_make(m, TN_DIM_MOD, rest, tn_ir_dim_const(m, c));
+  if (tn_ir_dim_is_const(m, rest, &v))
+    out = c == 1 ? tn_ir_dim_const(m, 0) : rest;
+  else if (c == 1)
+    out = tn_ir_dim_const(m, 0);
+  else if (row->kind == TN_DIM_MOD && tn_ir_dim_is_const(m, row->b, &n) && n <= c)
+    out = rest;
+  else if (row->kind == TN_DIM_MOD && tn_ir_dim_is_const(m, row->b, &n) && n % c == 0)
+    out = mod_const(m, row->a, c);
+  else
+    out = atom_make(m, TN_DIM_MOD, rest, tn_ir_dim_const(m, c));
   return out ? tn_dim_mul(m, out, tn_ir_dim_const(m, g)) : 0;
 }
 
@@ -199,7 +214,8 @@ static tn_dim divide_exactly(tn_module *m, tn_dim a, tn_dim b) {
     tn_poly_term *t = &rest.terms.items[0];
     tn_dim atoms[TN_DIM_MAX_DEGREE];
     uint32_t n;
-    ok = steps < TN_DIM_MAX_TERMS && !(lead->coef == -1 && t->coef == INT64_MIN) && t->coef % lead->coef == 0 &&
+    ok = steps < TN_DIM_MAX_TERMS && !(lead->coef == -1 && t->coef == INT64_MIN) &&
+         t->coef % lead->coef == 0 &&
          tn_poly_divides(lead->atoms, lead->natoms, t->atoms, t->natoms, atoms, &n);
     int64_t coef = ok ? t->coef / lead->coef : 0;
     ok = ok && coef != INT64_MIN;
@@ -214,7 +230,8 @@ static tn_dim divide_exactly(tn_module *m, tn_dim a, tn_dim b) {
   return 0;
 }
 
-/* Atoms that every term of a and of b has, and the common divisor of all coefs: what a quotient may cancel. */
+/* Atoms that every term of a and of b has, and the common divisor of all coefs: what a quotient may cancel.
+ */
 static uint32_t common_factor(tn_module *m, tn_dim a, tn_dim b, tn_dim *atoms, int64_t *g) {
   const tn_dim_row *rows[2] = {tn_dim_row_of(m, a), tn_dim_row_of(m, b)};
   uint32_t n = rows[1]->terms[0].natoms;
@@ -224,7 +241,8 @@ static uint32_t common_factor(tn_module *m, tn_dim a, tn_dim b, tn_dim *atoms, i
     for (uint32_t i = 0; i < rows[k]->nterms; i++) {
       const tn_dim_term *t = &rows[k]->terms[i];
       uint32_t kept = 0;
-      for (uint32_t x = 0, y = 0; x < n; x++) { /* both are sorted and the shared ones come in the same order */
+      for (uint32_t x = 0, y = 0; x < n;
+           x++) { /* both are sorted and the shared ones come in the same order */
         while (y < t->natoms && tn_dim_order(m, t->atoms[y], atoms[x]) < 0) y++;
         if (y < t->natoms && t->atoms[y] == atoms[x]) atoms[kept++] = atoms[x], y++;
       }
@@ -293,7 +311,8 @@ static int compare_always(tn_module *m, tn_dim a, tn_dim b) {
   return 0;
 }
 
-/* Adds d (and, if it is a choice of the same kind, its operands) to the sorted list without what others decide. */
+/* Adds d (and, if it is a choice of the same kind, its operands) to the sorted list without what others
+ * decide. */
 static bool choices_add(tn_module *m, uint32_t kind, tn_dim d, tn_dim *list, uint32_t *n) {
   const tn_dim_row *row = tn_dim_row_of(m, d);
   if (row->kind == kind) {
@@ -360,7 +379,8 @@ tn_dim tn_dim_sub(tn_module *m, tn_dim a, tn_dim b) {
 
 void tn_ir_dim_get(tn_module *m, tn_dim d, tn_dim_info *out) {
   const tn_dim_row *row = tn_dim_row_of(m, d);
-  *out = (tn_dim_info){.kind = row->kind, .value = row->value, .symbol = row->symbol, .a = row->a, .b = row->b};
+  *out =
+      (tn_dim_info){.kind = row->kind, .value = row->value, .symbol = row->symbol, .a = row->a, .b = row->b};
 }
 
 uint32_t tn_ir_dim_is_const(tn_module *m, tn_dim d, int64_t *v) {
@@ -376,7 +396,8 @@ tn_status tn_ir_dim_constrain(tn_module *m, tn_dim a, tn_dim b) {
     return tn_module_fail(m, TN_INVALID, 0, "a constraint lacks one of its sides");
   if (tn_ir_dim_is_const(m, a, &x) && tn_ir_dim_is_const(m, b, &y)) {
     if (x <= y) return TN_OK;
-    return tn_module_fail(m, TN_INVALID, 0, "the constraint %lld <= %lld does not hold", (long long)x, (long long)y);
+    return tn_module_fail(m, TN_INVALID, 0, "the constraint %lld <= %lld does not hold", (long long)x,
+                          (long long)y);
   }
   for (uint32_t i = 0; i < m->constraints.count; i++)
     if (m->constraints.items[i].a == a && m->constraints.items[i].b == b) return TN_OK;

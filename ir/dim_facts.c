@@ -1,8 +1,9 @@
-/* dim_facts.c - what is known about dims: whether one is at most another, substitution of a symbol, and the text.
+/* dim_facts.c - what is known about dims: whether one is at most another, substitution of a symbol, and the
+ * text.
  *
- * To show a <= b, the difference d = b - a is brought to a sum without negative terms: a negative term of d is
- * cancelled with a fact e >= 0 (a constraint of the module, or a law of an atom such as min(x, y) <= x), multiplied
- * by what the term has more; then d - e >= 0 is left to show. */
+ * To show a <= b, the difference d = b - a is brought to a sum without negative terms: a negative term of d
+ * is cancelled with a fact e >= 0 (a constraint of the module, or a law of an atom such as min(x, y) <= x),
+ * multiplied by what the term has more; then d - e >= 0 is left to show. */
 #include "ir/module.h"
 
 #define FACT_STEPS 512
@@ -13,7 +14,8 @@ typedef struct search {
   uint32_t steps;
 } search;
 
-/* The first negative term, or the count of terms. A term with an atom that may be negative counts as negative. */
+/* The first negative term, or the count of terms. A term with an atom that may be negative counts as
+ * negative. */
 static uint32_t negative_term(tn_module *m, const tn_poly *d) {
   for (uint32_t i = 0; i < d->terms.count; i++) {
     const tn_poly_term *t = &d->terms.items[i];
@@ -27,8 +29,8 @@ static uint32_t negative_term(tn_module *m, const tn_poly *d) {
 static bool show(search *s, const tn_poly *d, uint32_t depth);
 
 /* Tries the fact high - low >= 0 against term `at` of d. */
-static bool try_fact(search *s, const tn_poly *d, uint32_t at, tn_dim low, int64_t low_scale, tn_dim high, int64_t high_scale,
-                     int64_t extra, uint32_t depth) {
+static bool try_fact(search *s, const tn_poly *d, uint32_t at, tn_dim low, int64_t low_scale, tn_dim high,
+                     int64_t high_scale, int64_t extra, uint32_t depth) {
   tn_poly e = {.m = s->m};
   tn_poly_add_dim(&e, high, high_scale);
   tn_poly_add_dim(&e, low, -low_scale);
@@ -71,19 +73,23 @@ static bool try_atoms(search *s, const tn_poly *d, uint32_t at, uint32_t depth) 
     tn_dim x = t.atoms[j];
     const tn_dim_row row = *tn_dim_row_of(s->m, x);
     int64_t c;
-    if (row.kind == TN_DIM_MIN && (try_fact(s, d, at, x, 1, row.a, 1, 0, depth) || try_fact(s, d, at, x, 1, row.b, 1, 0, depth)))
+    if (row.kind == TN_DIM_MIN &&
+        (try_fact(s, d, at, x, 1, row.a, 1, 0, depth) || try_fact(s, d, at, x, 1, row.b, 1, 0, depth)))
       return true;
     if (row.kind != TN_DIM_FLOORDIV && row.kind != TN_DIM_MOD) continue;
     bool whole = tn_ir_dim_is_const(s->m, row.b, &c) && c > 0;
     if (row.kind == TN_DIM_FLOORDIV && whole && try_fact(s, d, at, x, c, row.a, 1, 0, depth)) return true;
     /* a mod b <= b - 1, and a mod b <= a where a is not negative */
     if (row.kind == TN_DIM_MOD && try_fact(s, d, at, x, 1, row.b, 1, -1, depth)) return true;
-    if (row.kind == TN_DIM_MOD && tn_dim_row_of(s->m, row.a)->nonneg && try_fact(s, d, at, x, 1, row.a, 1, 0, depth)) return true;
+    if (row.kind == TN_DIM_MOD && tn_dim_row_of(s->m, row.a)->nonneg &&
+        try_fact(s, d, at, x, 1, row.a, 1, 0, depth))
+      return true;
   }
   return false;
 }
 
-/* Laws of the atoms in positive terms whose other side cancels term `at`: max(x, y) >= x, and c (x / c) >= x - c + 1. */
+/* Laws of the atoms in positive terms whose other side cancels term `at`: max(x, y) >= x, and c (x / c) >= x
+ * - c + 1. */
 static bool try_helpers(search *s, const tn_poly *d, uint32_t at, uint32_t depth) {
   for (uint32_t i = 0; i < d->terms.count; i++) {
     const tn_poly_term t = d->terms.items[i];
@@ -91,7 +97,8 @@ static bool try_helpers(search *s, const tn_poly *d, uint32_t at, uint32_t depth
       tn_dim x = t.atoms[j];
       const tn_dim_row row = *tn_dim_row_of(s->m, x);
       int64_t c;
-      if (row.kind == TN_DIM_MAX && (try_fact(s, d, at, row.a, 1, x, 1, 0, depth) || try_fact(s, d, at, row.b, 1, x, 1, 0, depth)))
+      if (row.kind == TN_DIM_MAX &&
+          (try_fact(s, d, at, row.a, 1, x, 1, 0, depth) || try_fact(s, d, at, row.b, 1, x, 1, 0, depth)))
         return true;
       if (row.kind == TN_DIM_FLOORDIV && tn_ir_dim_is_const(s->m, row.b, &c) && c > 0 &&
           try_fact(s, d, at, row.a, 1, x, c, c - 1, depth))
@@ -108,7 +115,8 @@ static bool show(search *s, const tn_poly *d, uint32_t depth) {
   if (depth == FACT_DEPTH || s->steps++ >= FACT_STEPS) return false;
   for (uint32_t i = 0; i < s->m->constraints.count; i++) {
     tn_dim_pair p = s->m->constraints.items[i];
-    if (tn_dim_row_of(s->m, p.a)->kind == TN_DIM_UNKNOWN || tn_dim_row_of(s->m, p.b)->kind == TN_DIM_UNKNOWN) continue;
+    if (tn_dim_row_of(s->m, p.a)->kind == TN_DIM_UNKNOWN || tn_dim_row_of(s->m, p.b)->kind == TN_DIM_UNKNOWN)
+      continue;
     if (try_fact(s, d, at, p.a, 1, p.b, 1, 0, depth)) return true;
   }
   return try_atoms(s, d, at, depth) || try_helpers(s, d, at, depth);
@@ -128,7 +136,13 @@ bool tn_dim_known_le(tn_module *m, tn_dim a, tn_dim b) {
 
 /* ---- substitution ---- */
 
-typedef struct swap { tn_module *m; const char *name; tn_dim by; tn_dim *memo; uint32_t nmemo; } swap;
+typedef struct swap {
+  tn_module *m;
+  const char *name;
+  tn_dim by;
+  tn_dim *memo;
+  uint32_t nmemo;
+} swap;
 
 static tn_dim swapped(swap *s, tn_dim d) {
   tn_dim_row row = *tn_dim_row_of(s->m, d);
@@ -147,8 +161,10 @@ tn_dim tn_dim_substitute(tn_module *m, tn_dim d, const char *name, tn_dim by) {
   if (row->kind == TN_DIM_CONST || row->kind == TN_DIM_SYM) return swapped(&s, d);
   s.memo = tn_mem_alloc(s.nmemo * sizeof *s.memo);
   tn_dim out = 0;
-  if (s.memo) out = swapped(&s, d);
-  else tn_module_oom(m);
+  if (s.memo)
+    out = swapped(&s, d);
+  else
+    tn_module_oom(m);
   tn_mem_free(s.memo);
   return out;
 }
@@ -160,8 +176,8 @@ static void print_atom(tn_module *m, tn_dim d, bool alone, tn_buf *out);
 /* The operand of a division in brackets, unless it is a single word or number. */
 static void print_operand(tn_module *m, tn_dim d, tn_buf *out) {
   const tn_dim_row *row = tn_dim_row_of(m, d);
-  bool bare = row->kind == TN_DIM_SYM || (row->kind == TN_DIM_CONST && row->value >= 0) || row->kind == TN_DIM_MIN ||
-              row->kind == TN_DIM_MAX;
+  bool bare = row->kind == TN_DIM_SYM || (row->kind == TN_DIM_CONST && row->value >= 0) ||
+              row->kind == TN_DIM_MIN || row->kind == TN_DIM_MAX;
   if (!bare) tn_buf_puts(out, "(");
   tn_dim_print(m, d, out);
   if (!bare) tn_buf_puts(out, ")");
@@ -208,8 +224,10 @@ void tn_dim_print(tn_module *m, tn_dim d, tn_buf *out) {
   for (int minus = 0; minus < 2; minus++)
     for (uint32_t i = 0; i < row.nterms; i++) {
       if ((row.terms[i].coef < 0) != minus) continue;
-      if (first) tn_buf_puts(out, minus ? "-" : "");
-      else tn_buf_puts(out, minus ? " - " : " + ");
+      if (first)
+        tn_buf_puts(out, minus ? "-" : "");
+      else
+        tn_buf_puts(out, minus ? " - " : " + ");
       first = false;
       print_term(m, &row.terms[i], out);
     }

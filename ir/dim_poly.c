@@ -1,7 +1,8 @@
-/* dim_poly.c - the normal form of a dim: a sum of terms, each a coefficient times atoms (symbols and the results of
- * division, remainder, min and max, which the algebra does not look into). Atoms are sorted by content inside a term,
- * terms by degree and then atoms, so the same value has the same form in every run, whatever the order of building.
- * A dim keeps its form and also its two operands as dims, which is what dim_get shows. */
+/* dim_poly.c - the normal form of a dim: a sum of terms, each a coefficient times atoms (symbols and the
+ * results of division, remainder, min and max, which the algebra does not look into). Atoms are sorted by
+ * content inside a term, terms by degree and then atoms, so the same value has the same form in every run,
+ * whatever the order of building. A dim keeps its form and also its two operands as dims, which is what
+ * dim_get shows. */
 #include "ir/module.h"
 
 void tn_poly_fini(tn_poly *p) { tn_vec_fini(&p->terms); }
@@ -19,8 +20,10 @@ int tn_poly_order(tn_module *m, const tn_dim *a, uint32_t na, const tn_dim *b, u
 static void poly_insert(tn_poly *p, uint32_t at, int64_t coef, const tn_dim *atoms, uint32_t natoms) {
   tn_poly_term t = {.coef = coef, .natoms = natoms};
   if (natoms) memcpy(t.atoms, atoms, natoms * sizeof *atoms);
-  if (p->terms.count >= TN_DIM_MAX_TERMS) p->why = "it has too many terms";
-  else if (!tn_vec_push(&p->terms, t)) p->why = "out of memory";
+  if (p->terms.count >= TN_DIM_MAX_TERMS)
+    p->why = "it has too many terms";
+  else if (!tn_vec_push(&p->terms, t))
+    p->why = "out of memory";
   if (p->why) return;
   memmove(p->terms.items + at + 1, p->terms.items + at, (p->terms.count - 1 - at) * sizeof t);
   p->terms.items[at] = t;
@@ -33,10 +36,13 @@ void tn_poly_add(tn_poly *p, int64_t coef, const tn_dim *atoms, uint32_t natoms)
     uint32_t mid = (low + high) / 2;
     tn_poly_term *t = &p->terms.items[mid];
     int c = tn_poly_order(p->m, t->atoms, t->natoms, atoms, natoms);
-    if (c < 0) low = mid + 1;
-    else if (c > 0) high = mid;
+    if (c < 0)
+      low = mid + 1;
+    else if (c > 0)
+      high = mid;
     else {
-      if (__builtin_add_overflow(t->coef, coef, &t->coef) || t->coef == INT64_MIN) p->why = "a coefficient does not fit 64 bits";
+      if (__builtin_add_overflow(t->coef, coef, &t->coef) || t->coef == INT64_MIN)
+        p->why = "a coefficient does not fit 64 bits";
       else if (!t->coef) {
         p->terms.count--;
         memmove(t, t + 1, (p->terms.count - mid) * sizeof *t);
@@ -62,19 +68,25 @@ void tn_poly_add_scaled(tn_poly *p, tn_dim d, int64_t scale, const tn_dim *atoms
     const tn_dim_term *t = &tn_dim_row_of(p->m, d)->terms[i];
     int64_t coef;
     tn_dim product[TN_DIM_MAX_DEGREE];
-    if (__builtin_mul_overflow(t->coef, scale, &coef) || coef == INT64_MIN) p->why = "a coefficient does not fit 64 bits";
-    else if (!merge(p->m, t->atoms, t->natoms, atoms, natoms, product)) p->why = "it has too many factors";
-    else tn_poly_add(p, coef, product, t->natoms + natoms);
+    if (__builtin_mul_overflow(t->coef, scale, &coef) || coef == INT64_MIN)
+      p->why = "a coefficient does not fit 64 bits";
+    else if (!merge(p->m, t->atoms, t->natoms, atoms, natoms, product))
+      p->why = "it has too many factors";
+    else
+      tn_poly_add(p, coef, product, t->natoms + natoms);
   }
 }
 
 void tn_poly_add_dim(tn_poly *p, tn_dim d, int64_t scale) { tn_poly_add_scaled(p, d, scale, NULL, 0); }
 
-bool tn_poly_divides(const tn_dim *by, uint32_t nby, const tn_dim *atoms, uint32_t natoms, tn_dim *out, uint32_t *nout) {
+bool tn_poly_divides(const tn_dim *by, uint32_t nby, const tn_dim *atoms, uint32_t natoms, tn_dim *out,
+                     uint32_t *nout) {
   uint32_t taken = 0, n = 0;
   for (uint32_t i = 0; i < natoms; i++) {
-    if (taken < nby && by[taken] == atoms[i]) taken++;
-    else out[n++] = atoms[i];
+    if (taken < nby && by[taken] == atoms[i])
+      taken++;
+    else
+      out[n++] = atoms[i];
   }
   *nout = n;
   return taken == nby;
@@ -113,8 +125,8 @@ static uint32_t terms_depth(tn_module *m, const tn_poly_term *t, uint32_t n) {
 
 static tn_dim intern_terms(tn_module *m, const tn_poly_term *t, uint32_t n);
 
-/* The two operands of a sum or product, as dims: all terms but the last and the last; coefficient and atoms; all
- * atoms but the last and the last. */
+/* The two operands of a sum or product, as dims: all terms but the last and the last; coefficient and atoms;
+ * all atoms but the last and the last. */
 static bool split_terms(tn_module *m, const tn_poly_term *t, uint32_t n, tn_dim_row *row) {
   row->kind = n > 1 ? TN_DIM_ADD : TN_DIM_MUL;
   if (n > 1) {
@@ -148,8 +160,10 @@ static tn_dim intern_terms(tn_module *m, const tn_poly_term *t, uint32_t n) {
   tn_dim_row row = {.nterms = n, .nonneg = terms_nonneg(m, t, n), .depth = terms_depth(m, t, n)};
   if (!id && !key.failed && split_terms(m, t, n, &row) && (row.terms = terms_copy(m, t, n))) {
     id = m->dims.count;
-    if (!tn_vec_push(&m->dims, row)) id = 0;
-    else if (tn_interned_put(m, 'p', key.text, key.len, id)) m->dims.count--, id = 0;
+    if (!tn_vec_push(&m->dims, row))
+      id = 0;
+    else if (tn_interned_put(m, 'p', key.text, key.len, id))
+      m->dims.count--, id = 0;
   }
   tn_buf_fini(&key);
   return id;
@@ -158,8 +172,10 @@ static tn_dim intern_terms(tn_module *m, const tn_poly_term *t, uint32_t n) {
 tn_dim tn_poly_dim(tn_poly *p) {
   tn_dim d = p->why ? 0 : intern_terms(p->m, p->terms.items, p->terms.count);
   if (!d) {
-    if (p->why) tn_module_fail(p->m, TN_INVALID, 0, "a dim expression cannot be kept: %s", p->why);
-    else tn_module_oom(p->m);
+    if (p->why)
+      tn_module_fail(p->m, TN_INVALID, 0, "a dim expression cannot be kept: %s", p->why);
+    else
+      tn_module_oom(p->m);
   }
   tn_poly_fini(p);
   return d;

@@ -1,8 +1,11 @@
-/* lex.c - the tokens of the text form, made one at a time, and the errors and recovery that build on their places. */
+/* lex.c - the tokens of the text form, made one at a time, and the errors and recovery that build on their
+ * places. */
 #include "ir/parse.h"
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || is_digit(c); }
+static bool is_word(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || is_digit(c);
+}
 
 /* ---- errors ---- */
 
@@ -48,7 +51,8 @@ static void skip_space(tn_parser *p) {
       p->fresh = true;
     } else if (*p->at == '/' && peek(p, 1) == '/') {
       while (p->at + 1 < p->end && p->at[1] != '\n') p->at++;
-    } else if (*p->at != ' ' && *p->at != '\t' && *p->at != '\r') return;
+    } else if (*p->at != ' ' && *p->at != '\t' && *p->at != '\r')
+      return;
   }
 }
 
@@ -108,8 +112,10 @@ static bool lex_string(tn_parser *p, tn_token *t) {
     tn_buf_put(&out, run, (uint64_t)(p->at - run));
     char c = peek(p, 0);
     if (c == '"') break;
-    if (c != '\\') ok = tn_parse_error(p, t, "the string does not end on its line");
-    else if (p->at++, !escape(p, &out)) ok = tn_parse_error(p, t, "the string has an escape that is none");
+    if (c != '\\')
+      ok = tn_parse_error(p, t, "the string does not end on its line");
+    else if (p->at++, !escape(p, &out))
+      ok = tn_parse_error(p, t, "the string has an escape that is none");
   }
   if (ok) p->at++;
   while (!ok && p->at < p->end && *p->at != '\n') p->at++;
@@ -154,8 +160,10 @@ static void lex_punct(tn_parser *p, tn_token *t) {
   char c = *p->at++;
   t->kind = TN_TOK_PUNCT;
   t->punct = c;
-  if (c == '<' && peek(p, 0) == '=') t->punct = 'L', p->at++;
-  else if (c == '-' && peek(p, 0) == '>') t->punct = '>', p->at++;
+  if (c == '<' && peek(p, 0) == '=')
+    t->punct = 'L', p->at++;
+  else if (c == '-' && peek(p, 0) == '>')
+    t->punct = '>', p->at++;
   else if (!c || !strchr("{}()[],:=+-*/%^?", c)) {
     t->kind = TN_TOK_BAD;
     tn_parse_error(p, t, "the character 0x%02x has no meaning here", (uint8_t)c);
@@ -171,19 +179,27 @@ void tn_parse_next(tn_parser *p) {
   char c = peek(p, 0), next = peek(p, 1);
   bool named = is_word(next) || next == '.' || next == '"';
   if (p->dry || p->errors > TN_PARSE_ERRORS) p->at = p->end;
-  if (p->at == p->end) t.kind = TN_TOK_END;
-  else if (is_digit(c)) lex_number(p, &t);
+  if (p->at == p->end)
+    t.kind = TN_TOK_END;
+  else if (is_digit(c))
+    lex_number(p, &t);
   else if (is_word(c)) {
     while (is_word(peek(p, 0))) p->at++;
     token_text(p, &t, t.start, TN_TOK_WORD);
-  } else if (c == '"') lex_string(p, &t);
-  else if (c == '@') lex_name(p, &t, TN_TOK_SYMBOL);
-  else if (c == '%' && named) lex_name(p, &t, TN_TOK_VALUE);
-  else lex_punct(p, &t);
+  } else if (c == '"')
+    lex_string(p, &t);
+  else if (c == '@')
+    lex_name(p, &t, TN_TOK_SYMBOL);
+  else if (c == '%' && named)
+    lex_name(p, &t, TN_TOK_VALUE);
+  else
+    lex_punct(p, &t);
   p->tok = t;
 }
 
-bool tn_parse_is(const tn_parser *p, char punct) { return p->tok.kind == TN_TOK_PUNCT && p->tok.punct == punct; }
+bool tn_parse_is(const tn_parser *p, char punct) {
+  return p->tok.kind == TN_TOK_PUNCT && p->tok.punct == punct;
+}
 bool tn_parse_is_word(const tn_parser *p, const char *word) {
   return p->tok.kind == TN_TOK_WORD && !strcmp(p->tok.text, word);
 }
@@ -201,9 +217,10 @@ bool tn_parse_take_word(tn_parser *p, const char *word) {
 }
 
 const char *tn_parse_token_text(const tn_parser *p) {
-  static const char *const puncts[128] = {
-      ['{'] = "{", ['}'] = "}", ['('] = "(", [')'] = ")", ['['] = "[", [']'] = "]", [','] = ",", [':'] = ":", ['='] = "=",
-      ['+'] = "+", ['-'] = "-", ['*'] = "*", ['/'] = "/", ['%'] = "%", ['^'] = "^", ['?'] = "?", ['L'] = "<=", ['>'] = "->"};
+  static const char *const puncts[128] = {['{'] = "{", ['}'] = "}",  ['('] = "(", [')'] = ")", ['['] = "[",
+                                          [']'] = "]", [','] = ",",  [':'] = ":", ['='] = "=", ['+'] = "+",
+                                          ['-'] = "-", ['*'] = "*",  ['/'] = "/", ['%'] = "%", ['^'] = "^",
+                                          ['?'] = "?", ['L'] = "<=", ['>'] = "->"};
   switch (p->tok.kind) {
   case TN_TOK_END: return "the end of the file";
   case TN_TOK_PUNCT: return puncts[(uint8_t)p->tok.punct & 127];
@@ -224,7 +241,8 @@ bool tn_parse_expect(tn_parser *p, char punct, const char *where) {
 }
 
 void tn_parse_skip_line(tn_parser *p, const tn_token *from) {
-  if (p->tok.first && p->tok.start != from->start) return; /* the error is here, or was found by looking ahead */
+  if (p->tok.first && p->tok.start != from->start)
+    return; /* the error is here, or was found by looking ahead */
   for (int64_t depth = 0; p->tok.kind != TN_TOK_END;) {
     if (tn_parse_is(p, '{')) depth++;
     if (tn_parse_is(p, '}')) {

@@ -1,5 +1,6 @@
-/* loc.c - where things come from, and messages that say so. Locations are interned; a fused location whose parts
- * would number more than LOC_PARTS keeps only its first part, so that text and recursion stay bounded. */
+/* loc.c - where things come from, and messages that say so. Locations are interned; a fused location whose
+ * parts would number more than LOC_PARTS keeps only its first part, so that text and recursion stay bounded.
+ */
 #include "ir/module.h"
 
 #define LOC_PARTS 64
@@ -37,7 +38,8 @@ tn_loc tn_ir_loc_make(tn_module *m, const tn_loc_info *l) {
 
 void tn_ir_loc_get(tn_module *m, tn_loc l, tn_loc_info *out) { *out = m->locs.items[part_of(m, l)].info; }
 
-void tn_module_report_v(tn_module *m, uint32_t severity, tn_loc l, const char *prefix, const char *fmt, va_list ap) {
+void tn_module_report_v(tn_module *m, uint32_t severity, tn_loc l, const char *prefix, const char *fmt,
+                        va_list ap) {
   tn_buf text = {0}, where = {0};
   if (prefix) tn_buf_printf(&text, "%s: ", prefix);
   tn_buf_vprintf(&text, fmt, ap);
@@ -53,8 +55,8 @@ void tn_module_report_v(tn_module *m, uint32_t severity, tn_loc l, const char *p
     info.line = m->reading.line;
     info.col = m->reading.col;
   }
-  tn_diags_add(m->diags, severity, file, file ? info.line : 0, file ? info.col : 0, where.len ? where.text : NULL,
-               "%s", text.failed ? "out of memory" : tn_buf_cstr(&text));
+  tn_diags_add(m->diags, severity, file, file ? info.line : 0, file ? info.col : 0,
+               where.len ? where.text : NULL, "%s", text.failed ? "out of memory" : tn_buf_cstr(&text));
   tn_buf_fini(&text);
   tn_buf_fini(&where);
 }

@@ -1,5 +1,5 @@
-/* module.c - life of a module, its string and name tables, and what stands at module level: metadata, weights,
- * states, functions. */
+/* module.c - life of a module, its string and name tables, and what stands at module level: metadata,
+ * weights, states, functions. */
 #include "ir/module.h"
 
 tn_module *tn_module_new(tn_diags *diags) {
@@ -106,7 +106,8 @@ bool tn_list_grow_(tn_module *m, void *items, uint32_t count, uint32_t *capacity
   uint64_t bytes;
   void *old, *now = NULL;
   memcpy(&old, items, sizeof old);
-  if (want > *capacity && tn_mul_u64(want, item, &bytes) && bytes < SIZE_MAX) now = tn_arena_alloc(&m->arena, bytes);
+  if (want > *capacity && tn_mul_u64(want, item, &bytes) && bytes < SIZE_MAX)
+    now = tn_arena_alloc(&m->arena, bytes);
   if (!now) return false;
   if (count) memcpy(now, old, count * item);
   memcpy(items, &now, sizeof now);
@@ -116,7 +117,9 @@ bool tn_list_grow_(tn_module *m, void *items, uint32_t count, uint32_t *capacity
 
 /* ---- rows ---- */
 
-tn_value_row *tn_value_row_of(tn_module *m, tn_value v) { return &m->values.items[v < m->values.count ? v : 0]; }
+tn_value_row *tn_value_row_of(tn_module *m, tn_value v) {
+  return &m->values.items[v < m->values.count ? v : 0];
+}
 tn_op_row *tn_op_row_of(tn_module *m, tn_op op) { return &m->ops.items[op < m->ops.count ? op : 0]; }
 tn_func_row *tn_func_row_of(tn_module *m, tn_func f) { return &m->funcs.items[f < m->funcs.count ? f : 0]; }
 
@@ -171,8 +174,10 @@ tn_status tn_ir_meta_set(tn_module *m, const char *key, const char *value) {
   }
   tn_meta_row row = {tn_module_text(m, key, "a metadata key"), tn_module_text(m, value, "a metadata value")};
   if (!row.key || !row.value) return TN_INVALID;
-  if (i < m->meta.count) m->meta.items[i] = row;
-  else if (!tn_vec_push(&m->meta, row)) return tn_module_oom(m);
+  if (i < m->meta.count)
+    m->meta.items[i] = row;
+  else if (!tn_vec_push(&m->meta, row))
+    return tn_module_oom(m);
   return TN_OK;
 }
 
@@ -182,12 +187,16 @@ const char *tn_ir_meta_get(tn_module *m, const char *key) {
 }
 
 uint32_t tn_ir_meta_count(tn_module *m) { return m->meta.count; }
-const char *tn_ir_meta_key(tn_module *m, uint32_t i) { return i < m->meta.count ? m->meta.items[i].key : NULL; }
+const char *tn_ir_meta_key(tn_module *m, uint32_t i) {
+  return i < m->meta.count ? m->meta.items[i].key : NULL;
+}
 
 /* ---- weights and states ---- */
 
-/* Interns a name for `what` and checks that it is free in the symbol table under `prefix`; NULL after reporting. */
-static const char *fresh_name(tn_module *m, const char *name, const char *prefix, const char *what, tn_buf *key) {
+/* Interns a name for `what` and checks that it is free in the symbol table under `prefix`; NULL after
+ * reporting. */
+static const char *fresh_name(tn_module *m, const char *name, const char *prefix, const char *what,
+                              tn_buf *key) {
   if (!name || !*name) {
     tn_module_fail(m, TN_INVALID, 0, "a %s has no name", what);
     return NULL;
@@ -223,7 +232,8 @@ static tn_part *parts_copy(tn_module *m, const tn_part *parts, uint32_t n) {
 }
 
 /* Adds value and symbol of a weight or state whose row will be number `id`. */
-static tn_value symbol_add(tn_module *m, uint32_t kind, uint32_t id, const char *name, tn_type t, tn_str key) {
+static tn_value symbol_add(tn_module *m, uint32_t kind, uint32_t id, const char *name, tn_type t,
+                           tn_str key) {
   tn_value v = tn_value_new(m, kind, 0, t, id);
   if (v && tn_map_put(&m->symbols, key, v, NULL)) {
     tn_module_oom(m);
@@ -239,7 +249,8 @@ tn_weight tn_ir_weight_add(tn_module *m, const char *name, tn_type t, const tn_p
   tn_weight id = 0;
   tn_weight_row row = {.name = fresh_name(m, name, "", "weight", &key), .nparts = nparts};
   if (row.name && type_given(m, t, "weight", row.name) && (row.parts = parts_copy(m, parts, nparts))) {
-    if (!tn_vec_reserve(&m->weights, m->weights.count + 1)) tn_module_oom(m);
+    if (!tn_vec_reserve(&m->weights, m->weights.count + 1))
+      tn_module_oom(m);
     else {
       row.value = symbol_add(m, TN_VALUE_WEIGHT, m->weights.count, row.name, t, (tn_str){key.text, key.len});
       if (row.value) id = m->weights.count, (void)tn_vec_push(&m->weights, row);
@@ -253,8 +264,11 @@ uint32_t tn_ir_weight_count(tn_module *m) { return m->weights.count - 1; }
 
 void tn_ir_weight_get(tn_module *m, tn_weight w, tn_weight_info *out) {
   const tn_weight_row *row = &m->weights.items[w < m->weights.count ? w : 0];
-  *out = (tn_weight_info){.name = row->name, .type = m->values.items[row->value].type, .nparts = row->nparts,
-                          .parts = row->parts, .value = row->value};
+  *out = (tn_weight_info){.name = row->name,
+                          .type = m->values.items[row->value].type,
+                          .nparts = row->nparts,
+                          .parts = row->parts,
+                          .value = row->value};
 }
 
 /* The arguments of kernel bodies that stand for the weight follow its type. */
@@ -276,7 +290,8 @@ tn_state tn_ir_state_add(tn_module *m, const char *name, tn_type t) {
   tn_state id = 0;
   tn_state_row row = {.name = fresh_name(m, name, "", "state", &key)};
   if (row.name && type_given(m, t, "state", row.name)) {
-    if (!tn_vec_reserve(&m->states, m->states.count + 1)) tn_module_oom(m);
+    if (!tn_vec_reserve(&m->states, m->states.count + 1))
+      tn_module_oom(m);
     else {
       row.value = symbol_add(m, TN_VALUE_STATE, m->states.count, row.name, t, (tn_str){key.text, key.len});
       if (row.value) id = m->states.count, (void)tn_vec_push(&m->states, row);
@@ -302,8 +317,10 @@ tn_func tn_ir_func_add(tn_module *m, const char *name) {
   if (row.name) {
     bool ok = tn_vec_reserve(&m->funcs, m->funcs.count + 1) &&
               !tn_map_put(&m->symbols, (tn_str){key.text, key.len}, m->funcs.count, NULL);
-    if (ok) id = m->funcs.count, (void)tn_vec_push(&m->funcs, row);
-    else tn_module_oom(m);
+    if (ok)
+      id = m->funcs.count, (void)tn_vec_push(&m->funcs, row);
+    else
+      tn_module_oom(m);
   }
   tn_buf_fini(&key);
   return id;
@@ -313,8 +330,12 @@ uint32_t tn_ir_func_count(tn_module *m) { return m->funcs.count - 1; }
 
 void tn_ir_func_get(tn_module *m, tn_func f, tn_func_info *out) {
   const tn_func_row *row = tn_func_row_of(m, f);
-  *out = (tn_func_info){.name = row->name, .nargs = row->body.args.count, .nresults = row->nresults,
-                        .args = row->body.args.items, .arg_names = row->arg_names.items, .results = row->results,
+  *out = (tn_func_info){.name = row->name,
+                        .nargs = row->body.args.count,
+                        .nresults = row->nresults,
+                        .args = row->body.args.items,
+                        .arg_names = row->arg_names.items,
+                        .results = row->results,
                         .result_names = row->result_names};
 }
 
@@ -348,8 +369,8 @@ tn_status tn_ir_func_result_names(tn_module *m, tn_func f, const char *const *na
   if (!f || f >= m->funcs.count) return tn_module_fail(m, TN_INVALID, 0, "there is no function %u", f);
   tn_func_row *row = &m->funcs.items[f];
   if (row->results && row->nresults != n)
-    return tn_module_fail(m, TN_INVALID, 0, "function '%s' returns %u values, but %u names are given", row->name,
-                          row->nresults, n);
+    return tn_module_fail(m, TN_INVALID, 0, "function '%s' returns %u values, but %u names are given",
+                          row->name, row->nresults, n);
   const char **copy = tn_arena_alloc(&m->arena, (n ? n : 1) * sizeof *copy);
   if (!copy) return tn_module_oom(m);
   for (uint32_t i = 0; i < n; i++) {
@@ -369,7 +390,8 @@ tn_status tn_ir_func_set_attr(tn_module *m, tn_func f, const char *name, const t
   tn_named_attr entry = {tn_module_text(m, name ? name : "", "an attribute's name"), {0}};
   if (!entry.name) return TN_INVALID;
   if (!tn_name_is_word(entry.name))
-    return tn_module_fail(m, TN_INVALID, 0, "function '%s': '%s' is no attribute name", row->name, entry.name);
+    return tn_module_fail(m, TN_INVALID, 0, "function '%s': '%s' is no attribute name", row->name,
+                          entry.name);
   TN_TRY(tn_attr_copy(m, 0, entry.name, a->kind, a, &entry.attr));
   for (uint32_t i = 0; i < row->attrs.count; i++) {
     if (strcmp(row->attrs.items[i].name, entry.name)) continue;

@@ -1,5 +1,6 @@
-/* parse.c - the module level of the text form: name, metadata, dims, weights, states, functions. README.md has the
- * grammar. All errors of a file are reported in one go: an item in error is skipped and the next one is read. */
+/* parse.c - the module level of the text form: name, metadata, dims, weights, states, functions. README.md
+ * has the grammar. All errors of a file are reported in one go: an item in error is skipped and the next one
+ * is read. */
 #include "ir/parse.h"
 #include <locale.h>
 
@@ -117,7 +118,8 @@ static bool parse_results(tn_parser *p, name_list *names, type_list *types) {
     if (n && !tn_parse_expect(p, ',', "between results")) return false;
     if (list) {
       bool named = p->tok.kind == TN_TOK_WORD || p->tok.kind == TN_TOK_STRING;
-      if (!named) return tn_parse_error(p, &p->tok, "expected a result's name, not '%s'", tn_parse_token_text(p));
+      if (!named)
+        return tn_parse_error(p, &p->tok, "expected a result's name, not '%s'", tn_parse_token_text(p));
       if (!tn_vec_push(names, p->tok.text)) return tn_parse_oom(p);
       tn_parse_next(p);
       if (!tn_parse_expect(p, ':', "behind a result's name")) return false;
@@ -149,7 +151,8 @@ static void check_results(tn_parser *p, tn_func f, const tn_token *at, const typ
   const tn_func_row *row = tn_func_row_of(p->m, f);
   if (!row->results) return; /* no return: the verifier's to say */
   if (row->nresults != types->count) {
-    tn_parse_error(p, at, "function @%s states %u results, but returns %u", row->name, types->count, row->nresults);
+    tn_parse_error(p, at, "function @%s states %u results, but returns %u", row->name, types->count,
+                   row->nresults);
     return;
   }
   for (uint32_t i = 0; i < types->count; i++) {
@@ -157,8 +160,8 @@ static void check_results(tn_parser *p, tn_func f, const tn_token *at, const typ
     tn_buf stated = {0}, returned = {0};
     tn_type_print(p->m, types->items[i], &stated);
     tn_type_print(p->m, row->results[i], &returned);
-    tn_parse_error(p, at, "function @%s states result %u as %s, but returns %s", row->name, i, tn_buf_cstr(&stated),
-                   tn_buf_cstr(&returned));
+    tn_parse_error(p, at, "function @%s states result %u as %s, but returns %s", row->name, i,
+                   tn_buf_cstr(&stated), tn_buf_cstr(&returned));
     tn_buf_fini(&stated);
     tn_buf_fini(&returned);
   }
@@ -198,8 +201,14 @@ static bool parse_func(tn_parser *p) {
 
 /* ---- the module ---- */
 
-static const struct { const char *word; bool (*parse)(tn_parser *); } items[] = {
-    {"meta", parse_meta}, {"dims", parse_dims}, {"weight", parse_weight}, {"state", parse_state}, {"func", parse_func}};
+static const struct {
+  const char *word;
+  bool (*parse)(tn_parser *);
+} items[] = {{"meta", parse_meta},
+             {"dims", parse_dims},
+             {"weight", parse_weight},
+             {"state", parse_state},
+             {"func", parse_func}};
 
 static void parse_item(tn_parser *p) {
   tn_token from = p->tok;
@@ -212,8 +221,9 @@ static void parse_item(tn_parser *p) {
   for (size_t i = 0; i < TN_COUNT(items); i++) names[i] = items[i].word;
   int near = p->tok.kind == TN_TOK_WORD ? tn_str_nearest(p->tok.text, names, TN_COUNT(items)) : -1;
   if (p->tok.kind != TN_TOK_BAD)
-    tn_parse_error(p, &p->tok, "expected meta, dims, weight, state or func, not '%s'%s%s%s", tn_parse_token_text(p),
-                   near < 0 ? "" : "; did you mean '", near < 0 ? "" : names[near], near < 0 ? "" : "'?");
+    tn_parse_error(p, &p->tok, "expected meta, dims, weight, state or func, not '%s'%s%s%s",
+                   tn_parse_token_text(p), near < 0 ? "" : "; did you mean '", near < 0 ? "" : names[near],
+                   near < 0 ? "" : "'?");
   tn_parse_skip_line(p, &from);
 }
 
@@ -234,7 +244,8 @@ static void parse_module(tn_parser *p) {
     parse_item(p);
     if (p->tok.start == before && p->tok.kind != TN_TOK_END) tn_parse_next(p);
   }
-  if (!tn_parse_take(p, '}')) tn_parse_error(p, &open, "the module that opens here is not closed");
+  if (!tn_parse_take(p, '}'))
+    tn_parse_error(p, &open, "the module that opens here is not closed");
   else if (p->tok.kind != TN_TOK_END && p->tok.kind != TN_TOK_BAD)
     tn_parse_error(p, &p->tok, "'%s' is too much behind the module", tn_parse_token_text(p));
 }
@@ -256,7 +267,13 @@ static tn_status parse_text(tn_parser *p, tn_str text) {
 }
 
 tn_status tn_module_parse(tn_module *m, const char *name, tn_str text) {
-  tn_parser p = {.m = m, .file = name, .at = text.ptr, .end = text.ptr + text.len, .line = 1, .line_start = text.ptr, .fresh = true};
+  tn_parser p = {.m = m,
+                 .file = name,
+                 .at = text.ptr,
+                 .end = text.ptr + text.len,
+                 .line = 1,
+                 .line_start = text.ptr,
+                 .fresh = true};
   locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* numbers are read as they are printed */
   if (!c) return tn_module_oom(m);
   tn_arena_init(&p.arena);

@@ -12,7 +12,8 @@ bool tn_parse_u64(tn_parser *p, const char *what, uint64_t *out) {
     const char *s = p->tok.text;
     *out = strtoull(s, &end, s[0] == '0' && (s[1] | 0x20) == 'x' ? 16 : 10);
   }
-  if (!end || *end || errno) return tn_parse_error(p, &p->tok, "%s is no number: '%s'", what, tn_parse_token_text(p));
+  if (!end || *end || errno)
+    return tn_parse_error(p, &p->tok, "%s is no number: '%s'", what, tn_parse_token_text(p));
   tn_parse_next(p);
   return true;
 }
@@ -66,15 +67,16 @@ static tn_dim parse_symbol(tn_parser *p) {
   uint32_t n = 0;
   for (; n < tn_dim_symbols(m) && n < TN_COUNT(names); n++) names[n] = tn_dim_symbol(m, n);
   int near = tn_str_nearest(p->tok.text, names, (int)n);
-  tn_parse_error(p, &p->tok, "dim '%s' is not declared%s%s%s", p->tok.text, near < 0 ? "" : "; did you mean '",
-                 near < 0 ? "" : names[near], near < 0 ? "" : "'?");
+  tn_parse_error(p, &p->tok, "dim '%s' is not declared%s%s%s", p->tok.text,
+                 near < 0 ? "" : "; did you mean '", near < 0 ? "" : names[near], near < 0 ? "" : "'?");
   return 0;
 }
 
 static tn_dim parse_choice(tn_parser *p, uint32_t kind, uint32_t depth) {
   tn_parse_next(p);
   if (!tn_parse_expect(p, '(', "behind min or max")) return 0;
-  tn_dim a = parse_sum(p, depth), b = a && tn_parse_expect(p, ',', "between two dims") ? parse_sum(p, depth) : 0;
+  tn_dim a = parse_sum(p, depth),
+         b = a && tn_parse_expect(p, ',', "between two dims") ? parse_sum(p, depth) : 0;
   if (!b || !tn_parse_expect(p, ')', "behind two dims")) return 0;
   return dim_or_fail(p, tn_ir_dim_make(p->m, kind, a, b));
 }
@@ -94,7 +96,8 @@ static tn_dim parse_factor(tn_parser *p, uint32_t depth) {
     tn_dim d = parse_sum(p, depth);
     return d && tn_parse_expect(p, ')', "behind a dim") ? d : 0;
   }
-  if (p->tok.kind != TN_TOK_BAD) tn_parse_error(p, &p->tok, "expected a dim, not '%s'", tn_parse_token_text(p));
+  if (p->tok.kind != TN_TOK_BAD)
+    tn_parse_error(p, &p->tok, "expected a dim, not '%s'", tn_parse_token_text(p));
   return 0;
 }
 
@@ -128,12 +131,15 @@ tn_dim tn_parse_dim(tn_parser *p) { return parse_sum(p, 0); }
 
 static tn_dtype parse_dtype(tn_parser *p) {
   if (p->tok.kind != TN_TOK_WORD) {
-    if (p->tok.kind != TN_TOK_BAD) tn_parse_error(p, &p->tok, "expected an element type, not '%s'", tn_parse_token_text(p));
+    if (p->tok.kind != TN_TOK_BAD)
+      tn_parse_error(p, &p->tok, "expected an element type, not '%s'", tn_parse_token_text(p));
     return 0;
   }
   tn_dtype t = tn_ir_dtype_by_name(p->tok.text);
-  if (t) tn_parse_next(p);
-  else tn_parse_error(p, &p->tok, "there is no element type '%s'", p->tok.text);
+  if (t)
+    tn_parse_next(p);
+  else
+    tn_parse_error(p, &p->tok, "there is no element type '%s'", p->tok.text);
   return t;
 }
 
@@ -177,8 +183,10 @@ static bool parse_list(tn_parser *p, bool dims, tn_attr *out) {
   }
   if (ok) {
     out->count = dims ? list.count : ints.count;
-    if (dims) out->u.dims = tn_arena_copy(&p->arena, list.items, list.count * sizeof *list.items);
-    else out->u.ints = tn_arena_copy(&p->arena, ints.items, ints.count * sizeof *ints.items);
+    if (dims)
+      out->u.dims = tn_arena_copy(&p->arena, list.items, list.count * sizeof *list.items);
+    else
+      out->u.ints = tn_arena_copy(&p->arena, ints.items, ints.count * sizeof *ints.items);
     if (p->arena.failed) ok = tn_parse_oom(p);
   }
   tn_vec_fini(&ints);
@@ -206,7 +214,10 @@ bool tn_parse_attr(tn_parser *p, uint32_t kind, tn_attr *out) {
 }
 
 /* Words that name the kind of a function's attribute where its value does not. */
-static const struct { const char *word; uint32_t kind; } free_kinds[] = {
+static const struct {
+  const char *word;
+  uint32_t kind;
+} free_kinds[] = {
     {"ints", TN_ATTR_INTS}, {"dim", TN_ATTR_DIM}, {"dims", TN_ATTR_DIMS}, {"type", TN_ATTR_DTYPE}};
 
 bool tn_parse_free_attr(tn_parser *p, tn_attr *out) {
@@ -255,7 +266,8 @@ static bool hex_data(tn_parser *p, tn_bytes *out) {
   if (!bytes) return tn_parse_oom(p);
   for (size_t i = 2; i < n; i += 2) {
     int high = nibble(s[i]), low = nibble(s[i + 1]);
-    if (high < 0 || low < 0) return tn_parse_error(p, &p->tok, "bytes are written with the digits 0-9 and a-f");
+    if (high < 0 || low < 0)
+      return tn_parse_error(p, &p->tok, "bytes are written with the digits 0-9 and a-f");
     bytes[i / 2 - 1] = (uint8_t)(high << 4 | low);
   }
   *out = (tn_bytes){bytes, n / 2 - 1};
@@ -270,10 +282,13 @@ static bool data_element(tn_parser *p, tn_dtype t, tn_buf *out) {
   tn_token at = p->tok;
   uint32_t minus = tn_parse_take(p, '-');
   bool word = p->tok.kind == TN_TOK_NUMBER || p->tok.kind == TN_TOK_WORD;
-  if (word && strlen(p->tok.text) + 2 <= sizeof text) memcpy(text + minus, p->tok.text, strlen(p->tok.text) + 1);
-  else word = false;
+  if (word && strlen(p->tok.text) + 2 <= sizeof text)
+    memcpy(text + minus, p->tok.text, strlen(p->tok.text) + 1);
+  else
+    word = false;
   if (!word || !tn_text_element(text, t, bytes))
-    return tn_parse_error(p, &at, "'%s%s' is no element of type %s", minus ? "-" : "", tn_parse_token_text(p), e ? e->name : "none");
+    return tn_parse_error(p, &at, "'%s%s' is no element of type %s", minus ? "-" : "", tn_parse_token_text(p),
+                          e ? e->name : "none");
   tn_buf_put(out, bytes, e->bits / 8);
   tn_parse_next(p);
   return true;
@@ -316,15 +331,21 @@ static bool parse_place(tn_parser *p, tn_loc_info *info) {
 static bool parse_parts(tn_parser *p, tn_loc_info *info, uint32_t depth) {
   if (!tn_parse_expect(p, '(', "before the parts of a location")) return false;
   if (!(info->a = parse_loc_body(p, depth + 1))) return false;
-  if (info->kind == TN_LOC_FUSED &&
-      (!tn_parse_expect(p, ',', "between the parts of a location") || !(info->b = parse_loc_body(p, depth + 1))))
+  if (info->kind == TN_LOC_FUSED && (!tn_parse_expect(p, ',', "between the parts of a location") ||
+                                     !(info->b = parse_loc_body(p, depth + 1))))
     return false;
   return tn_parse_expect(p, ')', "behind the parts of a location");
 }
 
 static tn_loc parse_loc_body(tn_parser *p, uint32_t depth) {
-  static const struct { const char *word; uint32_t kind; } kinds[] = {
-      {"page", TN_LOC_PAGE}, {"node", TN_LOC_NODE}, {"tensor", TN_LOC_TENSOR}, {"fused", TN_LOC_FUSED}, {"derived", TN_LOC_DERIVED}};
+  static const struct {
+    const char *word;
+    uint32_t kind;
+  } kinds[] = {{"page", TN_LOC_PAGE},
+               {"node", TN_LOC_NODE},
+               {"tensor", TN_LOC_TENSOR},
+               {"fused", TN_LOC_FUSED},
+               {"derived", TN_LOC_DERIVED}};
   tn_loc_info info = {.kind = TN_LOC_FILE};
   uint64_t number;
   tn_token at = p->tok;

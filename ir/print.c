@@ -1,6 +1,6 @@
-/* print.c - the canonical text of a module (README.md has the grammar). Value names are hints made unique within a
- * body, values without one are numbered in order; so names, like everything else, come back the same when the text is
- * read and printed again. */
+/* print.c - the canonical text of a module (README.md has the grammar). Value names are hints made unique
+ * within a body, values without one are numbered in order; so names, like everything else, come back the same
+ * when the text is read and printed again. */
 #include "ir/module.h"
 #include <locale.h>
 
@@ -8,8 +8,8 @@ typedef struct printer {
   tn_module *m;
   tn_buf *out;
   uint32_t flags;
-  tn_arena arena;      /* unique names */
-  const char **names;  /* by value; NULL: not defined yet */
+  tn_arena arena;     /* unique names */
+  const char **names; /* by value; NULL: not defined yet */
 } printer;
 
 typedef struct scope {
@@ -20,19 +20,26 @@ typedef struct scope {
 static void scope_name(printer *p, scope *s, tn_value v) {
   const char *hint = p->m->values.items[v].name, *name = hint;
   /* An argument may be called 0: then the numbers begin behind it. */
-  while (!hint && (name = tn_arena_printf(&p->arena, "%u", s->next++)) && tn_map_get(&s->used, tn_str_of(name), NULL)) {}
+  while (!hint && (name = tn_arena_printf(&p->arena, "%u", s->next++)) &&
+         tn_map_get(&s->used, tn_str_of(name), NULL)) {}
   for (uint32_t n = 1; hint && name && tn_map_get(&s->used, tn_str_of(name), NULL); n++)
     name = tn_arena_printf(&p->arena, "%s_%u", hint, n);
-  if (!name || (hint && tn_map_put(&s->used, tn_str_of(name), 0, NULL))) p->out->failed = true;
-  else p->names[v] = name;
+  if (!name || (hint && tn_map_put(&s->used, tn_str_of(name), 0, NULL)))
+    p->out->failed = true;
+  else
+    p->names[v] = name;
 }
 
 static void print_value(printer *p, tn_value v) {
   const tn_value_row *row = tn_value_row_of(p->m, v);
-  if (!v) tn_buf_puts(p->out, "_");
-  else if (row->kind == TN_VALUE_WEIGHT || row->kind == TN_VALUE_STATE) tn_text_name(p->out, "@", row->name);
-  else if (v < p->m->values.count && p->names[v]) tn_text_name(p->out, "%", p->names[v]);
-  else tn_buf_printf(p->out, "%%\"? value %u\"", v); /* not visible here: the verifier says so */
+  if (!v)
+    tn_buf_puts(p->out, "_");
+  else if (row->kind == TN_VALUE_WEIGHT || row->kind == TN_VALUE_STATE)
+    tn_text_name(p->out, "@", row->name);
+  else if (v < p->m->values.count && p->names[v])
+    tn_text_name(p->out, "%", p->names[v]);
+  else
+    tn_buf_printf(p->out, "%%\"? value %u\"", v); /* not visible here: the verifier says so */
 }
 
 /* ---- attributes and locations ---- */
@@ -41,8 +48,10 @@ static void print_list(printer *p, const tn_attr *a) {
   tn_buf_puts(p->out, "[");
   for (uint32_t i = 0; i < a->count; i++) {
     if (i) tn_buf_puts(p->out, ", ");
-    if (a->kind == TN_ATTR_INTS) tn_buf_printf(p->out, "%lld", (long long)a->u.ints[i]);
-    else tn_dim_print(p->m, a->u.dims[i], p->out);
+    if (a->kind == TN_ATTR_INTS)
+      tn_buf_printf(p->out, "%lld", (long long)a->u.ints[i]);
+    else
+      tn_dim_print(p->m, a->u.dims[i], p->out);
   }
   tn_buf_puts(p->out, "]");
 }
@@ -80,10 +89,14 @@ static void print_op_attrs(printer *p, const tn_op_row *op, const tn_op_spec *s)
   if (open) tn_buf_puts(p->out, "}");
 }
 
-/* An op's table tells the kind of an attribute; a function's attributes say it themselves where the value does not. */
+/* An op's table tells the kind of an attribute; a function's attributes say it themselves where the value
+ * does not. */
 static void print_func_attrs(printer *p, const tn_func_row *f) {
-  static const char *const words[] = {[TN_ATTR_INTS] = "ints ", [TN_ATTR_DIM] = "dim ", [TN_ATTR_DIMS] = "dims ",
-                                      [TN_ATTR_DTYPE] = "type ", [TN_ATTR_DATA] = "data "};
+  static const char *const words[] = {[TN_ATTR_INTS] = "ints ",
+                                      [TN_ATTR_DIM] = "dim ",
+                                      [TN_ATTR_DIMS] = "dims ",
+                                      [TN_ATTR_DTYPE] = "type ",
+                                      [TN_ATTR_DATA] = "data "};
   if (!f->attrs.count) return;
   tn_buf_puts(p->out, " attrs {");
   for (uint32_t i = 0; i < f->attrs.count; i++) {
@@ -98,13 +111,17 @@ static void print_func_attrs(printer *p, const tn_func_row *f) {
 static void print_loc_body(printer *p, tn_loc l) {
   tn_loc_info info;
   tn_ir_loc_get(p->m, l, &info);
-  static const char *const words[] = {[TN_LOC_NODE] = "node ", [TN_LOC_TENSOR] = "tensor ", [TN_LOC_PAGE] = "page ",
-                                      [TN_LOC_FUSED] = "fused ", [TN_LOC_DERIVED] = "derived "};
+  static const char *const words[] = {[TN_LOC_NODE] = "node ",
+                                      [TN_LOC_TENSOR] = "tensor ",
+                                      [TN_LOC_PAGE] = "page ",
+                                      [TN_LOC_FUSED] = "fused ",
+                                      [TN_LOC_DERIVED] = "derived "};
   if (!info.kind) return;
   if (words[info.kind]) tn_buf_puts(p->out, words[info.kind]);
   if (info.kind == TN_LOC_NODE) tn_buf_printf(p->out, "%u ", info.line);
   tn_buf_json(p->out, tn_str_of(info.name));
-  if (info.kind == TN_LOC_FILE || info.kind == TN_LOC_PAGE) tn_buf_printf(p->out, " %u:%u", info.line, info.col);
+  if (info.kind == TN_LOC_FILE || info.kind == TN_LOC_PAGE)
+    tn_buf_printf(p->out, " %u:%u", info.line, info.col);
   if (info.kind < TN_LOC_FUSED) return;
   tn_buf_puts(p->out, " (");
   print_loc_body(p, info.a);
@@ -173,8 +190,10 @@ static void print_region(printer *p, scope *s, tn_op first, const char *indent) 
 /* ---- module level ---- */
 
 static void print_result_name(printer *p, const char *name) {
-  if (tn_name_is_word(name)) tn_buf_puts(p->out, name);
-  else tn_buf_json(p->out, tn_str_of(name));
+  if (tn_name_is_word(name))
+    tn_buf_puts(p->out, name);
+  else
+    tn_buf_json(p->out, tn_str_of(name));
 }
 
 static void print_func(printer *p, const tn_func_row *f) {
@@ -251,7 +270,8 @@ static void print_weight(printer *p, const tn_weight_row *w) {
   for (uint32_t i = 0; i < w->nparts; i++) {
     tn_buf_puts(p->out, i ? ", " : " = ");
     tn_buf_json(p->out, tn_str_of(w->parts[i].file));
-    tn_buf_printf(p->out, " + 0x%llx : 0x%llx", (unsigned long long)w->parts[i].offset, (unsigned long long)w->parts[i].bytes);
+    tn_buf_printf(p->out, " + 0x%llx : 0x%llx", (unsigned long long)w->parts[i].offset,
+                  (unsigned long long)w->parts[i].bytes);
   }
   tn_buf_puts(p->out, "\n");
 }

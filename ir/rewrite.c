@@ -1,5 +1,5 @@
-/* rewrite.c - changing what is there: lists of ops, operands, uses, erasing, and the removal of dead ops. Lists of
- * uses are exact after every call. */
+/* rewrite.c - changing what is there: lists of ops, operands, uses, erasing, and the removal of dead ops.
+ * Lists of uses are exact after every call. */
 #include "ir/module.h"
 
 /* ---- lists ---- */
@@ -11,19 +11,27 @@ void tn_op_link(tn_module *m, tn_op op, tn_func f, tn_op parent, tn_op before) {
   row->parent = parent;
   row->next = before;
   row->prev = before ? m->ops.items[before].prev : r->last;
-  if (row->prev) m->ops.items[row->prev].next = op;
-  else r->first = op;
-  if (before) m->ops.items[before].prev = op;
-  else r->last = op;
+  if (row->prev)
+    m->ops.items[row->prev].next = op;
+  else
+    r->first = op;
+  if (before)
+    m->ops.items[before].prev = op;
+  else
+    r->last = op;
 }
 
 void tn_op_unlink(tn_module *m, tn_op op) {
   tn_op_row *row = &m->ops.items[op];
   tn_region *r = tn_region_of(m, row->func, row->parent);
-  if (row->prev) m->ops.items[row->prev].next = row->next;
-  else r->first = row->next;
-  if (row->next) m->ops.items[row->next].prev = row->prev;
-  else r->last = row->prev;
+  if (row->prev)
+    m->ops.items[row->prev].next = row->next;
+  else
+    r->first = row->next;
+  if (row->next)
+    m->ops.items[row->next].prev = row->prev;
+  else
+    r->last = row->prev;
   row->prev = row->next = 0;
 }
 
@@ -37,8 +45,11 @@ tn_status tn_point_check(tn_module *m, tn_point *at, tn_op moving) {
   if (!tn_region_of(m, at->func, at->parent))
     return tn_module_fail(m, TN_INVALID, 0, "no body is named to put an op into");
   if (at->parent) at->func = 0;
-  bool nested = moving && at->parent && (at->parent == moving || tn_op_row_of(m, moving)->code == TN_OPC_kernel);
-  if (nested) return tn_module_fail(m, TN_INVALID, tn_op_row_of(m, moving)->loc, "kernel: a kernel cannot be inside a kernel");
+  bool nested =
+      moving && at->parent && (at->parent == moving || tn_op_row_of(m, moving)->code == TN_OPC_kernel);
+  if (nested)
+    return tn_module_fail(m, TN_INVALID, tn_op_row_of(m, moving)->loc,
+                          "kernel: a kernel cannot be inside a kernel");
   return TN_OK;
 }
 
@@ -48,7 +59,8 @@ void tn_use_remove(tn_module *m, tn_value v, tn_op op, uint32_t operand) {
   tn_value_row *row = tn_value_row_of(m, v);
   for (uint32_t i = row->uses.count; i-- > 0;) {
     if (row->uses.items[i].op != op || row->uses.items[i].operand != operand) continue;
-    memmove(row->uses.items + i, row->uses.items + i + 1, (row->uses.count - i - 1) * sizeof *row->uses.items);
+    memmove(row->uses.items + i, row->uses.items + i + 1,
+            (row->uses.count - i - 1) * sizeof *row->uses.items);
     row->uses.count--;
     return;
   }
@@ -72,7 +84,8 @@ tn_status tn_ir_op_set_operand(tn_module *m, tn_op op, uint32_t i, tn_value v) {
   if (old) tn_use_remove(m, old, op, i);
   row->operands[i] = v;
   if (i >= row->noperands) row->noperands = i + 1;
-  while (s->max_in >= 0 && row->noperands > (uint32_t)s->min_in && !row->operands[row->noperands - 1]) row->noperands--;
+  while (s->max_in >= 0 && row->noperands > (uint32_t)s->min_in && !row->operands[row->noperands - 1])
+    row->noperands--;
   return TN_OK;
 }
 
@@ -81,7 +94,8 @@ tn_status tn_ir_op_set_attr(tn_module *m, tn_op op, const char *name, const tn_a
   const tn_op_spec *s = tn_op_spec_of(row->code);
   int at = tn_attr_find(s, name ? name : "");
   if (at < 0)
-    return tn_module_fail(m, TN_INVALID, row->loc, "%s: there is no attribute '%s'", s ? s->name : "a deleted op", name ? name : "");
+    return tn_module_fail(m, TN_INVALID, row->loc, "%s: there is no attribute '%s'",
+                          s ? s->name : "a deleted op", name ? name : "");
   tn_attr copy;
   TN_TRY(tn_attr_copy(m, row->loc, name, s->attrs[at].kind, a, &copy));
   row->attrs[at] = copy;
@@ -120,8 +134,8 @@ tn_status tn_ir_op_erase(tn_module *m, tn_op op) {
   for (uint32_t i = 0; i < row->nresults; i++) {
     uint32_t uses = m->values.items[row->results + i].uses.count;
     if (!uses) continue;
-    return tn_module_fail(m, TN_PRECONDITION, row->loc, "%s: result %u still has %u use%s", tn_ir_opcode_name(row->code),
-                          i, uses, uses == 1 ? "" : "s");
+    return tn_module_fail(m, TN_PRECONDITION, row->loc, "%s: result %u still has %u use%s",
+                          tn_ir_opcode_name(row->code), i, uses, uses == 1 ? "" : "s");
   }
   op_delete(m, op);
   return TN_OK;
@@ -130,7 +144,8 @@ tn_status tn_ir_op_erase(tn_module *m, tn_op op) {
 tn_status tn_ir_value_replace(tn_module *m, tn_value from, tn_value to) {
   if (from == to) return TN_OK;
   tn_value_row *a = tn_value_row_of(m, from), *b = tn_value_row_of(m, to);
-  if (!a->kind || !b->kind) return tn_module_fail(m, TN_INVALID, 0, "a value to replace, or its replacement, is gone");
+  if (!a->kind || !b->kind)
+    return tn_module_fail(m, TN_INVALID, 0, "a value to replace, or its replacement, is gone");
   uint64_t total = (uint64_t)a->uses.count + b->uses.count;
   if (total > UINT32_MAX || (total && !tn_vec_reserve(&b->uses, (uint32_t)total))) return tn_module_oom(m);
   for (uint32_t i = 0; i < a->uses.count; i++) {
@@ -159,7 +174,8 @@ static uint32_t region_dce(tn_module *m, tn_func f, tn_op parent) {
     prev = m->ops.items[op].prev;
     if (m->ops.items[op].code == TN_OPC_kernel) removed += region_dce(m, 0, op);
     bool used = !is_pure(m, op);
-    for (uint32_t i = 0; i < m->ops.items[op].nresults; i++) used |= m->values.items[m->ops.items[op].results + i].uses.count > 0;
+    for (uint32_t i = 0; i < m->ops.items[op].nresults; i++)
+      used |= m->values.items[m->ops.items[op].results + i].uses.count > 0;
     if (used) continue;
     op_delete(m, op);
     removed++;

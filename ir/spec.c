@@ -1,7 +1,9 @@
 /* spec.c - the op tables: mnemonics, operands, attributes and infer functions, all from ops.def. */
 #include "ir/module.h"
 
-/* Flags and constraints as ops.def writes them. */
+/* clang-format off */
+
+/* Flags as ops.def writes them. */
 enum {
   PURE = TN_F_PURE, ELEMENTWISE = TN_F_ELEMENTWISE, VIEW = TN_F_VIEW, COMMUTES = TN_F_COMMUTES,
   REDUCES = TN_F_REDUCES, EFFECT = TN_F_EFFECT, REGION = TN_F_REGION, TERMINATOR = TN_F_TERMINATOR
@@ -35,8 +37,8 @@ enum {
 
 static const tn_op_spec specs[] = {
 #define TN_ATTR(op, name, kind, def, doc)
-#define TN_OP(name, family, flags, nin0, nin1, nout, doc)                                                  \
-  [TN_OPC_##name] = {#name, #family, doc, flags, nin0, nin1, nout, in_##name, out_##name, attrs_##name,    \
+#define TN_OP(name, family, flags, nin0, nin1, nout, doc)                                                    \
+  [TN_OPC_##name] = {#name, #family, doc, flags, nin0, nin1, nout, in_##name, out_##name, attrs_##name,      \
                      TN_COUNT(in_##name) - 1, TN_COUNT(out_##name) - 1, TN_COUNT(attrs_##name) - 1},
 #define TN_OP_END(op)
 #include "ir/ops.def"
@@ -52,6 +54,8 @@ static tn_status (*const infer[])(tn_infer *) = {
 #undef TN_ATTR
 #undef TN_OP_END
 };
+
+/* clang-format on */
 
 const tn_op_spec *tn_op_spec_of(uint32_t opcode) {
   return opcode && opcode < TN_OPC_COUNT ? &specs[opcode] : NULL;
@@ -75,9 +79,8 @@ tn_status tn_infer_fail(tn_infer *c, const char *fmt, ...) {
   return TN_INVALID;
 }
 
-const tn_ir tn_ir_table = {
-    .size = sizeof(tn_ir),
+const tn_ir tn_ir_table = {.size = sizeof(tn_ir),
 #define TN_X(ret, name, args) .name = tn_ir_##name,
-    TN_IR_API(TN_X)
+                           TN_IR_API(TN_X)
 #undef TN_X
 };

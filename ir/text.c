@@ -21,14 +21,18 @@ bool tn_name_is_plain(const char *s) {
 
 void tn_text_name(tn_buf *out, const char *sigil, const char *name) {
   tn_buf_puts(out, sigil);
-  if (tn_name_is_plain(name)) tn_buf_puts(out, name);
-  else tn_buf_json(out, tn_str_of(name));
+  if (tn_name_is_plain(name))
+    tn_buf_puts(out, name);
+  else
+    tn_buf_json(out, tn_str_of(name));
 }
 
 /* Marked as a float: 1 becomes 1.0. */
 void tn_text_float(char *s, size_t n, double v, int digits) {
-  if (isnan(v)) snprintf(s, n, "nan");
-  else snprintf(s, n, "%.*g", digits, v);
+  if (isnan(v))
+    snprintf(s, n, "nan");
+  else
+    snprintf(s, n, "%.*g", digits, v);
   if (!strpbrk(s, ".eni")) strncat(s, ".0", n - strlen(s) - 1);
 }
 
@@ -44,7 +48,11 @@ void tn_text_f64(tn_buf *out, double v) {
 void tn_text_value(tn_module *m, tn_value v, tn_buf *out) {
   const tn_value_row *row = tn_value_row_of(m, v);
   bool global = row->kind == TN_VALUE_WEIGHT || row->kind == TN_VALUE_STATE;
-  if (!row->kind) tn_buf_puts(out, "_");
-  else if (row->name) tn_text_name(out, global ? "@" : "%", row->name);
-  else tn_buf_printf(out, "%%%s%u", row->kind == TN_VALUE_ARG ? "arg" : "", row->kind == TN_VALUE_ARG ? row->index : v);
+  if (!row->kind)
+    tn_buf_puts(out, "_");
+  else if (row->name)
+    tn_text_name(out, global ? "@" : "%", row->name);
+  else
+    tn_buf_printf(out, "%%%s%u", row->kind == TN_VALUE_ARG ? "arg" : "",
+                  row->kind == TN_VALUE_ARG ? row->index : v);
 }

@@ -1,4 +1,5 @@
-/* text_data.c - the elements of constants as text. A list is printed only if reading it gives the same bytes. */
+/* text_data.c - the elements of constants as text. A list is printed only if reading it gives the same bytes.
+ */
 #include "ir/module.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -65,14 +66,15 @@ bool tn_text_element(const char *text, tn_dtype t, uint8_t *out) {
     memcpy(&bits, &d, sizeof bits);
   } else if (e->cls == TN_CLASS_FLOAT) {
     bits = store_narrow(t, strtof(text, &end));
-  } else if (!int_element(text, e, &bits)) return false;
+  } else if (!int_element(text, e, &bits))
+    return false;
   if (end && *end) return false;
   store(out, e->bits / 8, bits);
   return true;
 }
 
-/* The value itself where a few digits tell it (65504), else the fewest digits that read back as the same bits of this
- * type: 0.1 for the f16 next to it. */
+/* The value itself where a few digits tell it (65504), else the fewest digits that read back as the same bits
+ * of this type: 0.1 for the f16 next to it. */
 static void print_float(tn_buf *out, tn_dtype t, uint32_t size, const uint8_t *p) {
   double d = load_float(t, load(p, size));
   char s[40];

@@ -8,7 +8,8 @@ static const tn_dtype_info plain[] = {
 };
 
 static const tn_dtype_info blocks[] = {
-#define TN_QUANT(name, values, bytes, doc) {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
+#define TN_QUANT(name, values, bytes, doc)                                                                   \
+  {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
 #include "ir/quant.def"
 #undef TN_QUANT
 };
@@ -35,15 +36,16 @@ static tn_status type_check(tn_module *m, const tn_type_info *t) {
   if (t->rank > TN_MAX_RANK)
     return tn_module_fail(m, TN_INVALID, 0, "a tensor of rank %u; the most is %d", t->rank, TN_MAX_RANK);
   for (uint32_t i = 0; i < t->rank; i++) {
-    if (!tn_dim_row_of(m, t->dims[i])->kind) return tn_module_fail(m, TN_INVALID, 0, "dim %u of a type is missing", i);
+    if (!tn_dim_row_of(m, t->dims[i])->kind)
+      return tn_module_fail(m, TN_INVALID, 0, "dim %u of a type is missing", i);
     if (tn_ir_dim_is_const(m, t->dims[i], &size) && size < 0)
       return tn_module_fail(m, TN_INVALID, 0, "dim %u of a type is negative: %lld", i, (long long)size);
   }
   if (e->cls != TN_CLASS_BLOCK) return TN_OK;
   if (!t->rank) return tn_module_fail(m, TN_INVALID, 0, "a scalar cannot have block format %s", e->name);
   if (tn_ir_dim_is_const(m, t->dims[t->rank - 1], &size) && size % e->block_values)
-    return tn_module_fail(m, TN_INVALID, 0, "the last dim of a %s tensor is %lld, not a multiple of %u", e->name,
-                          (long long)size, e->block_values);
+    return tn_module_fail(m, TN_INVALID, 0, "the last dim of a %s tensor is %lld, not a multiple of %u",
+                          e->name, (long long)size, e->block_values);
   return TN_OK;
 }
 
@@ -51,11 +53,16 @@ static tn_status type_check(tn_module *m, const tn_type_info *t) {
 
 tn_type tn_ir_type_make(tn_module *m, tn_dtype dt, uint32_t rank, const tn_dim *dims, const char *layout) {
   tn_type_row row = {{.dtype = dt, .rank = rank, .dims = dims}};
-  struct { uint32_t dtype, rank; tn_dim dims[TN_MAX_RANK]; char layout[LAYOUT_MAX + 1]; } key = {.dtype = dt, .rank = rank};
+  struct {
+    uint32_t dtype, rank;
+    tn_dim dims[TN_MAX_RANK];
+    char layout[LAYOUT_MAX + 1];
+  } key = {.dtype = dt, .rank = rank};
   if (type_check(m, &row.info)) return 0;
   if (layout && *layout) {
     if (strlen(layout) > LAYOUT_MAX) {
-      tn_module_fail(m, TN_INVALID, 0, "a layout's name has %zu bytes; the most is %d", strlen(layout), LAYOUT_MAX);
+      tn_module_fail(m, TN_INVALID, 0, "a layout's name has %zu bytes; the most is %d", strlen(layout),
+                     LAYOUT_MAX);
       return 0;
     }
     if (!(row.info.layout = tn_module_text(m, layout, "a layout's name"))) return 0;

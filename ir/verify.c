@@ -1,12 +1,12 @@
-/* verify.c - whether a module is sound: lists, uses, order, types, terminators, weights. Every fault is reported at
- * its op; nothing is changed. */
+/* verify.c - whether a module is sound: lists, uses, order, types, terminators, weights. Every fault is
+ * reported at its op; nothing is changed. */
 #include "ir/module.h"
 
 typedef struct verifier {
   tn_module *m;
-  bool *defined;    /* by value: seen before the current op, in the current body */
-  uint32_t *uses;   /* by value: counted while walking */
-  bool *linked;     /* by op: seen in a list */
+  bool *defined;  /* by value: seen before the current op, in the current body */
+  uint32_t *uses; /* by value: counted while walking */
+  bool *linked;   /* by op: seen in a list */
   uint32_t errors;
 } verifier;
 
@@ -20,14 +20,16 @@ static void fault(verifier *v, tn_loc l, const char *fmt, ...) {
 }
 
 /* A message about an op and one of its values: "NAME: operand 1, %x, WHAT". */
-static void value_fault(verifier *v, const tn_op_row *op, const char *role, uint32_t i, tn_value x, const char *what) {
+static void value_fault(verifier *v, const tn_op_row *op, const char *role, uint32_t i, tn_value x,
+                        const char *what) {
   tn_buf text = {0};
   tn_text_value(v->m, x, &text);
   fault(v, op->loc, "%s: %s %u, %s, %s", tn_ir_opcode_name(op->code), role, i, tn_buf_cstr(&text), what);
   tn_buf_fini(&text);
 }
 
-static void types_differ(verifier *v, tn_loc l, const char *who, uint32_t i, tn_type a, const char *what, tn_type b) {
+static void types_differ(verifier *v, tn_loc l, const char *who, uint32_t i, tn_type a, const char *what,
+                         tn_type b) {
   tn_buf x = {0}, y = {0};
   tn_type_print(v->m, a, &x);
   tn_type_print(v->m, b, &y);
@@ -55,7 +57,8 @@ static void check_operands(verifier *v, tn_op id, bool in_kernel) {
       listed |= row->uses.items[k].op == id && row->uses.items[k].operand == i;
     if (!listed) value_fault(v, op, "operand", i, x, "does not know of this use");
     if (global ? in_kernel : !v->defined[x])
-      value_fault(v, op, "operand", i, x, global ? "cannot be read inside a kernel" : "is not defined before its use");
+      value_fault(v, op, "operand", i, x,
+                  global ? "cannot be read inside a kernel" : "is not defined before its use");
   }
 }
 
@@ -74,13 +77,21 @@ static void check_results(verifier *v, tn_op id) {
     v->errors++;
     return;
   }
-  tn_infer c = {.m = v->m, .opcode = op.code, .in = op.operands, .nin = op.noperands, .nattrs = s->nattrs,
-                .attrs = op.attrs, .nout = op.nresults, .out = types, .loc = op.loc};
+  tn_infer c = {.m = v->m,
+                .opcode = op.code,
+                .in = op.operands,
+                .nin = op.noperands,
+                .nattrs = s->nattrs,
+                .attrs = op.attrs,
+                .nout = op.nresults,
+                .out = types,
+                .loc = op.loc};
   if (tn_op_infer(&c)) {
     v->errors++;
     return;
   }
-  if (c.nout != op.nresults) fault(v, op.loc, "%s: has %u results, but %u are inferred", s->name, op.nresults, c.nout);
+  if (c.nout != op.nresults)
+    fault(v, op.loc, "%s: has %u results, but %u are inferred", s->name, op.nresults, c.nout);
   for (uint32_t i = 0; i < op.nresults && i < c.nout; i++) {
     tn_type is = v->m->values.items[op.results + i].type;
     if (types[i] != is) types_differ(v, op.loc, "result", i, is, "is inferred as", types[i]);
@@ -95,15 +106,18 @@ static void check_region(verifier *v, tn_func f, tn_op parent);
 static void check_kernel(verifier *v, tn_op id) {
   tn_op_row op = v->m->ops.items[id];
   if (op.body.args.count != op.noperands)
-    fault(v, op.loc, "kernel: has %u operands, but its body has %u arguments", op.noperands, op.body.args.count);
+    fault(v, op.loc, "kernel: has %u operands, but its body has %u arguments", op.noperands,
+          op.body.args.count);
   for (uint32_t i = 0; i < op.body.args.count && i < op.noperands; i++) {
-    tn_type a = v->m->values.items[op.body.args.items[i]].type, b = tn_value_row_of(v->m, op.operands[i])->type;
+    tn_type a = v->m->values.items[op.body.args.items[i]].type,
+            b = tn_value_row_of(v->m, op.operands[i])->type;
     if (a != b) types_differ(v, op.loc, "kernel: body argument", i, a, "its operand is", b);
   }
   const tn_op_row *end = tn_op_row_of(v->m, op.body.last);
   if (end->code == TN_OPC_yield) {
     if (end->noperands != op.nresults)
-      fault(v, end->loc, "yield: gives %u values, but the kernel has %u results", end->noperands, op.nresults);
+      fault(v, end->loc, "yield: gives %u values, but the kernel has %u results", end->noperands,
+            op.nresults);
     for (uint32_t i = 0; i < end->noperands && i < op.nresults; i++) {
       tn_type a = tn_value_row_of(v->m, end->operands[i])->type, b = v->m->values.items[op.results + i].type;
       if (a != b) types_differ(v, end->loc, "yield: operand", i, a, "the kernel's result is", b);
@@ -115,10 +129,12 @@ static void check_kernel(verifier *v, tn_op id) {
 static void check_return(verifier *v, const tn_op_row *op, tn_func f) {
   const tn_func_row *row = &v->m->funcs.items[f];
   if (op->noperands != row->nresults)
-    fault(v, op->loc, "return: gives %u values, but function '%s' has %u results", op->noperands, row->name, row->nresults);
+    fault(v, op->loc, "return: gives %u values, but function '%s' has %u results", op->noperands, row->name,
+          row->nresults);
   for (uint32_t i = 0; i < op->noperands && i < row->nresults; i++) {
     tn_type is = tn_value_row_of(v->m, op->operands[i])->type;
-    if (is != row->results[i]) types_differ(v, op->loc, "return: operand", i, is, "the function states", row->results[i]);
+    if (is != row->results[i])
+      types_differ(v, op->loc, "return: operand", i, is, "the function states", row->results[i]);
   }
 }
 
@@ -127,7 +143,9 @@ static void check_terminator(verifier *v, tn_op id, tn_func f, tn_op parent) {
   const tn_op_spec *s = tn_op_spec_of(op->code);
   uint32_t wanted = parent ? TN_OPC_yield : TN_OPC_return;
   if (!(s->flags & TN_F_TERMINATOR)) {
-    if (!op->next) fault(v, op->loc, "%s: the last op of a %s must be %s", s->name, parent ? "kernel" : "function", tn_ir_opcode_name(wanted));
+    if (!op->next)
+      fault(v, op->loc, "%s: the last op of a %s must be %s", s->name, parent ? "kernel" : "function",
+            tn_ir_opcode_name(wanted));
     return;
   }
   if (op->code != wanted) fault(v, op->loc, "%s: cannot end a %s", s->name, parent ? "kernel" : "function");
@@ -137,9 +155,12 @@ static void check_terminator(verifier *v, tn_op id, tn_func f, tn_op parent) {
 
 static bool check_links(verifier *v, tn_op id, tn_op prev, tn_func f, tn_op parent) {
   const tn_op_row *op = tn_op_row_of(v->m, id);
-  bool sound = op->code && !v->linked[id] && op->prev == prev && op->parent == parent && (parent || op->func == f);
-  if (!sound) fault(v, op->loc, "op %u is linked into the wrong place", id);
-  else v->linked[id] = true;
+  bool sound =
+      op->code && !v->linked[id] && op->prev == prev && op->parent == parent && (parent || op->func == f);
+  if (!sound)
+    fault(v, op->loc, "op %u is linked into the wrong place", id);
+  else
+    v->linked[id] = true;
   return sound;
 }
 
@@ -156,15 +177,18 @@ static void check_region(verifier *v, tn_func f, tn_op parent) {
     check_operands(v, id, parent != 0);
     check_results(v, id);
     check_terminator(v, id, f, parent);
-    if (op.code == TN_OPC_kernel && parent) fault(v, op.loc, "kernel: a kernel cannot be inside a kernel");
-    else if (op.code == TN_OPC_kernel) check_kernel(v, id);
+    if (op.code == TN_OPC_kernel && parent)
+      fault(v, op.loc, "kernel: a kernel cannot be inside a kernel");
+    else if (op.code == TN_OPC_kernel)
+      check_kernel(v, id);
     for (uint32_t i = 0; i < op.nresults; i++) v->defined[op.results + i] = true;
   }
   if (r.last != prev) fault(v, where, "the last op of a body is %u, but its list ends with %u", r.last, prev);
   /* What is defined here is not seen elsewhere. */
   for (uint32_t i = 0; i < r.args.count; i++) v->defined[r.args.items[i]] = false;
   for (tn_op id = r.first; id; id = v->m->ops.items[id].next)
-    for (uint32_t i = 0; i < v->m->ops.items[id].nresults; i++) v->defined[v->m->ops.items[id].results + i] = false;
+    for (uint32_t i = 0; i < v->m->ops.items[id].nresults; i++)
+      v->defined[v->m->ops.items[id].results + i] = false;
 }
 
 /* ---- the module ---- */
@@ -180,13 +204,17 @@ static void check_weight(verifier *v, const tn_weight_row *w) {
   if (t.layout || !w->nparts) return;
   for (uint32_t i = 0; i < w->nparts; i++) {
     uint64_t end;
-    fits &= tn_add_u64(sum, w->parts[i].bytes, &sum) && tn_add_u64(w->parts[i].offset, w->parts[i].bytes, &end);
+    fits &=
+        tn_add_u64(sum, w->parts[i].bytes, &sum) && tn_add_u64(w->parts[i].offset, w->parts[i].bytes, &end);
   }
   tn_dim bytes = tn_type_bytes(v->m, type);
-  if (!bytes) v->errors++; /* reported */
-  else if (!tn_ir_dim_is_const(v->m, bytes, &want)) fault(v, 0, "weight '%s' has a symbolic size", w->name);
+  if (!bytes)
+    v->errors++; /* reported */
+  else if (!tn_ir_dim_is_const(v->m, bytes, &want))
+    fault(v, 0, "weight '%s' has a symbolic size", w->name);
   else if (!fits || sum != (uint64_t)want)
-    fault(v, 0, "weight '%s': its type has %lld bytes, but its parts have %llu", w->name, (long long)want, (unsigned long long)sum);
+    fault(v, 0, "weight '%s': its type has %lld bytes, but its parts have %llu", w->name, (long long)want,
+          (unsigned long long)sum);
 }
 
 static void check_uses(verifier *v) {

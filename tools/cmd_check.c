@@ -22,6 +22,14 @@ static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
            tn_ir_func_count(m), (unsigned long long)ops, tn_ir_weight_count(m), (double)bytes / 1e6);
 }
 
+/* --json: the messages are the data. */
+static void refusals(tn_diags *d) {
+  tn_buf out = {0};
+  tn_diags_json(d, &out);
+  puts(tn_buf_cstr(&out));
+  tn_buf_fini(&out);
+}
+
 static int run_check(const tn_args *a) {
   tn_diags diags;
   tn_arena arena;
@@ -39,6 +47,7 @@ static int run_check(const tn_args *a) {
   if (s == TN_OK) s = tn_driver_optimize(&d, m, &run);
   tn_pipeline_fini(&run);
   if (s == TN_OK && !diags.errors) summary(a, &d, m);
+  if (a->given[OPT_json] && (s != TN_OK || diags.errors)) refusals(&diags);
   tn_module_free(m);
   tn_driver_fini(&d);
   int rc = tn_tool_finish(a, &diags, s);

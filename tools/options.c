@@ -198,11 +198,11 @@ int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s) {
   tn_buf out = {0};
   if (a->given[OPT_json] && failed) {
     tn_diags_json(d, &out);
-    puts(tn_buf_cstr(&out));
+    tn_buf_puts(&out, "\n");
   } else {
     tn_diags_text(d, &out, isatty(STDERR_FILENO));
-    fputs(tn_buf_cstr(&out), stderr);
   }
+  fputs(tn_buf_cstr(&out), stderr);
   tn_buf_fini(&out);
   return failed;
 }

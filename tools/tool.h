@@ -42,8 +42,8 @@ double tn_args_real(const tn_args *a, uint32_t option, double fallback, bool *ba
 uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, int64_t *out, uint32_t room);
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o);
 
-/* Prints what was collected on stderr (or, with --json, as JSON on stdout if there was an error) and gives the exit
- * status: 0, or 1 when there were errors or s is not TN_OK. */
+/* Prints what was collected on stderr, with --json and an error as JSON, and gives the exit status: 0, or 1 when there
+ * were errors or s is not TN_OK. */
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s);
 
 /* A model ready to run, from an artefact or compiled in this process. */

@@ -33,16 +33,20 @@ tn_status tn_rt_output(tn_model *m, uint32_t entry, uint32_t i, tn_arg_info *out
   return describe(m, m->view.entries[entry].first_output, m->view.entries[entry].noutputs, i, out);
 }
 
+/* clang-format off */
 const tn_model_api tn_rt_api = {
     .size = sizeof(tn_model_api), .abi = TN_ABI,
     .open = tn_rt_model_open, .close = tn_rt_model_close, .name = tn_rt_name,
     .entry_count = tn_rt_entry_count, .entry = tn_rt_entry, .input = tn_rt_input, .output = tn_rt_output,
     .meta_count = tn_rt_meta_count, .meta_key = tn_rt_meta_key, .meta = tn_rt_meta,
-    .session_new = tn_rt_session_new, .session_free = tn_rt_session_free, .session_reset = tn_rt_session_reset,
+    .session_new = tn_rt_session_new, .session_free = tn_rt_session_free,
+    .session_reset = tn_rt_session_reset,
     .position = tn_rt_position, .rewind = tn_rt_rewind, .error = tn_rt_error,
     .shapes = tn_rt_shapes, .invoke = tn_rt_invoke,
-    .tokenize = tn_rt_tokenize, .detokenize = tn_rt_detokenize, .token_text = tn_rt_token_text, .token_id = tn_rt_token_id,
+    .tokenize = tn_rt_tokenize, .detokenize = tn_rt_detokenize, .token_text = tn_rt_token_text,
+    .token_id = tn_rt_token_id,
     .generate = tn_rt_generate,
 };
+/* clang-format on */
 
 const tn_model_api *tn_model_query(uint32_t abi) { return abi >> 16 == TN_ABI_MAJOR ? &tn_rt_api : NULL; }

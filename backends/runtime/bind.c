@@ -1,5 +1,6 @@
-/* bind.c - from the shapes of a call's inputs to a value for every dim and expression. A dim is solved from the first
- * input that has it bare; everything else is then checked against the values, with both sides in the message. */
+/* bind.c - from the shapes of a call's inputs to a value for every dim and expression. A dim is solved from
+ * the first input that has it bare; everything else is then checked against the values, with both sides in
+ * the message. */
 #include "backends/runtime/rt.h"
 #include <stdio.h>
 
@@ -24,8 +25,10 @@ static tn_rt_number combine(uint32_t kind, tn_rt_number a, tn_rt_number b) {
   if (b.state) return b;
   int64_t r;
   switch (kind) {
-  case TN_DIM_ADD: return __builtin_add_overflow(a.value, b.value, &r) ? no_number(TN_NUMBER_OVERFLOW) : number(r);
-  case TN_DIM_MUL: return __builtin_mul_overflow(a.value, b.value, &r) ? no_number(TN_NUMBER_OVERFLOW) : number(r);
+  case TN_DIM_ADD:
+    return __builtin_add_overflow(a.value, b.value, &r) ? no_number(TN_NUMBER_OVERFLOW) : number(r);
+  case TN_DIM_MUL:
+    return __builtin_mul_overflow(a.value, b.value, &r) ? no_number(TN_NUMBER_OVERFLOW) : number(r);
   case TN_DIM_FLOORDIV: return divide(a.value, b.value, false);
   case TN_DIM_MOD: return divide(a.value, b.value, true);
   case TN_DIM_MIN: return a.value < b.value ? a : b;
@@ -36,14 +39,18 @@ static tn_rt_number combine(uint32_t kind, tn_rt_number a, tn_rt_number b) {
 void tn_rt_eval(const tn_view *v, const int64_t *dims, const bool *bound, tn_rt_number *out) {
   for (uint32_t i = 0; i < v->nexprs; i++) {
     const tn_prog_expr *e = &v->exprs[i];
-    if (e->kind == TN_DIM_CONST) out[i] = number(e->value);
-    else if (e->kind == TN_DIM_SYM) out[i] = bound[e->a] ? number(dims[e->a]) : no_number(TN_NUMBER_UNBOUND);
-    else out[i] = combine(e->kind, out[e->a], out[e->b]);
+    if (e->kind == TN_DIM_CONST)
+      out[i] = number(e->value);
+    else if (e->kind == TN_DIM_SYM)
+      out[i] = bound[e->a] ? number(dims[e->a]) : no_number(TN_NUMBER_UNBOUND);
+    else
+      out[i] = combine(e->kind, out[e->a], out[e->b]);
   }
 }
 
 const char *tn_rt_number_why(uint32_t state) {
-  static const char *const why[] = {"is negative", "depends on a dim that no input gives", "is too large", "divides by zero"};
+  static const char *const why[] = {"is negative", "depends on a dim that no input gives", "is too large",
+                                    "divides by zero"};
   return why[state];
 }
 
@@ -74,22 +81,23 @@ static tn_status check_type(tn_session *s, const tn_prog_arg *a, const tn_tensor
   const tn_view *v = &s->model->view;
   if (t->dtype != a->dtype && !(is_index(t->dtype) && is_index(a->dtype))) {
     const char *given = tn_view_dtype_name(t->dtype);
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has element type %s, expected %s", arg_name(v, a), given ? given : "?",
-                      tn_view_dtype_name(a->dtype));
+    return tn_rt_fail(s, TN_INVALID, "input '%s' has element type %s, expected %s", arg_name(v, a),
+                      given ? given : "?", tn_view_dtype_name(a->dtype));
   }
   if (t->rank != a->rank)
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has rank %u, expected %u: %s", arg_name(v, a), t->rank, a->rank,
-                      s->model->shapes[a - v->args]);
+    return tn_rt_fail(s, TN_INVALID, "input '%s' has rank %u, expected %u: %s", arg_name(v, a), t->rank,
+                      a->rank, s->model->shapes[a - v->args]);
   return TN_OK;
 }
 
 static tn_status bind_dim(tn_session *s, const tn_prog_arg *a, uint32_t dim, int64_t value) {
   const tn_view *v = &s->model->view;
   if (value < 1)
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the least is 1", arg_name(v, a), dim_name(v, dim), (long long)value);
+    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the least is 1", arg_name(v, a),
+                      dim_name(v, dim), (long long)value);
   if (value > s->model->limits[dim])
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the limit is %lld", arg_name(v, a), dim_name(v, dim),
-                      (long long)value, (long long)s->model->limits[dim]);
+    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the limit is %lld", arg_name(v, a),
+                      dim_name(v, dim), (long long)value, (long long)s->model->limits[dim]);
   s->dims[dim] = value;
   s->bound[dim] = true;
   return TN_OK;
@@ -115,7 +123,8 @@ static tn_status check_shape(tn_session *s, const tn_prog_arg *a, const tn_tenso
     tn_view_expr_text(v, row, &text);
     tn_status status;
     if (want->state)
-      status = tn_rt_fail(s, TN_INVALID, "input '%s': dim %u, %s, %s", arg_name(v, a), i, tn_buf_cstr(&text), tn_rt_number_why(want->state));
+      status = tn_rt_fail(s, TN_INVALID, "input '%s': dim %u, %s, %s", arg_name(v, a), i, tn_buf_cstr(&text),
+                          tn_rt_number_why(want->state));
     else if (v->exprs[row].kind == TN_DIM_CONST)
       status = tn_rt_fail(s, TN_INVALID, "input '%s' has %lld in dim %u, expected %lld", arg_name(v, a),
                           (long long)t->shape[i], i, (long long)want->value);
@@ -139,12 +148,15 @@ static tn_status check_constraint(tn_session *s, const tn_prog_constraint *c) {
   tn_view_expr_text(v, c->b, &right);
   tn_status status;
   if (a->state || b->state)
-    status = tn_rt_fail(s, TN_INVALID, "%s <= %s: %s", tn_buf_cstr(&left), tn_buf_cstr(&right), tn_rt_number_why(a->state ? a->state : b->state));
+    status = tn_rt_fail(s, TN_INVALID, "%s <= %s: %s", tn_buf_cstr(&left), tn_buf_cstr(&right),
+                        tn_rt_number_why(a->state ? a->state : b->state));
   else
-    status = tn_rt_fail(s, TN_INVALID, "%s = %lld is more than %s = %lld%s", tn_buf_cstr(&left), (long long)a->value,
-                        tn_buf_cstr(&right), (long long)b->value,
-                        v->exprs[c->b].kind == TN_DIM_SYM && v->dims[v->exprs[c->b].a].source == TN_PROG_DIM_CAPACITY
-                            ? ", what the session's states hold" : "");
+    status = tn_rt_fail(s, TN_INVALID, "%s = %lld is more than %s = %lld%s", tn_buf_cstr(&left),
+                        (long long)a->value, tn_buf_cstr(&right), (long long)b->value,
+                        v->exprs[c->b].kind == TN_DIM_SYM &&
+                                v->dims[v->exprs[c->b].a].source == TN_PROG_DIM_CAPACITY
+                            ? ", what the session's states hold"
+                            : "");
   tn_buf_fini(&left);
   tn_buf_fini(&right);
   return status;
@@ -156,11 +168,13 @@ static tn_status check_states(tn_session *s) {
   for (uint32_t i = 0; i < v->nstates; i++) {
     uint64_t bytes;
     if (!tn_rt_arg_bytes(s->exprs, v, &v->states[i].arg, &bytes))
-      return tn_rt_fail(s, TN_INVALID, "state '%s': its size cannot be worked out from the inputs", arg_name(v, &v->states[i].arg));
+      return tn_rt_fail(s, TN_INVALID, "state '%s': its size cannot be worked out from the inputs",
+                        arg_name(v, &v->states[i].arg));
     if (bytes != s->state_bytes[i])
-      return tn_rt_fail(s, TN_INVALID, "the inputs need %llu bytes of state '%s', the session has %llu for a batch of %lld",
-                        (unsigned long long)bytes, arg_name(v, &v->states[i].arg), (unsigned long long)s->state_bytes[i],
-                        (long long)s->batch);
+      return tn_rt_fail(s, TN_INVALID,
+                        "the inputs need %llu bytes of state '%s', the session has %llu for a batch of %lld",
+                        (unsigned long long)bytes, arg_name(v, &v->states[i].arg),
+                        (unsigned long long)s->state_bytes[i], (long long)s->batch);
   }
   return TN_OK;
 }

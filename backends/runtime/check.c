@@ -1,6 +1,6 @@
-/* check.c - is this blob a step program? Every offset, row, name and expression is checked here, once, so that the
- * rest of the runtime follows them without a second look. The work is bounded by the blob's size: a step belongs to
- * one variant and a variant to one entry. */
+/* check.c - is this blob a step program? Every offset, row, name and expression is checked here, once, so
+ * that the rest of the runtime follows them without a second look. The work is bounded by the blob's size: a
+ * step belongs to one variant and a variant to one entry. */
 #include "backends/runtime/runtime.h"
 #include "backends/runtime/view.h"
 
@@ -14,43 +14,53 @@ typedef struct tn_check {
 
 #define BAD(c, ...) tn_view_fail((c)->error, (c)->error_size, TN_DATA_LOSS, "program: " __VA_ARGS__)
 
-static tn_status check_row(const tn_check *c, const char *what, uint32_t row, const char *names, uint32_t index, uint32_t count) {
+static tn_status check_row(const tn_check *c, const char *what, uint32_t row, const char *names,
+                           uint32_t index, uint32_t count) {
   if (index < count) return TN_OK;
   return BAD(c, "%s %u names %s %u of %u", what, row, names, index, count);
 }
 
-static tn_status check_rows(const tn_check *c, const char *what, uint32_t row, const char *names, uint32_t first, uint32_t n, uint32_t count) {
+static tn_status check_rows(const tn_check *c, const char *what, uint32_t row, const char *names,
+                            uint32_t first, uint32_t n, uint32_t count) {
   if ((uint64_t)first + n <= count) return TN_OK;
-  return BAD(c, "%s %u names %s %u to %llu of %u", what, row, names, first, (unsigned long long)first + n, count);
+  return BAD(c, "%s %u names %s %u to %llu of %u", what, row, names, first, (unsigned long long)first + n,
+             count);
 }
 
-static tn_status check_str(const tn_check *c, const char *what, uint32_t row, uint32_t offset, bool optional) {
+static tn_status check_str(const tn_check *c, const char *what, uint32_t row, uint32_t offset,
+                           bool optional) {
   uint32_t count = c->v->head->strings.count;
   if (offset < count || (optional && offset == TN_PROG_NONE)) return TN_OK;
   return BAD(c, "%s %u: name at %u of %u string bytes", what, row, offset, count);
 }
 
-static tn_status check_span(const tn_check *c, const char *what, tn_prog_span s, uint64_t row, uint64_t align) {
+static tn_status check_span(const tn_check *c, const char *what, tn_prog_span s, uint64_t row,
+                            uint64_t align) {
   const tn_prog_header *h = c->v->head;
   if (!s.count) return TN_OK;
   if (s.offset < sizeof *h || s.offset % align || s.offset + s.count * row > h->bytes)
-    return BAD(c, "table %s: offset %u and %u rows of %llu bytes do not fit into %llu bytes", what, s.offset, s.count,
-               (unsigned long long)row, (unsigned long long)h->bytes);
+    return BAD(c, "table %s: offset %u and %u rows of %llu bytes do not fit into %llu bytes", what, s.offset,
+               s.count, (unsigned long long)row, (unsigned long long)h->bytes);
   return TN_OK;
 }
 
 static tn_status check_header(const tn_check *c, tn_bytes blob) {
   const tn_prog_header *h = blob.ptr;
-  if (blob.len < sizeof *h) return BAD(c, "%llu bytes are too short for a header of %zu", (unsigned long long)blob.len, sizeof *h);
+  if (blob.len < sizeof *h)
+    return BAD(c, "%llu bytes are too short for a header of %zu", (unsigned long long)blob.len, sizeof *h);
   if ((uintptr_t)blob.ptr % 8) return BAD(c, "the blob does not lie at a multiple of 8");
-  if (memcmp(h->magic, TN_PROGRAM_MAGIC, sizeof h->magic)) return BAD(c, "it does not begin with the magic number");
+  if (memcmp(h->magic, TN_PROGRAM_MAGIC, sizeof h->magic))
+    return BAD(c, "it does not begin with the magic number");
   if (h->version != TN_PROGRAM_VERSION)
-    return tn_view_fail(c->error, c->error_size, TN_UNSUPPORTED, "program: version %u, this runtime reads %u", h->version, TN_PROGRAM_VERSION);
+    return tn_view_fail(c->error, c->error_size, TN_UNSUPPORTED, "program: version %u, this runtime reads %u",
+                        h->version, TN_PROGRAM_VERSION);
   if (h->bytes != blob.len)
-    return BAD(c, "%llu bytes, the header says %llu", (unsigned long long)blob.len, (unsigned long long)h->bytes);
+    return BAD(c, "%llu bytes, the header says %llu", (unsigned long long)blob.len,
+               (unsigned long long)h->bytes);
   uint64_t hash = tn_hash_bytes((const char *)blob.ptr + sizeof *h, blob.len - sizeof *h, 0);
   if (hash != h->hash)
-    return BAD(c, "damaged: its hash is %016llx, the header says %016llx", (unsigned long long)hash, (unsigned long long)h->hash);
+    return BAD(c, "damaged: its hash is %016llx, the header says %016llx", (unsigned long long)hash,
+               (unsigned long long)h->hash);
   return TN_OK;
 }
 
@@ -58,9 +68,9 @@ static tn_status check_tables(const tn_check *c) {
   tn_view *v = c->v;
   const tn_prog_header *h = v->head;
   const char *base = (const char *)h;
-#define TN_X(table, row)                                                        \
-  TN_TRY(check_span(c, #table, h->table, sizeof(row), _Alignof(row)));          \
-  v->table = (const row *)(const void *)(base + (h->table.count ? h->table.offset : 0)); \
+#define TN_X(table, row)                                                                                     \
+  TN_TRY(check_span(c, #table, h->table, sizeof(row), _Alignof(row)));                                       \
+  v->table = (const row *)(const void *)(base + (h->table.count ? h->table.offset : 0));                     \
   v->n##table = h->table.count;
   TN_VIEW_TABLES(TN_X)
 #undef TN_X
@@ -91,8 +101,10 @@ static tn_status check_dims(const tn_check *c) {
     if (v->dims[i].max < 1) return BAD(c, "dim %u has the limit %lld", i, (long long)v->dims[i].max);
   }
   for (uint32_t i = 0; i < v->nexprs; i++) TN_TRY(check_expr(c, i));
-  for (uint32_t i = 0; i < v->nscalars; i++) TN_TRY(check_row(c, "scalar", i, "expression", v->scalars[i], v->nexprs));
-  for (uint32_t i = 0; i < v->nslots; i++) TN_TRY(check_row(c, "slot", i, "expression", v->slots[i].bytes, v->nexprs));
+  for (uint32_t i = 0; i < v->nscalars; i++)
+    TN_TRY(check_row(c, "scalar", i, "expression", v->scalars[i], v->nexprs));
+  for (uint32_t i = 0; i < v->nslots; i++)
+    TN_TRY(check_row(c, "slot", i, "expression", v->slots[i].bytes, v->nexprs));
   for (uint32_t i = 0; i < v->nconstraints; i++) {
     TN_TRY(check_row(c, "constraint", i, "expression", v->constraints[i].a, v->nexprs));
     TN_TRY(check_row(c, "constraint", i, "expression", v->constraints[i].b, v->nexprs));
@@ -100,7 +112,8 @@ static tn_status check_dims(const tn_check *c) {
   return TN_OK;
 }
 
-static tn_status check_tensor(const tn_check *c, const char *what, uint32_t i, uint32_t dtype, uint32_t rank, uint32_t shape) {
+static tn_status check_tensor(const tn_check *c, const char *what, uint32_t i, uint32_t dtype, uint32_t rank,
+                              uint32_t shape) {
   if (!tn_view_dtype_name(dtype)) return BAD(c, "%s %u has element type %u", what, i, dtype);
   if (rank > TN_MAX_RANK) return BAD(c, "%s %u has rank %u, the limit is %u", what, i, rank, TN_MAX_RANK);
   return check_rows(c, what, i, "scalars", shape, rank, c->v->nscalars);
@@ -121,8 +134,8 @@ static tn_status check_weight(const tn_check *c, uint32_t i) {
   }
   if (w->layout != TN_PROG_NONE) return TN_OK;
   if (!tn_view_bytes(w->dtype, n, &bytes) || bytes != w->bytes)
-    return BAD(c, "weight %u has %llu bytes for %llu values of %s", i, (unsigned long long)w->bytes, (unsigned long long)n,
-               tn_view_dtype_name(w->dtype));
+    return BAD(c, "weight %u has %llu bytes for %llu values of %s", i, (unsigned long long)w->bytes,
+               (unsigned long long)n, tn_view_dtype_name(w->dtype));
   return TN_OK;
 }
 
@@ -149,7 +162,8 @@ static tn_status check_things(const tn_check *c) {
   return TN_OK;
 }
 
-static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_prog_variant *var, uint32_t i) {
+static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_prog_variant *var,
+                            uint32_t i) {
   const tn_view *v = c->v;
   const tn_prog_step *s = &v->steps[i];
   TN_TRY(check_row(c, "step", i, "kernel", s->kernel, v->nkernels));
@@ -157,11 +171,15 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
   TN_TRY(check_rows(c, "step", i, "scalars", s->first_scalar, s->nscalars, v->nscalars));
   TN_TRY(check_str(c, "step", i, s->loc, true));
   if (s->noperands > MAX_OPERANDS || s->nscalars > MAX_OPERANDS)
-    return BAD(c, "step %u has %u operands and %u scalars, the limit is %u", i, s->noperands, s->nscalars, MAX_OPERANDS);
+    return BAD(c, "step %u has %u operands and %u scalars, the limit is %u", i, s->noperands, s->nscalars,
+               MAX_OPERANDS);
   if (s->scratch != TN_PROG_NONE) TN_TRY(check_row(c, "step", i, "expression", s->scratch, v->nexprs));
   if (s->flags & ~(uint32_t)TN_KERNEL_SINGLE) return BAD(c, "step %u has flags %#x", i, s->flags);
-  const uint32_t counts[] = {[TN_PROG_SLOT] = var->nslots, [TN_PROG_INPUT] = e->ninputs, [TN_PROG_OUTPUT] = e->noutputs,
-                             [TN_PROG_WEIGHT] = v->nweights, [TN_PROG_STATE] = v->nstates};
+  const uint32_t counts[] = {[TN_PROG_SLOT] = var->nslots,
+                             [TN_PROG_INPUT] = e->ninputs,
+                             [TN_PROG_OUTPUT] = e->noutputs,
+                             [TN_PROG_WEIGHT] = v->nweights,
+                             [TN_PROG_STATE] = v->nstates};
   for (uint32_t k = 0; k < s->noperands; k++) {
     const tn_prog_operand *o = &v->operands[s->first_operand + k];
     if (o->kind >= TN_COUNT(counts)) return BAD(c, "step %u: operand %u has kind %u", i, k, o->kind);
@@ -170,10 +188,12 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
   return TN_OK;
 }
 
-static tn_status check_variant(const tn_check *c, const tn_prog_entry *e, uint32_t i, bool last, uint64_t *steps) {
+static tn_status check_variant(const tn_check *c, const tn_prog_entry *e, uint32_t i, bool last,
+                               uint64_t *steps) {
   const tn_view *v = c->v;
   const tn_prog_variant *var = &v->variants[i];
-  if (last != (var->dim == TN_PROG_NONE)) return BAD(c, "variant %u: only an entry's last variant is without condition", i);
+  if (last != (var->dim == TN_PROG_NONE))
+    return BAD(c, "variant %u: only an entry's last variant is without condition", i);
   if (!last) TN_TRY(check_row(c, "variant", i, "dim", var->dim, v->ndims));
   TN_TRY(check_rows(c, "variant", i, "steps", var->first_step, var->nsteps, v->nsteps));
   TN_TRY(check_rows(c, "variant", i, "slots", var->first_slot, var->nslots, v->nslots));
@@ -193,7 +213,8 @@ static tn_status check_entries(const tn_check *c) {
     TN_TRY(check_rows(c, "entry", i, "arguments", e->first_output, e->noutputs, v->nargs));
     TN_TRY(check_rows(c, "entry", i, "variants", e->first_variant, e->nvariants, v->nvariants));
     if (e->ninputs > MAX_ARGS || e->noutputs > MAX_ARGS || !e->nvariants)
-      return BAD(c, "entry %u has %u inputs, %u outputs and %u variants", i, e->ninputs, e->noutputs, e->nvariants);
+      return BAD(c, "entry %u has %u inputs, %u outputs and %u variants", i, e->ninputs, e->noutputs,
+                 e->nvariants);
     variants += e->nvariants;
     if (variants > v->nvariants) return BAD(c, "entry %u shares variants with another", i);
     for (uint32_t k = 0; k < e->nvariants; k++)

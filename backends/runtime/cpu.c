@@ -1,5 +1,5 @@
-/* cpu.c - cpuid names to bits. A vector feature counts only if the system saves its registers (XCR0); the names are
- * LLVM's. Bits: Intel SDM volume 2A, CPUID. */
+/* cpu.c - cpuid names to bits. A vector feature counts only if the system saves its registers (XCR0); the
+ * names are LLVM's. Bits: Intel SDM volume 2A, CPUID. */
 #include "backends/runtime/cpu.h"
 
 #if defined(__x86_64__)
@@ -7,6 +7,7 @@
 
 enum { EAX, EBX, ECX, EDX };
 enum { NO_STATE = 0, YMM = 0x06, ZMM = 0xe6 }; /* what XCR0 must hold */
+/* clang-format off */
 static const struct { const char *name; uint32_t leaf, sub, reg, bit, state; } bits[] = {
     {"sse3", 1, 0, ECX, 0, NO_STATE},         {"ssse3", 1, 0, ECX, 9, NO_STATE},
     {"sse4.1", 1, 0, ECX, 19, NO_STATE},      {"sse4.2", 1, 0, ECX, 20, NO_STATE},
@@ -24,6 +25,7 @@ static const struct { const char *name; uint32_t leaf, sub, reg, bit, state; } b
     {"avx512vpopcntdq", 7, 0, ECX, 14, ZMM},  {"avx512fp16", 7, 0, EDX, 23, ZMM},
     {"avx512bf16", 7, 1, EAX, 5, ZMM},
 };
+/* clang-format on */
 
 /* Register states that the system saves; 0 without xgetbv. */
 static uint64_t saved_states(void) {

@@ -1,16 +1,17 @@
-/* generate.c - causal generation over the entry "next" (scores of the last position) or "logits" (of all). With states
- * a token is fed once; without, every step runs over all tokens again. Text comes out per token: the tail of the
- * tokens is decoded with and without the new one and the difference is the text, held back while it ends in the
- * middle of a character. */
+/* generate.c - causal generation over the entry "next" (scores of the last position) or "logits" (of all).
+ * With states a token is fed once; without, every step runs over all tokens again. Text comes out per token:
+ * the tail of the tokens is decoded with and without the new one and the difference is the text, held back
+ * while it ends in the middle of a character. */
 #include "backends/runtime/rt.h"
 #include <stdlib.h>
 
 enum {
-  MAX_TOKENS = 128,        /* when the caller names no number */
-  CHUNK_NEXT = 512,        /* tokens per call while the prompt is read */
-  CHUNK_LOGITS = 64,       /* the same where every token costs a row of scores */
-  WINDOW = 6,              /* tokens of the prompt before the first new one, so that spaces come out right */
-  MAX_INPUTS = 2, MAX_EOS = 64
+  MAX_TOKENS = 128,  /* when the caller names no number */
+  CHUNK_NEXT = 512,  /* tokens per call while the prompt is read */
+  CHUNK_LOGITS = 64, /* the same where every token costs a row of scores */
+  WINDOW = 6,        /* tokens of the prompt before the first new one, so that spaces come out right */
+  MAX_INPUTS = 2,
+  MAX_EOS = 64
 };
 
 typedef struct tn_gen {
@@ -18,27 +19,27 @@ typedef struct tn_gen {
   tn_sampling o;
   const tn_prog_entry *e;
   uint32_t entry;
-  int64_t limit;                  /* most tokens per call */
+  int64_t limit; /* most tokens per call */
   bool stateful;
-  TN_VEC(int32_t) tokens;         /* the prompt and what was generated */
+  TN_VEC(int32_t) tokens; /* the prompt and what was generated */
   uint64_t nprompt;
-  int32_t *ones;                  /* mask */
+  int32_t *ones; /* mask */
   uint64_t nones;
-  float *logits;                  /* of the last call */
+  float *logits; /* of the last call */
   uint64_t nlogits, vocab;
-  const float *last;              /* the last position's row in it */
-  float *scores;                  /* vocab: a copy to work on */
-  tn_rt_candidate *candidates;    /* vocab */
-  uint8_t *seen;                  /* vocab */
+  const float *last;           /* the last position's row in it */
+  float *scores;               /* vocab: a copy to work on */
+  tn_rt_candidate *candidates; /* vocab */
+  uint8_t *seen;               /* vocab */
   int32_t eos[MAX_EOS];
   uint32_t neos;
-  uint64_t window, shown;         /* tokens: where the decoded tail begins; whose text was given out */
-  tn_buf before, after;           /* its text without and with the newest tokens */
+  uint64_t window, shown; /* tokens: where the decoded tail begins; whose text was given out */
+  tn_buf before, after;   /* its text without and with the newest tokens */
 } tn_gen;
 
 static tn_status no_memory(tn_gen *g) { return tn_rt_fail(g->s, TN_OOM, "no memory for generation"); }
 
-/* ---- scores ---------------------------------------------------------------------------------------------------- */
+/* ---- scores -------------------------------------------------------------------------------------------- */
 
 static tn_status find_entry(tn_gen *g) {
   static const char *const names[] = {"next", "logits"};
@@ -46,11 +47,14 @@ static tn_status find_entry(tn_gen *g) {
   for (size_t k = 0; k < TN_COUNT(names) && !g->e; k++)
     for (uint32_t i = 0; i < v->nentries && !g->e; i++)
       if (!strcmp(tn_view_str(v, v->entries[i].name), names[k])) g->e = &v->entries[i], g->entry = i;
-  if (!g->e) return tn_rt_fail(g->s, TN_UNSUPPORTED, "the model has no entry 'next' or 'logits': it does not generate");
+  if (!g->e)
+    return tn_rt_fail(g->s, TN_UNSUPPORTED,
+                      "the model has no entry 'next' or 'logits': it does not generate");
   const tn_prog_arg *out = &v->args[g->e->first_output];
   bool next = !strcmp(tn_view_str(v, g->e->name), "next");
   if (g->e->noutputs != 1 || out->dtype != TN_DT_f32 || out->rank != (next ? 2 : 3))
-    return tn_rt_fail(g->s, TN_UNSUPPORTED, "entry '%s' does not give f32 scores of one position or of all", names[!next]);
+    return tn_rt_fail(g->s, TN_UNSUPPORTED, "entry '%s' does not give f32 scores of one position or of all",
+                      names[!next]);
   g->stateful = g->s->model->stateful[g->entry];
   g->limit = !g->stateful ? INT64_MAX : next ? CHUNK_NEXT : CHUNK_LOGITS;
   return TN_OK;
@@ -64,13 +68,18 @@ static tn_status check_inputs(tn_gen *g) {
     const tn_prog_arg *a = &v->args[g->e->first_input + i];
     const char *name = tn_view_str(v, a->name);
     bool is_ids = !strcmp(name, "ids");
-    if ((!is_ids && strcmp(name, "mask")) || a->rank != 2 || (a->dtype != TN_DT_i32 && a->dtype != TN_DT_i64) || g->e->ninputs > MAX_INPUTS)
-      return tn_rt_fail(g->s, TN_UNSUPPORTED, "input '%s' of entry '%s': generation gives 'ids' and 'mask' only", name, tn_view_str(v, g->e->name));
+    if ((!is_ids && strcmp(name, "mask")) || a->rank != 2 ||
+        (a->dtype != TN_DT_i32 && a->dtype != TN_DT_i64) || g->e->ninputs > MAX_INPUTS)
+      return tn_rt_fail(g->s, TN_UNSUPPORTED,
+                        "input '%s' of entry '%s': generation gives 'ids' and 'mask' only", name,
+                        tn_view_str(v, g->e->name));
     const tn_prog_expr *d = &v->exprs[v->scalars[a->shape + 1]];
-    if (is_ids && d->kind == TN_DIM_SYM && g->s->model->limits[d->a] < g->limit) g->limit = g->s->model->limits[d->a];
+    if (is_ids && d->kind == TN_DIM_SYM && g->s->model->limits[d->a] < g->limit)
+      g->limit = g->s->model->limits[d->a];
     ids |= is_ids;
   }
-  return ids ? TN_OK : tn_rt_fail(g->s, TN_UNSUPPORTED, "entry '%s' has no input 'ids'", tn_view_str(v, g->e->name));
+  return ids ? TN_OK
+             : tn_rt_fail(g->s, TN_UNSUPPORTED, "entry '%s' has no input 'ids'", tn_view_str(v, g->e->name));
 }
 
 static bool grow(void **p, uint64_t *have, uint64_t need, size_t item) {
@@ -85,7 +94,8 @@ static bool grow(void **p, uint64_t *have, uint64_t need, size_t item) {
 
 static tn_status set_vocab(tn_gen *g, int64_t vocab) {
   if (g->scores && g->vocab == (uint64_t)vocab) return TN_OK;
-  if (vocab < 1 || vocab > INT32_MAX) return tn_rt_fail(g->s, TN_INVALID, "%lld scores per token", (long long)vocab);
+  if (vocab < 1 || vocab > INT32_MAX)
+    return tn_rt_fail(g->s, TN_INVALID, "%lld scores per token", (long long)vocab);
   g->vocab = (uint64_t)vocab;
   g->scores = tn_mem_alloc(g->vocab * sizeof *g->scores);
   g->candidates = tn_mem_alloc(g->vocab * sizeof *g->candidates);
@@ -98,7 +108,8 @@ static tn_status run(tn_gen *g, const int32_t *ids, uint64_t n) {
   const tn_view *v = &g->s->model->view;
   tn_tensor in[MAX_INPUTS], out;
   if (g->nones < n) {
-    if (!grow((void **)&g->ones, &g->nones, n < CHUNK_NEXT ? CHUNK_NEXT : n + n / 2, sizeof *g->ones)) return no_memory(g);
+    if (!grow((void **)&g->ones, &g->nones, n < CHUNK_NEXT ? CHUNK_NEXT : n + n / 2, sizeof *g->ones))
+      return no_memory(g);
     for (uint64_t i = 0; i < g->nones; i++) g->ones[i] = 1;
   }
   for (uint32_t i = 0; i < g->e->ninputs; i++) {
@@ -108,7 +119,9 @@ static tn_status run(tn_gen *g, const int32_t *ids, uint64_t n) {
   TN_TRY(tn_rt_shapes(g->s, g->entry, in, &out));
   TN_TRY(set_vocab(g, out.shape[out.rank - 1]));
   uint64_t rows = out.rank == 3 ? (uint64_t)out.shape[1] : 1, need;
-  if (!rows || !tn_mul_u64(rows, g->vocab, &need) || !grow((void **)&g->logits, &g->nlogits, need, sizeof *g->logits)) return no_memory(g);
+  if (!rows || !tn_mul_u64(rows, g->vocab, &need) ||
+      !grow((void **)&g->logits, &g->nlogits, need, sizeof *g->logits))
+    return no_memory(g);
   out.data = g->logits;
   TN_TRY(tn_rt_invoke(g->s, g->entry, in, &out));
   g->last = g->logits + (rows - 1) * g->vocab;
@@ -137,12 +150,14 @@ static tn_status choose(tn_gen *g, uint64_t step, int32_t *token) {
   if (g->o.repetition_penalty > 0 && g->o.repetition_penalty != 1)
     tn_rt_penalize(g->scores, g->vocab, g->tokens.items, g->tokens.count, g->o.repetition_penalty, g->seen);
   tn_status status = tn_rt_sample(g->scores, g->vocab, &g->o, step, g->candidates, token);
-  if (status) return tn_rt_fail(g->s, status, "the scores of token %llu are not finite numbers", (unsigned long long)g->tokens.count);
+  if (status)
+    return tn_rt_fail(g->s, status, "the scores of token %llu are not finite numbers",
+                      (unsigned long long)g->tokens.count);
   if (!tn_vec_push(&g->tokens, *token)) return no_memory(g);
   return TN_OK;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------ */
+/* ---- text ---------------------------------------------------------------------------------------------- */
 
 /* Whether the text ends inside a character: cut short, or with the sign that decoders put for that. */
 static bool unfinished(const tn_buf *b) {
@@ -154,8 +169,10 @@ static bool unfinished(const tn_buf *b) {
 
 static tn_status decode(tn_gen *g, uint64_t from, uint64_t to, tn_buf *out) {
   out->len = 0;
-  tn_status status = tn_tokenizer_decode(g->s->model->tokenizer, g->tokens.items + from, to - from, TN_DETOKENIZE_SKIP_SPECIAL, out);
-  if (status || out->failed) return tn_rt_fail(g->s, status ? status : TN_OOM, "token %d has no text", g->tokens.items[to - 1]);
+  tn_status status = tn_tokenizer_decode(g->s->model->tokenizer, g->tokens.items + from, to - from,
+                                         TN_DETOKENIZE_SKIP_SPECIAL, out);
+  if (status || out->failed)
+    return tn_rt_fail(g->s, status ? status : TN_OOM, "token %d has no text", g->tokens.items[to - 1]);
   return TN_OK;
 }
 
@@ -172,7 +189,7 @@ static tn_status new_text(tn_gen *g, bool last, tn_str *out) {
   return TN_OK;
 }
 
-/* ---- the loop -------------------------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------------------ */
 
 static void read_eos(tn_gen *g) {
   const char *p = tn_view_meta(&g->s->model->view, "eos");
@@ -195,15 +212,20 @@ static tn_status begin(tn_gen *g, const int32_t *ids, uint64_t nids) {
   TN_TRY(find_entry(g));
   TN_TRY(check_inputs(g));
   if (!nids) return tn_rt_fail(g->s, TN_INVALID, "no tokens to begin with");
-  if (g->s->batch != 1) return tn_rt_fail(g->s, TN_INVALID, "generation needs a session for a batch of 1, this one is for %lld", (long long)g->s->batch);
-  if (nids > INT32_MAX || !tn_vec_reserve(&g->tokens, (uint32_t)nids + (g->o.max_tokens < 4096 ? g->o.max_tokens : 4096))) return no_memory(g);
+  if (g->s->batch != 1)
+    return tn_rt_fail(g->s, TN_INVALID, "generation needs a session for a batch of 1, this one is for %lld",
+                      (long long)g->s->batch);
+  if (nids > INT32_MAX ||
+      !tn_vec_reserve(&g->tokens, (uint32_t)nids + (g->o.max_tokens < 4096 ? g->o.max_tokens : 4096)))
+    return no_memory(g);
   memcpy(g->tokens.items, ids, nids * sizeof *ids);
   g->tokens.count = (uint32_t)nids;
   g->nprompt = g->shown = nids;
   g->window = nids > WINDOW ? nids - WINDOW : 0;
   int64_t room = g->stateful ? g->s->capacity - g->s->position : g->limit;
   if ((int64_t)nids > room)
-    return tn_rt_fail(g->s, TN_INVALID, "%llu tokens do not fit: there is room for %lld", (unsigned long long)nids, (long long)room);
+    return tn_rt_fail(g->s, TN_INVALID, "%llu tokens do not fit: there is room for %lld",
+                      (unsigned long long)nids, (long long)room);
   read_eos(g);
   return feed(g, nids);
 }
@@ -222,7 +244,8 @@ static tn_status loop(tn_gen *g, tn_on_token each, void *user) {
   return TN_OK;
 }
 
-tn_status tn_rt_generate(tn_session *s, const int32_t *ids, uint64_t nids, const tn_sampling *o, tn_on_token each, void *user) {
+tn_status tn_rt_generate(tn_session *s, const int32_t *ids, uint64_t nids, const tn_sampling *o,
+                         tn_on_token each, void *user) {
   tn_gen g = {.s = s};
   if (o) tn_take(&g.o, sizeof g.o, o);
   if (!g.o.max_tokens) g.o.max_tokens = MAX_TOKENS;

@@ -1,5 +1,5 @@
-/* invoke.c - one call: bind the dims, plan the arena for them (kept while they stay the same), point every step at its
- * memory and let all threads walk the steps. */
+/* invoke.c - one call: bind the dims, plan the arena for them (kept while they stay the same), point every
+ * step at its memory and let all threads walk the steps. */
 #include "backends/runtime/rt.h"
 
 enum { SLOT_ALIGN = 64 };
@@ -11,7 +11,7 @@ tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **ou
   return TN_OK;
 }
 
-/* ---- the plan -------------------------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------------------ */
 
 static tn_status size_of(tn_session *s, uint32_t expr, const char *what, uint32_t row, uint64_t *out) {
   const tn_rt_number *n = &s->exprs[expr];
@@ -39,7 +39,8 @@ static tn_status plan_slots(tn_session *s, const tn_prog_variant *var) {
   /* Half as much again, so that sizes that creep up with the position do not cost an allocation each. */
   uint64_t room = s->slots.bytes && total > s->slots.bytes ? total + total / 2 : total;
   if (!tn_rt_memory_grow(&s->slots, room) && !tn_rt_memory_grow(&s->slots, total))
-    return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of intermediate values", (unsigned long long)total);
+    return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of intermediate values",
+                      (unsigned long long)total);
   return TN_OK;
 }
 
@@ -53,10 +54,12 @@ static tn_status plan_steps(tn_session *s, const tn_prog_variant *var) {
     uint64_t bytes = 0;
     if (step->scratch != TN_PROG_NONE) TN_TRY(size_of(s, step->scratch, "scratch of step", i, &bytes));
     if (bytes > scratch) scratch = bytes;
-    s->steps[i] = (tn_rt_step){s->model->kernels[step->kernel], bufs, scalars, var->first_step + i, step->flags & TN_KERNEL_SINGLE};
+    s->steps[i] = (tn_rt_step){s->model->kernels[step->kernel], bufs, scalars, var->first_step + i,
+                               step->flags & TN_KERNEL_SINGLE};
     for (uint32_t k = 0; k < step->nscalars; k++) {
       const tn_rt_number *n = &s->exprs[v->scalars[step->first_scalar + k]];
-      if (n->state) return tn_rt_fail(s, TN_INVALID, "step %u: number %u %s", i, k, tn_rt_number_why(n->state));
+      if (n->state)
+        return tn_rt_fail(s, TN_INVALID, "step %u: number %u %s", i, k, tn_rt_number_why(n->state));
       scalars[k] = n->value;
     }
     scalars += step->nscalars;
@@ -65,7 +68,8 @@ static tn_status plan_steps(tn_session *s, const tn_prog_variant *var) {
   s->nsteps = var->nsteps;
   s->scratch_stride = scratch > INT64_MAX / 2 ? UINT64_MAX : tn_align_up(scratch, SLOT_ALIGN);
   if (!tn_mul_u64(s->scratch_stride, s->nthreads, &total) || !tn_rt_memory_grow(&s->scratch, total))
-    return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of scratch on each of %u threads", (unsigned long long)scratch, s->nthreads);
+    return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of scratch on each of %u threads",
+                      (unsigned long long)scratch, s->nthreads);
   return TN_OK;
 }
 
@@ -81,7 +85,7 @@ static tn_status plan(tn_session *s, const tn_prog_entry *e) {
   return TN_OK;
 }
 
-/* ---- borders --------------------------------------------------------------------------------------------------- */
+/* ---- borders ------------------------------------------------------------------------------------------- */
 
 static uint64_t element_bytes(uint32_t dtype) {
   uint64_t bytes = 1;
@@ -93,7 +97,8 @@ static tn_status check_data(tn_session *s, const char *what, const char *name, c
   if (!t->data) return tn_rt_fail(s, TN_INVALID, "%s '%s' has no data", what, name);
   uint64_t align = element_bytes(t->dtype);
   if ((align & (align - 1)) == 0 && align <= 8 && (uintptr_t)t->data % align)
-    return tn_rt_fail(s, TN_INVALID, "%s '%s' does not lie at a multiple of %llu bytes", what, name, (unsigned long long)align);
+    return tn_rt_fail(s, TN_INVALID, "%s '%s' does not lie at a multiple of %llu bytes", what, name,
+                      (unsigned long long)align);
   return TN_OK;
 }
 
@@ -114,7 +119,8 @@ static tn_status convert(tn_session *s, uint32_t i, const tn_prog_arg *a, const 
   for (uint64_t k = 0; k < n; k++) {
     int64_t x = ((const int64_t *)t->data)[k];
     if (x < INT32_MIN || x > INT32_MAX)
-      return tn_rt_fail(s, TN_INVALID, "input '%s' has %lld at %llu, which does not fit into i32", name, (long long)x, (unsigned long long)k);
+      return tn_rt_fail(s, TN_INVALID, "input '%s' has %lld at %llu, which does not fit into i32", name,
+                        (long long)x, (unsigned long long)k);
     to[k] = (int32_t)x;
   }
   return TN_OK;
@@ -136,8 +142,11 @@ static tn_status output_shape(tn_session *s, const tn_prog_arg *a, tn_tensor *ou
   out->dtype = a->dtype;
   out->rank = a->rank;
   uint64_t bytes;
-  if (tn_rt_shape(s->exprs, v->scalars + a->shape, a->rank, out->shape) && tn_rt_arg_bytes(s->exprs, v, a, &bytes)) return TN_OK;
-  return tn_rt_fail(s, TN_INVALID, "output '%s': its shape %s cannot be worked out from the inputs", tn_view_str(v, a->name), s->model->shapes[a - v->args]);
+  if (tn_rt_shape(s->exprs, v->scalars + a->shape, a->rank, out->shape) &&
+      tn_rt_arg_bytes(s->exprs, v, a, &bytes))
+    return TN_OK;
+  return tn_rt_fail(s, TN_INVALID, "output '%s': its shape %s cannot be worked out from the inputs",
+                    tn_view_str(v, a->name), s->model->shapes[a - v->args]);
 }
 
 static tn_status take_outputs(tn_session *s, const tn_prog_entry *e, const tn_tensor *out) {
@@ -149,20 +158,23 @@ static tn_status take_outputs(tn_session *s, const tn_prog_entry *e, const tn_te
     TN_TRY(output_shape(s, a, &want));
     if (out[i].dtype != a->dtype) {
       const char *given = tn_view_dtype_name(out[i].dtype);
-      return tn_rt_fail(s, TN_INVALID, "output '%s' has element type %s, expected %s", name, given ? given : "?", tn_view_dtype_name(a->dtype));
+      return tn_rt_fail(s, TN_INVALID, "output '%s' has element type %s, expected %s", name,
+                        given ? given : "?", tn_view_dtype_name(a->dtype));
     }
-    if (out[i].rank != a->rank) return tn_rt_fail(s, TN_INVALID, "output '%s' has rank %u, expected %u", name, out[i].rank, a->rank);
+    if (out[i].rank != a->rank)
+      return tn_rt_fail(s, TN_INVALID, "output '%s' has rank %u, expected %u", name, out[i].rank, a->rank);
     for (uint32_t k = 0; k < a->rank; k++)
       if (out[i].shape[k] != want.shape[k])
-        return tn_rt_fail(s, TN_INVALID, "output '%s' has %lld in dim %u, expected %lld: %s", name, (long long)out[i].shape[k], k,
-                          (long long)want.shape[k], s->model->shapes[a - v->args]);
+        return tn_rt_fail(s, TN_INVALID, "output '%s' has %lld in dim %u, expected %lld: %s", name,
+                          (long long)out[i].shape[k], k, (long long)want.shape[k],
+                          s->model->shapes[a - v->args]);
     TN_TRY(check_data(s, "output", name, &out[i]));
     s->outputs[i] = out[i].data;
   }
   return TN_OK;
 }
 
-/* ---- the walk -------------------------------------------------------------------------------------------------- */
+/* ---- the walk ------------------------------------------------------------------------------------------ */
 
 static void point(tn_session *s) {
   const tn_view *v = &s->model->view;
@@ -172,11 +184,16 @@ static void point(tn_session *s) {
     for (uint32_t k = 0; k < step->noperands; k++) {
       const tn_prog_operand *o = &v->operands[step->first_operand + k];
       const void *at = NULL;
-      if (o->kind == TN_PROG_SLOT) at = (char *)s->slots.base + s->slot_at[o->index];
-      else if (o->kind == TN_PROG_INPUT) at = s->inputs[o->index];
-      else if (o->kind == TN_PROG_OUTPUT) at = s->outputs[o->index];
-      else if (o->kind == TN_PROG_WEIGHT) at = s->model->weights[o->index];
-      else at = s->states[o->index].base;
+      if (o->kind == TN_PROG_SLOT)
+        at = (char *)s->slots.base + s->slot_at[o->index];
+      else if (o->kind == TN_PROG_INPUT)
+        at = s->inputs[o->index];
+      else if (o->kind == TN_PROG_OUTPUT)
+        at = s->outputs[o->index];
+      else if (o->kind == TN_PROG_WEIGHT)
+        at = s->model->weights[o->index];
+      else
+        at = s->states[o->index].base;
       *bufs++ = (void *)(uintptr_t)at;
     }
   }
@@ -190,8 +207,8 @@ static void walk(void *arg, uint32_t thread, uint32_t nthreads) {
     const tn_rt_step *step = &s->steps[i];
     double begin = timed ? tn_now() : 0;
     if (thread == 0 || !step->single) {
-      tn_kcall call = {step->bufs, step->dims, (char *)s->scratch.base + thread * s->scratch_stride, step->kernel.ctx,
-                       thread, step->single ? 1 : nthreads};
+      tn_kcall call = {step->bufs,       step->dims, (char *)s->scratch.base + thread * s->scratch_stride,
+                       step->kernel.ctx, thread,     step->single ? 1 : nthreads};
       step->kernel.fn(&call);
     }
     tn_pool_barrier(s->pool);
@@ -210,7 +227,8 @@ tn_status tn_rt_shapes(tn_session *s, uint32_t entry, const tn_tensor *in, tn_te
   const tn_prog_entry *e;
   TN_TRY(tn_rt_entry_of(s, entry, &e));
   TN_TRY(tn_rt_bind(s, e, in));
-  for (uint32_t i = 0; i < e->noutputs; i++) TN_TRY(output_shape(s, &s->model->view.args[e->first_output + i], &out[i]));
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    TN_TRY(output_shape(s, &s->model->view.args[e->first_output + i], &out[i]));
   return TN_OK;
 }
 
@@ -227,13 +245,14 @@ tn_status tn_rt_invoke(tn_session *s, uint32_t entry, const tn_tensor *in, const
   return TN_OK;
 }
 
-/* ---- looking inside -------------------------------------------------------------------------------------------- */
+/* ---- looking inside ------------------------------------------------------------------------------------ */
 
 tn_status tn_rt_profile(tn_session *s, bool on) {
   uint32_t n = s->model->view.nsteps;
   if (on && !s->seconds) s->seconds = tn_mem_alloc(n * sizeof *s->seconds);
   if (on && !s->calls) s->calls = tn_mem_alloc(n * sizeof *s->calls);
-  if (on && (!s->seconds || !s->calls)) return tn_rt_fail(s, TN_OOM, "no memory for a profile of %u steps", n);
+  if (on && (!s->seconds || !s->calls))
+    return tn_rt_fail(s, TN_OOM, "no memory for a profile of %u steps", n);
   if (on) memset(s->seconds, 0, n * sizeof *s->seconds), memset(s->calls, 0, n * sizeof *s->calls);
   s->profile = on;
   return TN_OK;
@@ -244,7 +263,8 @@ uint32_t tn_rt_step_times(tn_session *s, tn_rt_step_time *out, uint32_t room) {
   if (!s->entry || !s->seconds || !s->calls) return 0;
   for (uint32_t i = 0; i < s->nsteps && i < room; i++) {
     const tn_prog_step *step = &v->steps[s->steps[i].row];
-    out[i] = (tn_rt_step_time){tn_view_str(v, v->kernels[step->kernel].symbol), step->loc == TN_PROG_NONE ? "" : tn_view_str(v, step->loc),
+    out[i] = (tn_rt_step_time){tn_view_str(v, v->kernels[step->kernel].symbol),
+                               step->loc == TN_PROG_NONE ? "" : tn_view_str(v, step->loc),
                                s->calls[s->steps[i].row], s->seconds[s->steps[i].row]};
   }
   return s->nsteps;

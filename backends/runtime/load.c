@@ -1,5 +1,5 @@
-/* load.c - opening a model: the program is checked, weights are mapped where they lie, the kernels for this processor
- * are chosen. An artefact finds its data in its own file, behind the ELF image (trailer.h). */
+/* load.c - opening a model: the program is checked, weights are mapped where they lie, the kernels for this
+ * processor are chosen. An artefact finds its data in its own file, behind the ELF image (trailer.h). */
 #include "backends/runtime/cpu.h"
 #include "backends/runtime/rt.h"
 #include "backends/runtime/trailer.h"
@@ -10,10 +10,13 @@
 extern const tn_kernel_table tn_kernel_tables[] __attribute__((weak, visibility("hidden")));
 extern const uint64_t tn_artefact_id __attribute__((weak, visibility("hidden"))); /* hash of the program */
 
-typedef struct tn_words { char *text; uint64_t size; } tn_words; /* where the words of an error go */
+typedef struct tn_words {
+  char *text;
+  uint64_t size;
+} tn_words; /* where the words of an error go */
 #define FAIL(w, status, ...) tn_view_fail((w)->text, (w)->size, status, __VA_ARGS__)
 
-/* ---- weights --------------------------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------------------- */
 
 static tn_status weight_file(tn_model *m, const char *path, const tn_words *w, const tn_file **out) {
   for (uint32_t i = 0; i < m->files.count; i++)
@@ -44,14 +47,16 @@ static tn_status map_weight(tn_model *m, uint32_t i, tn_bytes packed, const char
   uint64_t end;
   if (!tn_add_u64(row->offset, row->bytes, &end) || end > from.len)
     return FAIL(w, TN_DATA_LOSS, "weight '%s': %llu bytes at %llu do not fit into the %llu bytes of %s", name,
-                (unsigned long long)row->bytes, (unsigned long long)row->offset, (unsigned long long)from.len, path);
+                (unsigned long long)row->bytes, (unsigned long long)row->offset, (unsigned long long)from.len,
+                path);
   if (row->file == TN_PROG_NONE && row->offset % 64)
-    return FAIL(w, TN_DATA_LOSS, "weight '%s' lies at %llu, not a multiple of 64", name, (unsigned long long)row->offset);
+    return FAIL(w, TN_DATA_LOSS, "weight '%s' lies at %llu, not a multiple of 64", name,
+                (unsigned long long)row->offset);
   m->weights[i] = (const char *)from.ptr + row->offset;
   return TN_OK;
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------------- */
 
 static void measure_variant(tn_model *m, const tn_prog_variant *var) {
   uint64_t operands = 0, scalars = 0;
@@ -80,7 +85,8 @@ static bool describe(tn_model *m) {
   m->stateful = tn_arena_alloc(&m->arena, v->nentries * sizeof *m->stateful);
   if (m->arena.failed) return false;
   for (uint32_t i = 0; i < v->ndims; i++) m->limits[i] = tn_view_limit(v, i);
-  for (uint32_t i = 0; i < v->nentries; i++) m->nstateful += m->stateful[i] = tn_view_uses_states(v, &v->entries[i]);
+  for (uint32_t i = 0; i < v->nentries; i++)
+    m->nstateful += m->stateful[i] = tn_view_uses_states(v, &v->entries[i]);
   tn_buf text = {0};
   for (uint32_t i = 0; i < v->nargs; i++) {
     text.len = 0;
@@ -92,7 +98,8 @@ static bool describe(tn_model *m) {
   return ok;
 }
 
-tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights_bytes, const char *folder, char *error, uint64_t error_size) {
+tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights_bytes, const char *folder,
+                              char *error, uint64_t error_size) {
   tn_words w = {error, error_size};
   const tn_prog_span blob = m->view.head->tokenizer;
   measure(m);
@@ -102,7 +109,8 @@ tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights
     TN_TRY(map_weight(m, i, (tn_bytes){weights, weights_bytes}, folder, &w));
   if (!blob.count) return TN_OK;
   const char *why = "no memory";
-  tn_status status = tn_tokenizer_open((tn_bytes){(const char *)m->view.head + blob.offset, blob.count}, &m->tokenizer, &why);
+  tn_status status = tn_tokenizer_open((tn_bytes){(const char *)m->view.head + blob.offset, blob.count},
+                                       &m->tokenizer, &why);
   return status ? FAIL(&w, status, "tokenizer: %s", why) : TN_OK;
 }
 
@@ -125,7 +133,7 @@ void tn_rt_model_close(tn_model *m) {
   tn_mem_free(m);
 }
 
-/* ---- from memory ----------------------------------------------------------------------------------------------- */
+/* ---- from memory --------------------------------------------------------------------------------------- */
 
 static tn_status open_source(tn_model *m, const tn_rt_source *s, const tn_words *w) {
   TN_TRY(tn_view_open(s->program, &m->view, w->text, w->size));
@@ -133,7 +141,9 @@ static tn_status open_source(tn_model *m, const tn_rt_source *s, const tn_words 
   m->kernels = tn_arena_copy(&m->arena, s->kernels, m->view.nkernels * sizeof *m->kernels);
   if (!m->kernels) return FAIL(w, TN_OOM, "no memory");
   for (uint32_t i = 0; i < m->view.nkernels; i++)
-    if (!m->kernels[i].fn) return FAIL(w, TN_NOT_FOUND, "kernel '%s' is missing", tn_view_str(&m->view, m->view.kernels[i].symbol));
+    if (!m->kernels[i].fn)
+      return FAIL(w, TN_NOT_FOUND, "kernel '%s' is missing",
+                  tn_view_str(&m->view, m->view.kernels[i].symbol));
   return tn_rt_model_prepare(m, s->weights, s->weights_bytes, s->folder, w->text, w->size);
 }
 
@@ -142,12 +152,14 @@ tn_status tn_rt_open(const tn_rt_source *s, tn_model **out, char *error, uint64_
   tn_model *m = model_new();
   if (!m) return FAIL(&w, TN_OOM, "no memory");
   tn_status status = open_source(m, s, &w);
-  if (status) tn_rt_model_close(m);
-  else *out = m;
+  if (status)
+    tn_rt_model_close(m);
+  else
+    *out = m;
   return status;
 }
 
-/* ---- from an artefact ------------------------------------------------------------------------------------------ */
+/* ---- from an artefact ---------------------------------------------------------------------------------- */
 
 static tn_status choose_kernels(tn_model *m, const tn_words *w) {
   const tn_kernel_table *best = NULL;
@@ -162,17 +174,19 @@ static tn_status choose_kernels(tn_model *m, const tn_words *w) {
     }
   }
   if (!best)
-    return FAIL(w, TN_UNSUPPORTED, "this processor has no '%.*s', which the code for '%s' needs", (int)missing.len, missing.ptr, target);
+    return FAIL(w, TN_UNSUPPORTED, "this processor has no '%.*s', which the code for '%s' needs",
+                (int)missing.len, missing.ptr, target);
   if (best->count != m->view.nkernels)
-    return FAIL(w, TN_DATA_LOSS, "%u kernels for '%s', the program names %u", best->count, best->target, m->view.nkernels);
+    return FAIL(w, TN_DATA_LOSS, "%u kernels for '%s', the program names %u", best->count, best->target,
+                m->view.nkernels);
   m->kernels = tn_arena_alloc(&m->arena, best->count * sizeof *m->kernels);
   if (!m->kernels) return FAIL(w, TN_OOM, "no memory");
   for (uint32_t i = 0; i < best->count; i++) m->kernels[i].fn = best->kernels[i];
   return TN_OK;
 }
 
-/* The file that this code was loaded from. The system's list gives the absolute path, also when the library was
- * opened by a relative one and the folder has changed since. */
+/* The file that this code was loaded from. The system's list gives the absolute path, also when the library
+ * was opened by a relative one and the folder has changed since. */
 static char *own_path(tn_arena *a) {
   uintptr_t here = (uintptr_t)own_path; /* not tn_model_query: another artefact's may stand before ours */
   char line[4400], *path = NULL;
@@ -185,7 +199,8 @@ static char *own_path(tn_arena *a) {
   }
   if (maps) fclose(maps);
   Dl_info info;
-  if (!path && dladdr((const void *)here, &info) && info.dli_fname) path = tn_arena_str(a, tn_str_of(info.dli_fname));
+  if (!path && dladdr((const void *)here, &info) && info.dli_fname)
+    path = tn_arena_str(a, tn_str_of(info.dli_fname));
   return path;
 }
 
@@ -200,9 +215,14 @@ static const tn_trailer *trailer_of(const tn_file *f, tn_trailer *copy) {
   uint64_t room = f->size - sizeof *copy;
   memcpy(copy, f->data + room, sizeof *copy);
   if (memcmp(copy->magic, TN_TRAILER_MAGIC, sizeof copy->magic)) return NULL;
-  if (copy->hash != tn_hash_bytes(copy, offsetof(tn_trailer, hash), 0) || memchr(copy->weights_file, 0, sizeof copy->weights_file) == NULL) return NULL;
-  if (!inside(copy->program_offset, copy->program_bytes, room) || copy->program_offset % TN_TRAILER_PAGE) return NULL;
-  if (!copy->weights_file[0] && (!inside(copy->weights_offset, copy->weights_bytes, room) || copy->weights_offset % TN_TRAILER_PAGE)) return NULL;
+  if (copy->hash != tn_hash_bytes(copy, offsetof(tn_trailer, hash), 0) ||
+      memchr(copy->weights_file, 0, sizeof copy->weights_file) == NULL)
+    return NULL;
+  if (!inside(copy->program_offset, copy->program_bytes, room) || copy->program_offset % TN_TRAILER_PAGE)
+    return NULL;
+  if (!copy->weights_file[0] &&
+      (!inside(copy->weights_offset, copy->weights_bytes, room) || copy->weights_offset % TN_TRAILER_PAGE))
+    return NULL;
   return copy;
 }
 
@@ -211,9 +231,11 @@ static tn_status map_library(tn_model *m, const char *path, tn_trailer *t, const
   tn_status status = tn_file_map(&m->library, path, &why);
   if (status) return FAIL(w, status, "%s: %s", path, why);
   if (!trailer_of(&m->library, t) || t->kind != TN_TRAILER_LIBRARY)
-    return FAIL(w, TN_DATA_LOSS, "%s: no model behind the code; was the library stripped or cut short?", path);
+    return FAIL(w, TN_DATA_LOSS, "%s: no model behind the code; was the library stripped or cut short?",
+                path);
   if (t->program_hash != tn_artefact_id)
-    return FAIL(w, TN_PRECONDITION, "%s: holds another model than the code that is loaded; was the file replaced?", path);
+    return FAIL(w, TN_PRECONDITION,
+                "%s: holds another model than the code that is loaded; was the file replaced?", path);
   tn_bytes program = {m->library.data + t->program_offset, t->program_bytes};
   if (tn_hash_bytes(program.ptr, program.len, 0) != t->program_hash)
     return FAIL(w, TN_DATA_LOSS, "%s: the step program is damaged", path);
@@ -228,13 +250,18 @@ static tn_status map_packed(tn_model *m, const char *path, const tn_trailer *lib
   if (status) return FAIL(w, status, "%s: %s", path, why);
   if (!trailer_of(&m->packed, &t) || t.kind != TN_TRAILER_WEIGHTS)
     return FAIL(w, TN_DATA_LOSS, "%s: not a weight file, or cut short", path);
-  if (t.program_hash != library->program_hash || t.weights_hash != library->weights_hash || t.weights_bytes != library->weights_bytes)
+  if (t.program_hash != library->program_hash || t.weights_hash != library->weights_hash ||
+      t.weights_bytes != library->weights_bytes)
     return FAIL(w, TN_INVALID, "%s: these are the weights of another model", path);
   return TN_OK;
 }
 
-/* `path` may name the library, the weight file, or a folder that holds the weight file or the original weights. */
-typedef struct tn_places { char *library; const char *packed, *folder; } tn_places;
+/* `path` may name the library, the weight file, or a folder that holds the weight file or the original
+ * weights. */
+typedef struct tn_places {
+  char *library;
+  const char *packed, *folder;
+} tn_places;
 
 static tn_status find_places(tn_model *m, const char *path, tn_places *p, const tn_words *w) {
   p->library = own_path(&m->arena);
@@ -249,8 +276,10 @@ static tn_status find_places(tn_model *m, const char *path, tn_places *p, const 
     bool sound = trailer_of(&f, &t);
     tn_file_unmap(&f);
     if (!sound) return FAIL(w, TN_INVALID, "%s: neither a model library nor a weight file", path);
-    if (t.kind == TN_TRAILER_WEIGHTS) p->packed = path;
-    else p->library = tn_arena_str(&m->arena, tn_str_of(path));
+    if (t.kind == TN_TRAILER_WEIGHTS)
+      p->packed = path;
+    else
+      p->library = tn_arena_str(&m->arena, tn_str_of(path));
   }
   if (!p->library) return FAIL(w, TN_NOT_FOUND, "the library's own file is not known; give its path");
   return TN_OK;
@@ -258,19 +287,23 @@ static tn_status find_places(tn_model *m, const char *path, tn_places *p, const 
 
 static const char *beside(tn_arena *a, const char *file, const char *name) {
   const char *slash = strrchr(file, '/');
-  return slash ? tn_arena_printf(a, "%.*s/%s", (int)(slash - file), file, name) : tn_arena_str(a, tn_str_of(name));
+  return slash ? tn_arena_printf(a, "%.*s/%s", (int)(slash - file), file, name)
+               : tn_arena_str(a, tn_str_of(name));
 }
 
 static tn_status open_artefact(tn_model *m, const char *path, const tn_words *w) {
   tn_places p = {0};
   tn_trailer t;
-  if (!tn_kernel_tables || !&tn_artefact_id) return FAIL(w, TN_UNSUPPORTED, "this program holds no compiled model");
+  if (!tn_kernel_tables || !&tn_artefact_id)
+    return FAIL(w, TN_UNSUPPORTED, "this program holds no compiled model");
   TN_TRY(find_places(m, path, &p, w));
   TN_TRY(map_library(m, p.library, &t, w));
   TN_TRY(choose_kernels(m, w));
   const uint8_t *weights = m->library.data + t.weights_offset;
   if (t.weights_file[0]) {
-    if (!p.packed) p.packed = p.folder ? tn_path_join(&m->arena, p.folder, t.weights_file) : beside(&m->arena, p.library, t.weights_file);
+    if (!p.packed)
+      p.packed = p.folder ? tn_path_join(&m->arena, p.folder, t.weights_file)
+                          : beside(&m->arena, p.library, t.weights_file);
     if (!p.packed) return FAIL(w, TN_OOM, "no memory");
     TN_TRY(map_packed(m, p.packed, &t, w));
     weights = m->packed.data;
@@ -286,7 +319,9 @@ tn_status tn_rt_model_open(const char *path, tn_model **out, char *error, uint64
   tn_model *m = model_new();
   if (!m) return FAIL(&w, TN_OOM, "no memory");
   tn_status status = open_artefact(m, path, &w);
-  if (status) tn_rt_model_close(m);
-  else *out = m;
+  if (status)
+    tn_rt_model_close(m);
+  else
+    *out = m;
   return status;
 }

@@ -1,4 +1,5 @@
-/* memory.c - zeroed pages for states, slots and scratch, straight from the system: large, aligned, returned whole. */
+/* memory.c - zeroed pages for states, slots and scratch, straight from the system: large, aligned, returned
+ * whole. */
 #include "backends/runtime/rt.h"
 #include <sys/mman.h>
 

@@ -1,5 +1,6 @@
-/* pool.c - persistent threads that walk a step table together. Waiting is a bounded spin on one word, then a futex:
- * steps last microseconds, so the spin nearly always wins; a thread that sleeps costs the others one system call. */
+/* pool.c - persistent threads that walk a step table together. Waiting is a bounded spin on one word, then a
+ * futex: steps last microseconds, so the spin nearly always wins; a thread that sleeps costs the others one
+ * system call. */
 #include "backends/runtime/pool.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -10,8 +11,8 @@
 #include <unistd.h>
 
 enum {
-  SPINS = 6000,          /* 50 to 200 microseconds of pauses */
-  SPINS_CROWDED = 50,    /* more threads than cores: whoever we wait for needs this core */
+  SPINS = 6000,       /* 50 to 200 microseconds of pauses */
+  SPINS_CROWDED = 50, /* more threads than cores: whoever we wait for needs this core */
   LINE = 64,
   STACK_BYTES = 1 << 20,
   AFFINITY_CORES = 8192
@@ -23,14 +24,18 @@ typedef struct tn_gate {
   char pad[LINE - 2 * sizeof(atomic_uint)];
 } tn_gate;
 
-typedef struct tn_worker { tn_pool *pool; uint32_t index; pthread_t handle; } tn_worker;
+typedef struct tn_worker {
+  tn_pool *pool;
+  uint32_t index;
+  pthread_t handle;
+} tn_worker;
 
 struct tn_pool {
   tn_gate phase;       /* one more per barrier passed */
   tn_gate jobs;        /* one more per job begun, and at the end */
   atomic_uint arrived; /* threads at the barrier */
   char pad[LINE - sizeof(atomic_uint)];
-  tn_pool_job job;     /* NULL: time to end */
+  tn_pool_job job; /* NULL: time to end */
   void *arg;
   uint32_t nthreads, spins;
   tn_worker workers[]; /* nthreads - 1 */
@@ -50,8 +55,8 @@ static void gate_wait(tn_gate *g, uint32_t old, uint32_t spins) {
     if (atomic_load_explicit(&g->value, memory_order_acquire) != old) return;
     pause_cpu();
   }
-  /* The opener changes the value before it looks for sleepers, we count ourselves before the kernel compares the
-   * value: one of both sees the other. */
+  /* The opener changes the value before it looks for sleepers, we count ourselves before the kernel compares
+   * the value: one of both sees the other. */
   atomic_fetch_add(&g->sleepers, 1);
   while (atomic_load(&g->value) == old) syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
   atomic_fetch_sub(&g->sleepers, 1);
@@ -124,8 +129,10 @@ tn_status tn_pool_new(uint32_t n, tn_pool **out) {
   p->nthreads = n;
   p->spins = n > tn_pool_cores() ? SPINS_CROWDED : SPINS;
   tn_status status = start(p);
-  if (status) tn_mem_free(p);
-  else *out = p;
+  if (status)
+    tn_mem_free(p);
+  else
+    *out = p;
   return status;
 }
 

@@ -1,10 +1,12 @@
-/* sample.c - the next token from the scores of all. The filters come in the order of transformers: repetition penalty
- * (Keskar et al. 2019), temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024). Candidates lie
- * in a heap that is emptied only as far as the draw needs, so that a large vocabulary is never sorted whole. */
+/* sample.c - the next token from the scores of all. The filters come in the order of transformers: repetition
+ * penalty (Keskar et al. 2019), temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024).
+ * Candidates lie in a heap that is emptied only as far as the draw needs, so that a large vocabulary is never
+ * sorted whole. */
 #include "backends/runtime/rt.h"
 #include <math.h>
 
-void tn_rt_penalize(float *logits, uint64_t n, const int32_t *ids, uint64_t nids, float penalty, uint8_t *seen) {
+void tn_rt_penalize(float *logits, uint64_t n, const int32_t *ids, uint64_t nids, float penalty,
+                    uint8_t *seen) {
   for (uint64_t i = 0; i < nids; i++) {
     if (ids[i] < 0 || (uint64_t)ids[i] >= n || seen[ids[i]]) continue;
     seen[ids[i]] = 1;
@@ -16,7 +18,9 @@ void tn_rt_penalize(float *logits, uint64_t n, const int32_t *ids, uint64_t nids
 }
 
 /* Higher scores first; equal ones by id, so that the order never depends on the heap. */
-static bool before(tn_rt_candidate a, tn_rt_candidate b) { return a.score != b.score ? a.score > b.score : a.id < b.id; }
+static bool before(tn_rt_candidate a, tn_rt_candidate b) {
+  return a.score != b.score ? a.score > b.score : a.id < b.id;
+}
 
 static void sift(tn_rt_candidate *c, uint64_t n, uint64_t i) {
   for (uint64_t child; (child = 2 * i + 1) < n; i = child) {
@@ -28,7 +32,10 @@ static void sift(tn_rt_candidate *c, uint64_t n, uint64_t i) {
 }
 
 /* The heap is items[0 .. left); what was taken out lies behind it, best last. */
-typedef struct tn_rt_heap { tn_rt_candidate *items; uint64_t n, left; } tn_rt_heap;
+typedef struct tn_rt_heap {
+  tn_rt_candidate *items;
+  uint64_t n, left;
+} tn_rt_heap;
 
 static tn_rt_candidate rank(tn_rt_heap *h, uint64_t i) {
   while (h->n - h->left <= i) {
@@ -47,7 +54,9 @@ static double uniform(uint64_t seed, uint64_t step) {
   return (double)(((uint64_t)r[0] << 32 | r[1]) >> 11) * 0x1p-53;
 }
 
-static double weight(tn_rt_candidate c, tn_rt_candidate best) { return exp((double)c.score - (double)best.score); }
+static double weight(tn_rt_candidate c, tn_rt_candidate best) {
+  return exp((double)c.score - (double)best.score);
+}
 
 static int32_t draw(tn_rt_heap *h, const tn_sampling *o, uint64_t step) {
   tn_rt_candidate best = rank(h, 0);
@@ -71,7 +80,8 @@ static int32_t draw(tn_rt_heap *h, const tn_sampling *o, uint64_t step) {
   return rank(h, kept - 1).id;
 }
 
-tn_status tn_rt_sample(float *logits, uint64_t n, const tn_sampling *o, uint64_t step, tn_rt_candidate *scratch, int32_t *out) {
+tn_status tn_rt_sample(float *logits, uint64_t n, const tn_sampling *o, uint64_t step,
+                       tn_rt_candidate *scratch, int32_t *out) {
   uint64_t count = 0;
   float temperature = o->temperature > 0 ? o->temperature : 1;
   for (uint64_t i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
-/* session.c - what one caller owns of a model: threads, states and the tables that a call fills in. Everything of
- * fixed size is allocated here, so that a call allocates only when sizes grow. */
+/* session.c - what one caller owns of a model: threads, states and the tables that a call fills in.
+ * Everything of fixed size is allocated here, so that a call allocates only when sizes grow. */
 #include "backends/runtime/rt.h"
 #include <stdio.h>
 #include <sys/mman.h>
@@ -52,9 +52,11 @@ static tn_status choose_sizes(tn_session *s, const tn_session_options *o) {
   s->batch = o->batch ? o->batch : 1;
   s->capacity = o->capacity ? o->capacity : limit < DEFAULT_CAPACITY ? limit : DEFAULT_CAPACITY;
   if (s->batch < 1) return tn_rt_fail(s, TN_INVALID, "a batch of %lld, the least is 1", (long long)s->batch);
-  if (s->capacity < 1) return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the least is 1", (long long)s->capacity);
+  if (s->capacity < 1)
+    return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the least is 1", (long long)s->capacity);
   if (s->capacity > limit)
-    return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the limit is %lld", (long long)s->capacity, (long long)limit);
+    return tn_rt_fail(s, TN_INVALID, "a capacity of %lld, the limit is %lld", (long long)s->capacity,
+                      (long long)limit);
   return TN_OK;
 }
 
@@ -63,16 +65,19 @@ static tn_status allocate_states(tn_session *s) {
   const tn_view *v = &s->model->view;
   for (uint32_t i = 0; i < v->ndims; i++) {
     s->bound[i] = true;
-    s->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity : v->dims[i].source == TN_PROG_DIM_INPUT ? s->batch : 0;
+    s->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity
+                 : v->dims[i].source == TN_PROG_DIM_INPUT  ? s->batch
+                                                           : 0;
   }
   tn_rt_eval(v, s->dims, s->bound, s->exprs);
   for (uint32_t i = 0; i < v->nstates; i++) {
     const char *name = tn_view_str(v, v->states[i].arg.name);
     if (!tn_rt_arg_bytes(s->exprs, v, &v->states[i].arg, &s->state_bytes[i]))
-      return tn_rt_fail(s, TN_INVALID, "state '%s' is too large for a batch of %lld and a capacity of %lld", name,
-                        (long long)s->batch, (long long)s->capacity);
+      return tn_rt_fail(s, TN_INVALID, "state '%s' is too large for a batch of %lld and a capacity of %lld",
+                        name, (long long)s->batch, (long long)s->capacity);
     if (!tn_rt_memory_grow(&s->states[i], s->state_bytes[i]))
-      return tn_rt_fail(s, TN_OOM, "no memory for state '%s': %llu bytes", name, (unsigned long long)s->state_bytes[i]);
+      return tn_rt_fail(s, TN_OOM, "no memory for state '%s': %llu bytes", name,
+                        (unsigned long long)s->state_bytes[i]);
   }
   return TN_OK;
 }
@@ -98,8 +103,10 @@ tn_status tn_rt_session_new(tn_model *m, const tn_session_options *options, tn_s
   s->model = m;
   tn_arena_init(&s->arena);
   tn_status status = session_init(s, &o);
-  if (status) tn_view_fail(o.error, o.error_size, status, "%s", s->error), tn_rt_session_free(s);
-  else *out = s;
+  if (status)
+    tn_view_fail(o.error, o.error_size, status, "%s", s->error), tn_rt_session_free(s);
+  else
+    *out = s;
   return status;
 }
 
@@ -129,7 +136,8 @@ int64_t tn_rt_position(tn_session *s) { return s->position; }
 
 tn_status tn_rt_rewind(tn_session *s, int64_t position) {
   if (position < 0 || position > s->position)
-    return tn_rt_fail(s, TN_INVALID, "cannot rewind to position %lld: the states hold %lld tokens", (long long)position, (long long)s->position);
+    return tn_rt_fail(s, TN_INVALID, "cannot rewind to position %lld: the states hold %lld tokens",
+                      (long long)position, (long long)s->position);
   s->position = position;
   return TN_OK;
 }

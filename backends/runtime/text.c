@@ -1,5 +1,5 @@
-/* text.c - the tokenizer's face in the model table: fixed buffers of the caller, their need reported when they are too
- * small. */
+/* text.c - the tokenizer's face in the model table: fixed buffers of the caller, their need reported when
+ * they are too small. */
 #include "backends/runtime/rt.h"
 
 static tn_status tokenizer_of(tn_session *s, const tn_tokenizer **out) {
@@ -13,12 +13,15 @@ tn_status tn_rt_tokenize(tn_session *s, const char *text, uint64_t len, const ch
   TN_TRY(tokenizer_of(s, &t));
   tn_tokens tokens = {0};
   uint32_t engine = flags & TN_TOK_NO_SPECIAL ? TN_TOKENIZE_NO_SPECIAL : 0;
-  tn_status status = tn_tokenizer_encode(t, (tn_str){text ? text : "", len}, (tn_str){pair, pair_len}, engine, &tokens);
+  tn_status status =
+      tn_tokenizer_encode(t, (tn_str){text ? text : "", len}, (tn_str){pair, pair_len}, engine, &tokens);
   uint64_t room = *n;
   *n = tokens.count;
-  if (status) status = tn_rt_fail(s, status, "the text of %llu bytes could not be tokenized", (unsigned long long)len);
+  if (status)
+    status = tn_rt_fail(s, status, "the text of %llu bytes could not be tokenized", (unsigned long long)len);
   else if (tokens.count > room)
-    status = tn_rt_fail(s, TN_INVALID, "the text has %u tokens, there is room for %llu", tokens.count, (unsigned long long)room);
+    status = tn_rt_fail(s, TN_INVALID, "the text has %u tokens, there is room for %llu", tokens.count,
+                        (unsigned long long)room);
   for (uint32_t i = 0; !status && i < tokens.count; i++) {
     ids[i] = tokens.items[i].id;
     if (types) types[i] = (int32_t)tokens.items[i].type;
@@ -27,18 +30,23 @@ tn_status tn_rt_tokenize(tn_session *s, const char *text, uint64_t len, const ch
   return status;
 }
 
-tn_status tn_rt_detokenize(tn_session *s, const int32_t *ids, uint64_t nids, uint32_t flags, char *text, uint64_t *len) {
+tn_status tn_rt_detokenize(tn_session *s, const int32_t *ids, uint64_t nids, uint32_t flags, char *text,
+                           uint64_t *len) {
   const tn_tokenizer *t;
   TN_TRY(tokenizer_of(s, &t));
   tn_buf out = {0};
-  tn_status status = tn_tokenizer_decode(t, ids, nids, flags & TN_TOK_SKIP_SPECIAL ? TN_DETOKENIZE_SKIP_SPECIAL : 0, &out);
+  tn_status status =
+      tn_tokenizer_decode(t, ids, nids, flags & TN_TOK_SKIP_SPECIAL ? TN_DETOKENIZE_SKIP_SPECIAL : 0, &out);
   uint64_t room = *len;
   *len = out.len;
   if (!status && out.failed) status = TN_OOM;
-  if (status) status = tn_rt_fail(s, status, "%llu ids could not be turned into text", (unsigned long long)nids);
+  if (status)
+    status = tn_rt_fail(s, status, "%llu ids could not be turned into text", (unsigned long long)nids);
   else if (out.len > room)
-    status = tn_rt_fail(s, TN_INVALID, "the text has %llu bytes, there is room for %llu", (unsigned long long)out.len, (unsigned long long)room);
-  else if (out.len) memcpy(text, out.text, out.len);
+    status = tn_rt_fail(s, TN_INVALID, "the text has %llu bytes, there is room for %llu",
+                        (unsigned long long)out.len, (unsigned long long)room);
+  else if (out.len)
+    memcpy(text, out.text, out.len);
   if (!status && out.len < room) text[out.len] = 0;
   tn_buf_fini(&out);
   return status;

@@ -1,4 +1,5 @@
-/* view.c - what a checked step program says, in words and numbers: metadata, shapes as text, limits, types. */
+/* view.c - what a checked step program says, in words and numbers: metadata, shapes as text, limits, types.
+ */
 #include "backends/runtime/view.h"
 #include "tenon/ir.h"
 #include <stdio.h>
@@ -6,21 +7,22 @@
 /* Texts of expressions are cut here: a shared sub-expression may be written many times. */
 enum { TEXT_DEPTH = 10, TEXT_MAX = 400 };
 
-static const tn_dtype_info plain_types[] = {
-    {0},
+static const tn_dtype_info plain_types[] = {{0},
 #define TN_X(name, bits, cls) {#name, bits, TN_CLASS_##cls, 1, (bits) / 8},
-    TN_DTYPES(TN_X)
+                                            TN_DTYPES(TN_X)
 #undef TN_X
 };
 static const tn_dtype_info block_types[] = {
-#define TN_QUANT(name, values, bytes, doc) {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
+#define TN_QUANT(name, values, bytes, doc)                                                                   \
+  {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
 #include "ir/quant.def"
 #undef TN_QUANT
 };
 
 static const tn_dtype_info *dtype_of(uint32_t dtype) {
   if (dtype > TN_DT_NONE && dtype < TN_DT_PLAIN_END) return &plain_types[dtype];
-  if (dtype >= TN_DT_BLOCK && dtype - TN_DT_BLOCK < TN_COUNT(block_types)) return &block_types[dtype - TN_DT_BLOCK];
+  if (dtype >= TN_DT_BLOCK && dtype - TN_DT_BLOCK < TN_COUNT(block_types))
+    return &block_types[dtype - TN_DT_BLOCK];
   return NULL;
 }
 
@@ -32,7 +34,8 @@ const char *tn_view_dtype_name(uint32_t dtype) {
 bool tn_view_bytes(uint32_t dtype, uint64_t n, uint64_t *bytes) {
   const tn_dtype_info *d = dtype_of(dtype);
   if (!d) return false;
-  if (d->cls == TN_CLASS_BLOCK) return n % d->block_values == 0 && tn_mul_u64(n / d->block_values, d->block_bytes, bytes);
+  if (d->cls == TN_CLASS_BLOCK)
+    return n % d->block_values == 0 && tn_mul_u64(n / d->block_values, d->block_bytes, bytes);
   uint64_t bits;
   if (!tn_mul_u64(n, d->bits, &bits) || !tn_add_u64(bits, 7, &bits)) return false;
   *bytes = bits / 8;

@@ -1,27 +1,32 @@
-/* view.h - a checked step program as typed pointers into its blob. Everything that reads a program goes through
- * here: after tn_view_open every offset, index, name and expression row in it is safe to follow. */
+/* view.h - a checked step program as typed pointers into its blob. Everything that reads a program goes
+ * through here: after tn_view_open every offset, index, name and expression row in it is safe to follow. */
 #ifndef TN_VIEW_H
 #define TN_VIEW_H
 #include "ir/base/base.h"
 #include "ir/base/program.h"
 
 /* X(table, row type): the tables of fixed-size rows. */
-#define TN_VIEW_TABLES(X)                                                                                \
-  X(dims, tn_prog_dim) X(constraints, tn_prog_constraint) X(exprs, tn_prog_expr) X(entries, tn_prog_entry) \
-  X(variants, tn_prog_variant) X(args, tn_prog_arg) X(slots, tn_prog_slot) X(steps, tn_prog_step)        \
-  X(operands, tn_prog_operand) X(scalars, uint32_t) X(weights, tn_prog_weight)                           \
-  X(states, tn_prog_state) X(kernels, tn_prog_kernel) X(meta, tn_prog_meta)
+/* clang-format off */
+#define TN_VIEW_TABLES(X)                                                                      \
+  X(dims, tn_prog_dim) X(constraints, tn_prog_constraint) X(exprs, tn_prog_expr)               \
+  X(entries, tn_prog_entry) X(variants, tn_prog_variant) X(args, tn_prog_arg)                  \
+  X(slots, tn_prog_slot) X(steps, tn_prog_step) X(operands, tn_prog_operand)                   \
+  X(scalars, uint32_t) X(weights, tn_prog_weight) X(states, tn_prog_state)                     \
+  X(kernels, tn_prog_kernel) X(meta, tn_prog_meta)
+/* clang-format on */
 
 typedef struct tn_view {
   const tn_prog_header *head;
   const char *strings;
-#define TN_X(table, row) const row *table; uint32_t n##table;
+#define TN_X(table, row)                                                                                     \
+  const row *table;                                                                                          \
+  uint32_t n##table;
   TN_VIEW_TABLES(TN_X)
 #undef TN_X
 } tn_view;
 
-/* Checks the whole blob (which must be 8-byte aligned) and fills v, which points into it. TN_DATA_LOSS: damaged;
- * TN_UNSUPPORTED: another version; `error` gets the words. */
+/* Checks the whole blob (which must be 8-byte aligned) and fills v, which points into it. TN_DATA_LOSS:
+ * damaged; TN_UNSUPPORTED: another version; `error` gets the words. */
 tn_status tn_view_open(tn_bytes blob, tn_view *v, char *error, uint64_t error_size);
 
 static inline const char *tn_view_str(const tn_view *v, uint32_t offset) { return v->strings + offset; }
@@ -38,6 +43,7 @@ bool tn_view_bytes(uint32_t dtype, uint64_t n, uint64_t *bytes);
 const char *tn_view_dtype_name(uint32_t dtype); /* NULL: no such type */
 
 /* What was found wrong, as text. Returns `status`. error may be NULL. */
-tn_status tn_view_fail(char *error, uint64_t error_size, tn_status status, const char *fmt, ...) TN_PRINTF(4, 5);
+tn_status tn_view_fail(char *error, uint64_t error_size, tn_status status, const char *fmt, ...)
+    TN_PRINTF(4, 5);
 
 #endif

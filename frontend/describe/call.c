@@ -1,12 +1,13 @@
-/* call.c - calls: how arguments find their parameters, which definition a name means, and the frames that blocks and
- * graphs run in. Inside its own body a name means what the block shadows: `layer_norm` of the prelude calls the op. */
+/* call.c - calls: how arguments find their parameters, which definition a name means, and the frames that
+ * blocks and graphs run in. Inside its own body a name means what the block shadows: `layer_norm` of the
+ * prelude calls the op. */
 #include "frontend/describe/eval.h"
 #include <stdio.h>
 
 #define CALL_DEPTH_MAX 48
 #define PARAMS_MAX 32
 
-/* ---- lookup ----------------------------------------------------------------------------------------------------------- */
+/* ---- lookup ---------------------------------------------------------------------------------- */
 /* The page to look at after p: the one it extends, then the prelude. */
 static const tn_page *next_page(const tn_page *p) { return p->base ? p->base : p->prelude; }
 
@@ -26,7 +27,9 @@ static const tn_block *block_from(const tn_page *p, const char *name, bool act) 
 }
 
 /* Code of the page and of its bases sees the overriding blocks; code of the prelude sees the prelude. */
-static const tn_page *scope_of(const tn_eval *ev) { return ev->frame->page->prelude ? ev->page : ev->frame->page; }
+static const tn_page *scope_of(const tn_eval *ev) {
+  return ev->frame->page->prelude ? ev->page : ev->frame->page;
+}
 
 const tn_block *tn_find_block(const tn_eval *ev, const char *name) {
   const tn_block *self = ev->frame->block;
@@ -49,17 +52,19 @@ bool tn_is_function(const tn_eval *ev, const char *name) {
   return tn_find_block(ev, name) || tn_find_graph(ev, name) || tn_find_builtin(name) || tn_op_known(name);
 }
 
-/* ---- binding ----------------------------------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------------------- */
 static int slot_of(const tn_slot *slots, uint32_t count, const char *name) {
   for (uint32_t i = 0; i < count; i++)
     if (!strcmp(slots[i].name, name)) return (int)i;
   return -1;
 }
 
-static bool bind_named(tn_eval *ev, const char *callee, const tn_arg *a, const tn_slot *slots, uint32_t count, tn_val *out, tn_vars *rest) {
+static bool bind_named(tn_eval *ev, const char *callee, const tn_arg *a, const tn_slot *slots, uint32_t count,
+                       tn_val *out, tn_vars *rest) {
   const char *names[PARAMS_MAX];
   int i = slot_of(slots, count, a->name);
-  if (i >= 0 && out[i].kind != TN_V_UNSET) return tn_eval_fail(ev, "%s gets '%s' twice", callee, a->name), false;
+  if (i >= 0 && out[i].kind != TN_V_UNSET)
+    return tn_eval_fail(ev, "%s gets '%s' twice", callee, a->name), false;
   if (i >= 0) return out[i] = a->v, true;
   if (rest) return tn_vars_set(ev, rest, a->name, a->v);
   for (uint32_t k = 0; k < count; k++) names[k] = slots[k].name;
@@ -67,8 +72,10 @@ static bool bind_named(tn_eval *ev, const char *callee, const tn_arg *a, const t
   return false;
 }
 
-/* A bare name that is the name of an optional parameter means that parameter: attend(q, k, v, causal, window). */
-static bool bind_one(tn_eval *ev, const char *callee, tn_arg a, const tn_slot *slots, uint32_t count, tn_val *out, tn_vars *rest) {
+/* A bare name that is the name of an optional parameter means that parameter: attend(q, k, v, causal,
+ * window). */
+static bool bind_one(tn_eval *ev, const char *callee, tn_arg a, const tn_slot *slots, uint32_t count,
+                     tn_val *out, tn_vars *rest) {
   int i = a.bare ? slot_of(slots, count, a.name) : -1;
   uint32_t free_slot = 0;
   while (free_slot < count && out[free_slot].kind != TN_V_UNSET) free_slot++;
@@ -81,19 +88,25 @@ static bool bind_one(tn_eval *ev, const char *callee, tn_arg a, const tn_slot *s
     const char *names[PARAMS_MAX];
     for (uint32_t k = 0; k < count; k++) names[k] = slots[k].name;
     if (!*tn_eval_nearest(ev, a.name, names, count)) return tn_eval_unknown(ev, a.name), false;
-    return tn_eval_fail(ev, "%s has no '%s'%s", callee, a.name, tn_eval_nearest(ev, a.name, names, count)), false;
+    return tn_eval_fail(ev, "%s has no '%s'%s", callee, a.name, tn_eval_nearest(ev, a.name, names, count)),
+           false;
   }
-  if (free_slot == count) return tn_eval_fail(ev, "%s takes %u arguments: %s is one too many", callee, count, tn_val_show(ev, a.v)), false;
+  if (free_slot == count)
+    return tn_eval_fail(ev, "%s takes %u arguments: %s is one too many", callee, count, tn_val_show(ev, a.v)),
+           false;
   out[free_slot] = a.v;
   return true;
 }
 
-bool tn_bind(tn_eval *ev, const char *callee, const tn_args *args, const tn_slot *slots, uint32_t count, tn_val *out, tn_vars *rest) {
+bool tn_bind(tn_eval *ev, const char *callee, const tn_args *args, const tn_slot *slots, uint32_t count,
+             tn_val *out, tn_vars *rest) {
   bool ok = true;
   for (uint32_t i = 0; i < count; i++) out[i].kind = TN_V_UNSET;
-  for (uint32_t i = 0; i < args->count; i++) ok = bind_one(ev, callee, args->items[i], slots, count, out, rest) && ok;
+  for (uint32_t i = 0; i < args->count; i++)
+    ok = bind_one(ev, callee, args->items[i], slots, count, out, rest) && ok;
   for (uint32_t i = 0; i < count && ok; i++)
-    if (out[i].kind == TN_V_UNSET && !slots[i].optional) ok = tn_eval_fail(ev, "%s needs '%s'", callee, slots[i].name).kind != TN_V_BAD;
+    if (out[i].kind == TN_V_UNSET && !slots[i].optional)
+      ok = tn_eval_fail(ev, "%s needs '%s'", callee, slots[i].name).kind != TN_V_BAD;
   return ok;
 }
 
@@ -108,11 +121,15 @@ static bool spread_arg(tn_eval *ev, tn_args *args, const tn_expr *e) {
   if (e->kind == TN_EX_NAME && b && b->options && !strcmp(b->options_name, e->u.name)) {
     const tn_vars *o = &ev->frame->options;
     for (uint32_t i = 0; i < o->count; i++)
-      if (!push_arg(ev, args, (tn_arg){.name = o->items[i].name, .named = true, .v = o->items[i].v})) return false;
+      if (!push_arg(ev, args, (tn_arg){.name = o->items[i].name, .named = true, .v = o->items[i].v}))
+        return false;
     return true;
   }
   tn_val v = tn_eval_expr(ev, e);
-  if (v.kind != TN_V_LIST) return v.kind == TN_V_BAD ? false : (tn_eval_fail(ev, "'...' behind %s, which is no list", tn_val_show(ev, v)), false);
+  if (v.kind != TN_V_LIST)
+    return v.kind == TN_V_BAD
+               ? false
+               : (tn_eval_fail(ev, "'...' behind %s, which is no list", tn_val_show(ev, v)), false);
   for (uint32_t i = 0; i < v.u.list.count; i++)
     if (!push_arg(ev, args, (tn_arg){.v = v.u.list.items[i]})) return false;
   return true;
@@ -138,14 +155,15 @@ static bool eval_args(tn_eval *ev, const tn_expr *e, tn_args *args) {
   return true;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 static bool enter(tn_eval *ev, tn_frame *f, const char *name) {
   uint32_t depth = 0;
   for (const tn_frame *x = ev->frame; x; x = x->caller, depth++) {
     bool same = f->block ? x->block == f->block : x->graph && x->graph == f->graph;
     if (same) return tn_eval_fail(ev, "'%s' calls itself", name), false;
   }
-  if (depth >= CALL_DEPTH_MAX) return tn_eval_fail(ev, "more than %d calls inside each other", CALL_DEPTH_MAX), false;
+  if (depth >= CALL_DEPTH_MAX)
+    return tn_eval_fail(ev, "more than %d calls inside each other", CALL_DEPTH_MAX), false;
   f->caller = ev->frame;
   ev->frame = f;
   if (f->page->prelude) ev->file = f->page->file;
@@ -174,7 +192,8 @@ static tn_val block_body(tn_eval *ev, const tn_block *b, tn_val *vals) {
 }
 
 /* Runs b; `at` (or NULL) is the prefix on the calling line. */
-static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const tn_args *args, const tn_expr *at) {
+static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const tn_args *args,
+                         const tn_expr *at) {
   tn_slot slots[PARAMS_MAX];
   tn_val vals[PARAMS_MAX], v = tn_val_bad();
   tn_frame f = {.page = b->page, .block = b, .prefix = ev->frame->prefix, .root = ev->frame->root};
@@ -183,7 +202,8 @@ static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const
   if (b->nparams > PARAMS_MAX) return tn_eval_fail(ev, "'%s' has more than %d parameters", name, PARAMS_MAX);
   for (uint32_t i = 0; i < b->nparams; i++) slots[i] = (tn_slot){b->params[i].name, b->params[i].def != NULL};
   if (at) tn_eval_prefix(ev, &f, at);
-  if (!tn_bind(ev, name, args, slots, b->nparams, vals, b->options ? &f.options : NULL) || !enter(ev, &f, name)) {
+  if (!tn_bind(ev, name, args, slots, b->nparams, vals, b->options ? &f.options : NULL) ||
+      !enter(ev, &f, name)) {
     tn_vec_fini(&f.options);
     return v;
   }
@@ -192,17 +212,23 @@ static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const
   return v;
 }
 
-/* ---- graphs --------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 /* The dims of an input name themselves by what is passed: ids[B, S] sets B and S. */
 static bool match_dims(tn_eval *ev, const tn_port *p, tn_val v) {
   tn_frame *f = ev->frame;
-  if (v.kind != TN_V_TENSOR) return v.kind == TN_V_BAD ? false : (tn_eval_fail(ev, "'%s' is %s, expected a tensor", p->name, tn_val_show(ev, v)), false);
+  if (v.kind != TN_V_TENSOR)
+    return v.kind == TN_V_BAD
+               ? false
+               : (tn_eval_fail(ev, "'%s' is %s, expected a tensor", p->name, tn_val_show(ev, v)), false);
   tn_type_info t = tn_val_type(ev, v);
   if (t.rank != p->dims.count || t.dtype != p->dtype)
-    return tn_eval_fail(ev, "'%s' is %s, expected %u dims of %s", p->name, tn_val_show(ev, v), p->dims.count, ev->ir->dtype_info(p->dtype)->name), false;
+    return tn_eval_fail(ev, "'%s' is %s, expected %u dims of %s", p->name, tn_val_show(ev, v), p->dims.count,
+                        ev->ir->dtype_info(p->dtype)->name),
+           false;
   for (uint32_t i = 0; i < t.rank; i++) {
     const tn_expr *e = p->dims.items[i];
-    bool free_name = e->kind == TN_EX_NAME && !tn_vars_find(&f->vars, e->u.name) && !tn_vars_find(&ev->config, e->u.name);
+    bool free_name =
+        e->kind == TN_EX_NAME && !tn_vars_find(&f->vars, e->u.name) && !tn_vars_find(&ev->config, e->u.name);
     if (free_name) {
       if (!tn_vars_set(ev, &f->vars, e->u.name, tn_val_dim(ev, t.dims[i]))) return false;
       continue;
@@ -210,7 +236,9 @@ static bool match_dims(tn_eval *ev, const tn_port *p, tn_val v) {
     tn_val want = tn_eval_expr(ev, e);
     if (want.kind == TN_V_BAD) return false;
     if (tn_val_to_dim(ev, want) != t.dims[i])
-      return tn_eval_fail(ev, "dim %u of '%s' is %s, expected %s", i, p->name, tn_dim_show(ev, t.dims[i]), tn_val_show(ev, want)), false;
+      return tn_eval_fail(ev, "dim %u of '%s' is %s, expected %s", i, p->name, tn_dim_show(ev, t.dims[i]),
+                          tn_val_show(ev, want)),
+             false;
   }
   return true;
 }
@@ -241,21 +269,26 @@ static bool graph_inputs(tn_eval *ev, const tn_graph *g, tn_val *vals) {
 static tn_val output_value(tn_eval *ev, const tn_graph *g, const tn_port *p) {
   const tn_var *v = tn_vars_find(&ev->frame->vars, p->name);
   ev->pos = p->pos;
-  if (!v) return ev->errors ? tn_val_bad() : tn_eval_fail(ev, "graph '%s' never sets its output '%s'", g->name, p->name);
+  if (!v)
+    return ev->errors ? tn_val_bad()
+                      : tn_eval_fail(ev, "graph '%s' never sets its output '%s'", g->name, p->name);
   if (v->v.kind == TN_V_BAD) return v->v;
-  if (v->v.kind != TN_V_TENSOR) return tn_eval_fail(ev, "output '%s' is %s, expected a tensor", p->name, tn_val_show(ev, v->v));
+  if (v->v.kind != TN_V_TENSOR)
+    return tn_eval_fail(ev, "output '%s' is %s, expected a tensor", p->name, tn_val_show(ev, v->v));
   tn_type_info t = tn_val_type(ev, v->v);
   tn_dim dims[TN_MAX_RANK];
   bool same = t.rank == p->dims.count && t.dtype == p->dtype;
   for (uint32_t i = 0; i < p->dims.count; i++) {
     tn_val d = tn_eval_expr(ev, p->dims.items[i]);
     if (d.kind == TN_V_BAD) return d;
-    if (!(dims[i] = tn_val_to_dim(ev, d))) return tn_eval_fail(ev, "dim %u of '%s' is %s", i, p->name, tn_val_show(ev, d));
+    if (!(dims[i] = tn_val_to_dim(ev, d)))
+      return tn_eval_fail(ev, "dim %u of '%s' is %s", i, p->name, tn_val_show(ev, d));
     if (same) same = dims[i] == t.dims[i];
   }
   if (same) return v->v;
   tn_type want = ev->ir->type_make(ev->m, p->dtype, p->dims.count, dims, NULL);
-  return tn_eval_fail(ev, "output '%s' is declared %s, but is %s", p->name, want ? tn_type_show(ev, want) : "?", tn_val_show(ev, v->v));
+  return tn_eval_fail(ev, "output '%s' is declared %s, but is %s", p->name,
+                      want ? tn_type_show(ev, want) : "?", tn_val_show(ev, v->v));
 }
 
 static tn_val graph_body(tn_eval *ev, const tn_graph *g, tn_val *vals) {
@@ -285,7 +318,7 @@ tn_val tn_call_graph(tn_eval *ev, const tn_graph *g, const tn_args *args) {
   return v;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------------------ */
+/* ---- calls ----------------------------------------------------------------------------------- */
 static tn_val call_builtin(tn_eval *ev, const tn_builtin *b, const tn_args *args) {
   tn_val vals[TN_COUNT(b->slots)];
   uint32_t n = 0;
@@ -298,8 +331,10 @@ static tn_val unknown_function(tn_eval *ev, const char *name) {
   uint32_t n = 0;
   for (const tn_page *p = scope_of(ev); p; p = next_page(p))
     for (uint32_t i = 0; i < p->blocks.count; i++)
-      for (uint32_t k = 0; k < p->blocks.items[i].names.count && n < TN_COUNT(names); k++) names[n++] = p->blocks.items[i].names.items[k];
-  return tn_eval_fail(ev, "there is no block, function or op '%s'%s", name, tn_eval_nearest(ev, name, names, n));
+      for (uint32_t k = 0; k < p->blocks.items[i].names.count && n < TN_COUNT(names); k++)
+        names[n++] = p->blocks.items[i].names.items[k];
+  return tn_eval_fail(ev, "there is no block, function or op '%s'%s", name,
+                      tn_eval_nearest(ev, name, names, n));
 }
 
 /* act(x), where `act` holds the name of an activation from the config. */
@@ -310,7 +345,8 @@ static tn_val call_act(tn_eval *ev, const char *name, const tn_args *args) {
   if (b) return call_block(ev, b, name, args, NULL);
   for (const tn_page *p = ev->page; p; p = next_page(p))
     for (uint32_t i = 0; i < p->blocks.count; i++)
-      for (uint32_t k = 0; p->blocks.items[i].act && k < p->blocks.items[i].names.count && n < TN_COUNT(names); k++)
+      for (uint32_t k = 0;
+           p->blocks.items[i].act && k < p->blocks.items[i].names.count && n < TN_COUNT(names); k++)
         names[n++] = p->blocks.items[i].names.items[k];
   return tn_eval_fail(ev, "the activation '%s' is not known%s", name, tn_eval_nearest(ev, name, names, n));
 }
@@ -329,7 +365,8 @@ static tn_val dispatch(tn_eval *ev, const char *name, const tn_args *args, const
 
 tn_val tn_call_values(tn_eval *ev, const char *callee, const tn_val *args, uint32_t count) {
   tn_arg items[16];
-  if (count > TN_COUNT(items)) return tn_eval_fail(ev, "more than %zu arguments for '%s'", TN_COUNT(items), callee);
+  if (count > TN_COUNT(items))
+    return tn_eval_fail(ev, "more than %zu arguments for '%s'", TN_COUNT(items), callee);
   for (uint32_t i = 0; i < count; i++) items[i] = (tn_arg){.v = args[i]};
   tn_args a = {items, count, count};
   return dispatch(ev, callee, &a, NULL);

@@ -1,11 +1,12 @@
-/* expr.c - expressions: names, static arithmetic, lists, and the same signs on tensors, where they build ops. */
+/* expr.c - expressions: names, static arithmetic, lists, and the same signs on tensors, where they build ops.
+ */
 #include "frontend/describe/eval.h"
 #include <math.h>
 #include <stdio.h>
 
 #define EVAL_DEPTH_MAX 2000 /* C recursion over nested expressions and calls */
 
-/* ---- names ---------------------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 tn_var *tn_vars_find(const tn_vars *vars, const char *name) {
   for (uint32_t i = vars->count; i-- > 0;)
     if (!strcmp(vars->items[i].name, name)) return &vars->items[i];
@@ -52,9 +53,12 @@ static bool config_name(tn_eval *ev, const char *name, tn_val *out) {
     return true;
   }
   const tn_json *j = tn_json_path(ev->run->config, name);
-  if (j) *out = tn_json_val(ev, name, j);
-  else if (ev->frame->fallback && tn_is_function(ev, name)) *out = tn_val_text(ev, name);
-  else *out = (tn_val){.kind = TN_V_MISSING, .u.key = name};
+  if (j)
+    *out = tn_json_val(ev, name, j);
+  else if (ev->frame->fallback && tn_is_function(ev, name))
+    *out = tn_val_text(ev, name);
+  else
+    *out = (tn_val){.kind = TN_V_MISSING, .u.key = name};
   return true;
 }
 
@@ -62,13 +66,20 @@ bool tn_eval_name(tn_eval *ev, const char *name, tn_val *out) {
   const tn_frame *f = ev->frame;
   const tn_var *v = tn_vars_find(&f->vars, name);
   bool page = f->page->prelude != NULL;
-  if (v) *out = v->v;
-  else if (f->config) return config_name(ev, name, out);
-  else if (page && (v = tn_vars_find(&ev->config, name))) *out = v->v;
-  else if (ev->func && !strcmp(name, "positions")) *out = positions(ev);
-  else if (ev->func && !ev->own_capacity && (!strcmp(name, "P") || !strcmp(name, "C"))) *out = tn_val_dim(ev, state_dim(ev, name));
-  else if (ev->ir->dtype_by_name(name) || tn_is_function(ev, name)) *out = tn_val_text(ev, name);
-  else return false;
+  if (v)
+    *out = v->v;
+  else if (f->config)
+    return config_name(ev, name, out);
+  else if (page && (v = tn_vars_find(&ev->config, name)))
+    *out = v->v;
+  else if (ev->func && !strcmp(name, "positions"))
+    *out = positions(ev);
+  else if (ev->func && !ev->own_capacity && (!strcmp(name, "P") || !strcmp(name, "C")))
+    *out = tn_val_dim(ev, state_dim(ev, name));
+  else if (ev->ir->dtype_by_name(name) || tn_is_function(ev, name))
+    *out = tn_val_text(ev, name);
+  else
+    return false;
   return true;
 }
 
@@ -77,25 +88,30 @@ tn_val tn_eval_unknown(tn_eval *ev, const char *name) {
   uint32_t n = 0;
   const tn_vars *lists[] = {&ev->frame->vars, &ev->config};
   for (uint32_t k = 0; k < 2; k++)
-    for (uint32_t i = 0; i < lists[k]->count && n < TN_COUNT(names); i++) names[n++] = lists[k]->items[i].name;
+    for (uint32_t i = 0; i < lists[k]->count && n < TN_COUNT(names); i++)
+      names[n++] = lists[k]->items[i].name;
   return tn_eval_fail(ev, "'%s' is unknown here%s", name, tn_eval_nearest(ev, name, names, n));
 }
 
-/* ---- texts ---------------------------------------------------------------------------------------------------------- */
-/* Puts {variables} in: they are looked for in this frame, then in its callers, so that a block's `at` can use the
- * loop variable of the line that calls it. */
+/* ---- texts ----------------------------------------------------------------------------------- */
+/* Puts {variables} in: they are looked for in this frame, then in its callers, so that a block's `at` can use
+ * the loop variable of the line that calls it. */
 static bool interpolate_one(tn_eval *ev, tn_str name, tn_buf *out) {
   char text[64];
-  if (!name.len || name.len >= sizeof text) return tn_eval_fail(ev, "'{%.*s}' is not a variable", (int)(name.len & 63), name.ptr), false;
+  if (!name.len || name.len >= sizeof text)
+    return tn_eval_fail(ev, "'{%.*s}' is not a variable", (int)(name.len & 63), name.ptr), false;
   memcpy(text, name.ptr, name.len);
   text[name.len] = 0;
   const tn_var *v = NULL;
   for (const tn_frame *f = ev->frame; f && !v; f = f->caller) v = tn_vars_find(&f->vars, text);
   if (!v) v = tn_vars_find(&ev->config, text);
   if (!v) return tn_eval_fail(ev, "'{%s}' is unknown here", text), false;
-  if (v->v.kind == TN_V_INT) tn_buf_printf(out, "%lld", (long long)v->v.u.i);
-  else if (v->v.kind == TN_V_TEXT) tn_buf_puts(out, v->v.u.text.alts[0].raw);
-  else if (v->v.kind != TN_V_BAD) tn_eval_fail(ev, "'{%s}' is %s: only numbers and texts go into a name", text, tn_val_show(ev, v->v));
+  if (v->v.kind == TN_V_INT)
+    tn_buf_printf(out, "%lld", (long long)v->v.u.i);
+  else if (v->v.kind == TN_V_TEXT)
+    tn_buf_puts(out, v->v.u.text.alts[0].raw);
+  else if (v->v.kind != TN_V_BAD)
+    tn_eval_fail(ev, "'{%s}' is %s: only numbers and texts go into a name", text, tn_val_show(ev, v->v));
   return v->v.kind == TN_V_INT || v->v.kind == TN_V_TEXT;
 }
 
@@ -194,8 +210,9 @@ static tn_val text_add(tn_eval *ev, tn_text a, tn_text b) {
   return v;
 }
 
-/* ---- arithmetic --------------------------------------------------------------------------------------------------------- */
-static const char *const signs[TN_BIN_COUNT] = {"+", "-", "*", "/", "%", "++", "==", "!=", "<", ">", "<=", ">=", "has", "and", "or", "default"};
+/* ---- arithmetic ------------------------------------------------------------------------------ */
+static const char *const signs[TN_BIN_COUNT] = {
+    "+", "-", "*", "/", "%", "++", "==", "!=", "<", ">", "<=", ">=", "has", "and", "or", "default"};
 
 static tn_val int_math(tn_eval *ev, tn_binary op, int64_t a, int64_t b) {
   int64_t r = 0;
@@ -217,22 +234,33 @@ static tn_val int_math(tn_eval *ev, tn_binary op, int64_t a, int64_t b) {
       if (r && (r < 0) != (b < 0)) r += b; /* the sign of b, as in Python */
     }
   }
-  if (over) return tn_eval_fail(ev, "%lld %s %lld does not fit 64 bits", (long long)a, signs[op], (long long)b);
+  if (over)
+    return tn_eval_fail(ev, "%lld %s %lld does not fit 64 bits", (long long)a, signs[op], (long long)b);
   return tn_val_int(r);
 }
 
 static tn_val real_math(tn_eval *ev, tn_binary op, double a, double b) {
-  double r = op == TN_BIN_ADD ? a + b : op == TN_BIN_SUB ? a - b : op == TN_BIN_MUL ? a * b : op == TN_BIN_DIV ? a / b : fmod(a, b);
+  double r = op == TN_BIN_ADD   ? a + b
+             : op == TN_BIN_SUB ? a - b
+             : op == TN_BIN_MUL ? a * b
+             : op == TN_BIN_DIV ? a / b
+                                : fmod(a, b);
   if (!isfinite(r)) return tn_eval_fail(ev, "%.9g %s %.9g is not finite", a, signs[op], b);
   return tn_val_real(r);
 }
 
 static tn_val dim_math(tn_eval *ev, tn_binary op, tn_val a, tn_val b) {
   tn_dim x = tn_val_to_dim(ev, a), y = tn_val_to_dim(ev, b);
-  uint32_t kind = op == TN_BIN_MUL ? TN_DIM_MUL : op == TN_BIN_DIV ? TN_DIM_FLOORDIV : op == TN_BIN_MOD ? TN_DIM_MOD : TN_DIM_ADD;
-  if (!x || !y) return tn_eval_fail(ev, "%s %s %s: a dim goes with whole numbers only", tn_val_show(ev, a), signs[op], tn_val_show(ev, b));
+  uint32_t kind = op == TN_BIN_MUL   ? TN_DIM_MUL
+                  : op == TN_BIN_DIV ? TN_DIM_FLOORDIV
+                  : op == TN_BIN_MOD ? TN_DIM_MOD
+                                     : TN_DIM_ADD;
+  if (!x || !y)
+    return tn_eval_fail(ev, "%s %s %s: a dim goes with whole numbers only", tn_val_show(ev, a), signs[op],
+                        tn_val_show(ev, b));
   if ((kind == TN_DIM_FLOORDIV || kind == TN_DIM_MOD) && (b.kind == TN_V_DIM || b.u.i <= 0))
-    return tn_eval_fail(ev, "%s %s %s: a dim is divided by a positive number", tn_val_show(ev, a), signs[op], tn_val_show(ev, b));
+    return tn_eval_fail(ev, "%s %s %s: a dim is divided by a positive number", tn_val_show(ev, a), signs[op],
+                        tn_val_show(ev, b));
   if (op == TN_BIN_SUB) y = ev->ir->dim_make(ev->m, TN_DIM_MUL, y, ev->ir->dim_const(ev->m, -1));
   return tn_val_dim(ev, ev->ir->dim_make(ev->m, kind, x, y));
 }
@@ -243,8 +271,9 @@ static bool static_compare(tn_binary op, double a, double b) {
 
 /* Signs between tensors, or a tensor and a number, are ops. */
 static tn_val tensor_math(tn_eval *ev, tn_binary op, tn_val a, tn_val b) {
-  static const char *const names[TN_BIN_COUNT] = {"add", "sub", "mul", "div", "mod", NULL, "compare", "compare", "compare", "compare",
-                                                  "compare", "compare", NULL, "and", "or", NULL};
+  static const char *const names[TN_BIN_COUNT] = {
+      "add",     "sub",     "mul",     "div",     "mod", NULL,  "compare", "compare",
+      "compare", "compare", "compare", "compare", NULL,  "and", "or",      NULL};
   static const char *const cmps[TN_BIN_COUNT] = {[TN_BIN_EQ] = "eq", [TN_BIN_NE] = "ne", [TN_BIN_LT] = "lt",
                                                  [TN_BIN_GT] = "gt", [TN_BIN_LE] = "le", [TN_BIN_GE] = "ge"};
   if (!names[op]) return tn_eval_fail(ev, "'%s' does not work on tensors", signs[op]);
@@ -258,7 +287,8 @@ static tn_val tensor_math(tn_eval *ev, tn_binary op, tn_val a, tn_val b) {
 }
 
 static tn_val join(tn_eval *ev, tn_val a, tn_val b) {
-  tn_vals x = a.kind == TN_V_LIST ? a.u.list : (tn_vals){&a, 1}, y = b.kind == TN_V_LIST ? b.u.list : (tn_vals){&b, 1};
+  tn_vals x = a.kind == TN_V_LIST ? a.u.list : (tn_vals){&a, 1},
+          y = b.kind == TN_V_LIST ? b.u.list : (tn_vals){&b, 1};
   tn_val *items = tn_arena_alloc(&ev->arena, ((size_t)x.count + y.count) * sizeof *items);
   if (!items) return tn_eval_oom(ev);
   memcpy(items, x.items, x.count * sizeof *items);
@@ -267,8 +297,11 @@ static tn_val join(tn_eval *ev, tn_val a, tn_val b) {
 }
 
 static tn_val has(tn_eval *ev, tn_val a, tn_val b) {
-  if (a.kind == TN_V_TEXT && b.kind == TN_V_TEXT) return tn_val_bool(strstr(a.u.text.alts[0].raw, b.u.text.alts[0].raw) != NULL);
-  if (a.kind != TN_V_LIST) return tn_eval_fail(ev, "%s has %s: only lists and texts have something", tn_val_show(ev, a), tn_val_show(ev, b));
+  if (a.kind == TN_V_TEXT && b.kind == TN_V_TEXT)
+    return tn_val_bool(strstr(a.u.text.alts[0].raw, b.u.text.alts[0].raw) != NULL);
+  if (a.kind != TN_V_LIST)
+    return tn_eval_fail(ev, "%s has %s: only lists and texts have something", tn_val_show(ev, a),
+                        tn_val_show(ev, b));
   for (uint32_t i = 0; i < a.u.list.count; i++)
     if (tn_val_equal(a.u.list.items[i], b)) return tn_val_bool(true);
   return tn_val_bool(false);
@@ -279,7 +312,10 @@ static tn_val number_math(tn_eval *ev, tn_binary op, tn_val a, tn_val b) {
   double x = a.kind == TN_V_INT ? (double)a.u.i : a.u.r, y = b.kind == TN_V_INT ? (double)b.u.i : b.u.r;
   if (op >= TN_BIN_LT && op <= TN_BIN_GE) {
     if (!ints) return tn_val_bool(static_compare(op, x, y));
-    return tn_val_bool(op == TN_BIN_LT ? a.u.i < b.u.i : op == TN_BIN_GT ? a.u.i > b.u.i : op == TN_BIN_LE ? a.u.i <= b.u.i : a.u.i >= b.u.i);
+    return tn_val_bool(op == TN_BIN_LT   ? a.u.i < b.u.i
+                       : op == TN_BIN_GT ? a.u.i > b.u.i
+                       : op == TN_BIN_LE ? a.u.i <= b.u.i
+                                         : a.u.i >= b.u.i);
   }
   return ints ? int_math(ev, op, a.u.i, b.u.i) : real_math(ev, op, x, y);
 }
@@ -321,7 +357,8 @@ static tn_val eval_choice(tn_eval *ev, const tn_expr *e) {
     return b.kind == TN_V_TEXT ? text_or(ev, a.u.text, b.u.text) : a;
   }
   /* A key that is there and false is an answer: `tie_word_embeddings or true` asks only for its presence. */
-  if (op == TN_BIN_OR && (a.kind != TN_V_BOOL || (ev->frame->config && e->u.bin.a->kind == TN_EX_NAME))) return a;
+  if (op == TN_BIN_OR && (a.kind != TN_V_BOOL || (ev->frame->config && e->u.bin.a->kind == TN_EX_NAME)))
+    return a;
   if (!tn_val_truth(ev, a, &x)) return tn_val_bad();
   if (x == (op == TN_BIN_OR)) return tn_val_bool(x);
   b = tn_eval_expr(ev, e->u.bin.b);
@@ -333,8 +370,10 @@ static tn_val eval_unary(tn_eval *ev, const tn_expr *e) {
   tn_val a = tn_eval_expr(ev, e->u.bin.a);
   bool x;
   if (a.kind == TN_V_BAD || a.kind == TN_V_MISSING) return a;
-  if (a.kind == TN_V_TENSOR) return tn_make_op(ev, e->u.bin.op == '-' ? "neg" : "not", &a.u.tensor, 1, NULL, 0);
-  if (e->u.bin.op == '-') return tn_eval_binary(ev, TN_BIN_SUB, a.kind == TN_V_REAL ? tn_val_real(0) : tn_val_int(0), a);
+  if (a.kind == TN_V_TENSOR)
+    return tn_make_op(ev, e->u.bin.op == '-' ? "neg" : "not", &a.u.tensor, 1, NULL, 0);
+  if (e->u.bin.op == '-')
+    return tn_eval_binary(ev, TN_BIN_SUB, a.kind == TN_V_REAL ? tn_val_real(0) : tn_val_int(0), a);
   return tn_val_truth(ev, a, &x) ? tn_val_bool(!x) : tn_val_bad();
 }
 
@@ -359,7 +398,8 @@ static tn_val eval_kind(tn_eval *ev, const tn_expr *e) {
   case TN_EX_INDEX: return tn_eval_index(ev, e, tn_eval_expr(ev, e->u.index.base));
   case TN_EX_UNARY: return eval_unary(ev, e);
   case TN_EX_BINARY:
-    if (e->u.bin.op == TN_BIN_AND || e->u.bin.op == TN_BIN_OR || e->u.bin.op == TN_BIN_DEFAULT) return eval_choice(ev, e);
+    if (e->u.bin.op == TN_BIN_AND || e->u.bin.op == TN_BIN_OR || e->u.bin.op == TN_BIN_DEFAULT)
+      return eval_choice(ev, e);
     v = tn_eval_expr(ev, e->u.bin.a);
     return tn_eval_binary(ev, (tn_binary)e->u.bin.op, v, tn_eval_expr(ev, e->u.bin.b));
   }

@@ -1,14 +1,17 @@
-/* index.c - x[...]: items of lists, and slices of tensors. Positions that pick one element lose their axis; `new` adds
- * an axis of size 1; all reshaping is gathered into one op at the end. */
+/* index.c - x[...]: items of lists, and slices of tensors. Positions that pick one element lose their axis;
+ * `new` adds an axis of size 1; all reshaping is gathered into one op at the end. */
 #include "frontend/describe/eval.h"
 
 static tn_val list_index(tn_eval *ev, const tn_expr *e, tn_vals list) {
   const tn_index *x = &e->u.index.items[0];
   int64_t n = list.count, from = 0, to = n;
-  if (e->u.index.count != 1 || x->kind == TN_IX_NEW) return tn_eval_fail(ev, "a list is asked for one item or one range");
-  tn_val a = x->from ? tn_eval_expr(ev, x->from) : tn_val_int(0), b = x->to ? tn_eval_expr(ev, x->to) : tn_val_int(n);
+  if (e->u.index.count != 1 || x->kind == TN_IX_NEW)
+    return tn_eval_fail(ev, "a list is asked for one item or one range");
+  tn_val a = x->from ? tn_eval_expr(ev, x->from) : tn_val_int(0),
+         b = x->to ? tn_eval_expr(ev, x->to) : tn_val_int(n);
   if (a.kind == TN_V_BAD || b.kind == TN_V_BAD) return tn_val_bad();
-  if (a.kind != TN_V_INT || b.kind != TN_V_INT) return tn_eval_fail(ev, "a list is asked with %s: expected a whole number", tn_val_show(ev, a));
+  if (a.kind != TN_V_INT || b.kind != TN_V_INT)
+    return tn_eval_fail(ev, "a list is asked with %s: expected a whole number", tn_val_show(ev, a));
   from = a.u.i < 0 ? a.u.i + n : a.u.i;
   to = b.u.i < 0 ? b.u.i + n : b.u.i;
   if (x->kind == TN_IX_AT) to = from;
@@ -22,7 +25,9 @@ static tn_dim index_dim(tn_eval *ev, const tn_expr *e, tn_dim size) {
   tn_val v = tn_eval_expr(ev, e);
   if (v.kind == TN_V_BAD) return 0;
   tn_dim d = tn_val_to_dim(ev, v);
-  if (!d) return tn_eval_fail(ev, "an index is %s: expected a whole number or a dim", tn_val_show(ev, v)), (tn_dim)0;
+  if (!d)
+    return tn_eval_fail(ev, "an index is %s: expected a whole number or a dim", tn_val_show(ev, v)),
+           (tn_dim)0;
   return v.kind == TN_V_INT && v.u.i < 0 ? ev->ir->dim_make(ev->m, TN_DIM_ADD, size, d) : d;
 }
 
@@ -31,7 +36,8 @@ static tn_val slice(tn_eval *ev, tn_val x, uint32_t axis, tn_dim from, tn_dim to
   tn_dim size = tn_val_type(ev, x).dims[axis];
   bool known = ev->ir->dim_is_const(ev->m, from, &a) && ev->ir->dim_is_const(ev->m, to, &b);
   if (known && (a < 0 || a > b || (ev->ir->dim_is_const(ev->m, size, &n) && b > n)))
-    return tn_eval_fail(ev, "slice %lld .. %lld of axis %u, whose size is %s", (long long)a, (long long)b, axis, tn_dim_show(ev, size));
+    return tn_eval_fail(ev, "slice %lld .. %lld of axis %u, whose size is %s", (long long)a, (long long)b,
+                        axis, tn_dim_show(ev, size));
   if (known && a == 0 && to == size) return x;
   tn_named_attr attrs[3] = {{"axis", {.kind = TN_ATTR_INT, .u.i = axis}},
                             {"start", {.kind = TN_ATTR_DIM, .u.dim = from}},
@@ -44,8 +50,10 @@ static tn_val index_one(tn_eval *ev, tn_val x, uint32_t axis, const tn_index *it
   if (item->kind == TN_IX_RANGE && !item->from && !item->to) return x;
   tn_dim from = item->from ? index_dim(ev, item->from, size) : ev->ir->dim_const(ev->m, 0), to = size;
   if (!from) return tn_val_bad();
-  if (item->kind == TN_IX_AT) to = ev->ir->dim_make(ev->m, TN_DIM_ADD, from, one);
-  else if (item->to) to = index_dim(ev, item->to, size);
+  if (item->kind == TN_IX_AT)
+    to = ev->ir->dim_make(ev->m, TN_DIM_ADD, from, one);
+  else if (item->to)
+    to = index_dim(ev, item->to, size);
   return to ? slice(ev, x, axis, from, to) : tn_val_bad();
 }
 
@@ -66,8 +74,10 @@ static tn_val tensor_index(tn_eval *ev, const tn_expr *e, tn_val x) {
     }
     x = index_one(ev, x, axis, item);
     if (x.kind != TN_V_TENSOR) return x;
-    if (item->kind == TN_IX_AT) changed = true;
-    else dims[rank++] = tn_val_type(ev, x).dims[axis];
+    if (item->kind == TN_IX_AT)
+      changed = true;
+    else
+      dims[rank++] = tn_val_type(ev, x).dims[axis];
     axis++;
   }
   tn_type_info t = tn_val_type(ev, x);

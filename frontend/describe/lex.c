@@ -1,5 +1,5 @@
-/* lex.c - a page's text as tokens. Indentation is made visible here (INDENT, DEDENT), so that the parser never counts
- * blanks; inside brackets lines simply go on. */
+/* lex.c - a page's text as tokens. Indentation is made visible here (INDENT, DEDENT), so that the parser
+ * never counts blanks; inside brackets lines simply go on. */
 #include "frontend/describe/page.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -21,8 +21,9 @@ typedef struct lexer {
   bool failed, oom;
 } lexer;
 
-static const char *const puncts[] = {"...", "..", "->", "==", "!=", "<=", ">=", "+=", "++", "=", "<", ">", "+", "-",
-                                     "*",   "/",  "%",  "(",  ")",  "[",  "]",  ",",  ":",  "|", "."};
+static const char *const puncts[] = {"...", "..", "->", "==", "!=", "<=", ">=", "+=", "++",
+                                     "=",   "<",  ">",  "+",  "-",  "*",  "/",  "%",  "(",
+                                     ")",   "[",  "]",  ",",  ":",  "|",  "."};
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
@@ -110,8 +111,10 @@ static void lex_number(lexer *x) {
   errno = 0;
   tn_page_token *t = push(x, real ? TN_TK_REAL : TN_TK_INT, at);
   if (!t) return;
-  if (real) t->r = strtod(text, NULL);
-  else t->i = strtoll(text, NULL, 10);
+  if (real)
+    t->r = strtod(text, NULL);
+  else
+    t->i = strtoll(text, NULL, 10);
   t->text = tn_arena_str(x->arena, tn_str_of(text));
   if (errno == ERANGE) lex_error(x, at, "this number is out of range");
 }
@@ -124,16 +127,20 @@ static void lex_string(lexer *x) {
     lex_error(x, at, "this text has no closing quote on its line");
     return;
   }
-  if (x->p - from > WORD_MAX) lex_error(x, at, "this text is longer than 1024 bytes");
-  else push_text(x, TN_TK_STRING, at, (tn_str){from, (uint64_t)(x->p - from)});
+  if (x->p - from > WORD_MAX)
+    lex_error(x, at, "this text is longer than 1024 bytes");
+  else
+    push_text(x, TN_TK_STRING, at, (tn_str){from, (uint64_t)(x->p - from)});
   x->p++;
 }
 
 static void lex_name(lexer *x) {
   const char *at = x->p;
   while (x->p < x->end && (is_letter(*x->p) || is_digit(*x->p))) x->p++;
-  if (x->p - at > WORD_MAX) lex_error(x, at, "this name is longer than 1024 bytes");
-  else push_text(x, TN_TK_NAME, at, (tn_str){at, (uint64_t)(x->p - at)});
+  if (x->p - at > WORD_MAX)
+    lex_error(x, at, "this name is longer than 1024 bytes");
+  else
+    push_text(x, TN_TK_NAME, at, (tn_str){at, (uint64_t)(x->p - at)});
 }
 
 static void lex_punct(lexer *x) {
@@ -147,17 +154,22 @@ static void lex_punct(lexer *x) {
     x->p += n;
     return;
   }
-  lex_error(x, x->p, *x->p == '\t' ? "a tab: pages are indented with blanks" : "a character that no page uses");
+  lex_error(x, x->p,
+            *x->p == '\t' ? "a tab: pages are indented with blanks" : "a character that no page uses");
   x->p++;
   /* One message for the whole of a foreign letter. */
   while (x->p < x->end && ((unsigned char)*x->p & 0xc0) == 0x80) x->p++;
 }
 
 static void lex_token(lexer *x, char c) {
-  if (is_digit(c)) lex_number(x);
-  else if (is_letter(c)) lex_name(x);
-  else if (c == '"') lex_string(x);
-  else lex_punct(x);
+  if (is_digit(c))
+    lex_number(x);
+  else if (is_letter(c))
+    lex_name(x);
+  else if (c == '"')
+    lex_string(x);
+  else
+    lex_punct(x);
 }
 
 /* Gives the end of the last token. */
@@ -165,26 +177,38 @@ static const char *lex_rest_of_line(lexer *x) {
   const char *stop = x->p;
   while (x->p < x->end && *x->p != '\n' && !x->oom) {
     char c = *x->p;
-    if (c == ' ' || (c == '\r' && x->p + 1 < x->end && x->p[1] == '\n')) x->p++;
-    else if (c == '#') while (x->p < x->end && *x->p != '\n') x->p++;
-    else lex_token(x, c), stop = x->p;
+    if (c == ' ' || (c == '\r' && x->p + 1 < x->end && x->p[1] == '\n'))
+      x->p++;
+    else if (c == '#')
+      while (x->p < x->end && *x->p != '\n') x->p++;
+    else
+      lex_token(x, c), stop = x->p;
   }
   return stop;
 }
 
 static tn_status lex_check(tn_str text, const char *file, tn_diags *diags) {
   uint64_t bad;
-  if (text.len > TEXT_MAX) return tn_fail(diags, TN_INVALID, file, NULL, "a page of %llu bytes: at most 1048576 are read",
-                                          (unsigned long long)text.len);
-  if (!tn_utf8_valid(text, &bad)) return tn_fail(diags, TN_INVALID, file, NULL, "byte %llu is not UTF-8", (unsigned long long)bad);
-  if (text.len && memchr(text.ptr, 0, (size_t)text.len)) return tn_fail(diags, TN_INVALID, file, NULL, "the page holds a zero byte");
+  if (text.len > TEXT_MAX)
+    return tn_fail(diags, TN_INVALID, file, NULL, "a page of %llu bytes: at most 1048576 are read",
+                   (unsigned long long)text.len);
+  if (!tn_utf8_valid(text, &bad))
+    return tn_fail(diags, TN_INVALID, file, NULL, "byte %llu is not UTF-8", (unsigned long long)bad);
+  if (text.len && memchr(text.ptr, 0, (size_t)text.len))
+    return tn_fail(diags, TN_INVALID, file, NULL, "the page holds a zero byte");
   return TN_OK;
 }
 
 tn_status tn_page_lex(tn_arena *arena, tn_str text, const char *file, tn_diags *diags, tn_token_list *out) {
   TN_TRY(lex_check(text, file, diags));
-  lexer x = {.arena = arena, .p = text.ptr, .end = text.ptr + text.len, .line_start = text.ptr, .line = 1, .file = file,
-             .diags = diags, .out = out};
+  lexer x = {.arena = arena,
+             .p = text.ptr,
+             .end = text.ptr + text.len,
+             .line_start = text.ptr,
+             .line = 1,
+             .file = file,
+             .diags = diags,
+             .out = out};
   while (x.p < x.end && !x.oom) {
     bool filled = lex_line_start(&x);
     const char *stop = lex_rest_of_line(&x);

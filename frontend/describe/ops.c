@@ -1,14 +1,19 @@
-/* ops.c - ops of ir/ops.def by name: arguments become operands and attributes as the table says; numbers become
- * constants. An op whose arguments are all numbers is computed at once. */
+/* ops.c - ops of ir/ops.def by name: arguments become operands and attributes as the table says; numbers
+ * become constants. An op whose arguments are all numbers is computed at once. */
 #include "frontend/describe/eval.h"
 #include <math.h>
 
-typedef struct op_field { char what; const char *name, *text; uint8_t kind; } op_field; /* 'i' operand, 'a' attribute, 0 end */
+typedef struct op_field {
+  char what;
+  const char *name, *text;
+  uint8_t kind;
+} op_field; /* 'i' operand, 'a' attribute, 0 end */
 #define TN_OP(name, family, flags, lo, hi, nout, doc) static const op_field fields_##name[] = {
 #define TN_IN(op, name, constraint, shape) {'i', #name, shape, 0},
 #define TN_OUT(op, name, shape)
 #define TN_ATTR(op, name, kind, def, doc) {'a', #name, def, TN_ATTR_##kind},
-#define TN_OP_END(op) {0}};
+#define TN_OP_END(op) {0}}                                                                                   \
+  ;
 #include "ir/ops.def"
 #undef TN_OP
 #undef TN_IN
@@ -16,7 +21,11 @@ typedef struct op_field { char what; const char *name, *text; uint8_t kind; } op
 #undef TN_ATTR
 #undef TN_OP_END
 
-typedef struct op_row { const char *name; const op_field *fields; int min_in, max_in; } op_row;
+typedef struct op_row {
+  const char *name;
+  const op_field *fields;
+  int min_in, max_in;
+} op_row;
 static const op_row rows[] = {
 #define TN_OP(name, family, flags, lo, hi, nout, doc) {#name, fields_##name, lo, hi},
 #define TN_IN(op, name, constraint, shape)
@@ -51,7 +60,7 @@ tn_loc tn_eval_loc(tn_eval *ev) {
   return ev->ir->loc_make(ev->m, &l);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 static tn_op create(tn_eval *ev, const tn_op_desc *d) {
   tn_point end = {.func = ev->func};
   if (!tn_eval_step(ev)) return 0;
@@ -69,8 +78,14 @@ static tn_val results_of(tn_eval *ev, tn_op op) {
   return tn_val_list(ev, items, n);
 }
 
-tn_val tn_make_op(tn_eval *ev, const char *name, const tn_value *in, uint32_t nin, const tn_named_attr *attrs, uint32_t nattrs) {
-  tn_op_desc d = {.name = name, .operands = in, .noperands = nin, .attrs = attrs, .nattrs = nattrs, .loc = tn_eval_loc(ev)};
+tn_val tn_make_op(tn_eval *ev, const char *name, const tn_value *in, uint32_t nin, const tn_named_attr *attrs,
+                  uint32_t nattrs) {
+  tn_op_desc d = {.name = name,
+                  .operands = in,
+                  .noperands = nin,
+                  .attrs = attrs,
+                  .nattrs = nattrs,
+                  .loc = tn_eval_loc(ev)};
   if (!ev->func) return tn_eval_fail(ev, "'%s' builds an op, which only graphs can hold", name);
   return results_of(ev, create(ev, &d));
 }
@@ -80,7 +95,7 @@ tn_val tn_make_reshape(tn_eval *ev, tn_val x, const tn_dim *dims, uint32_t rank)
   return tn_make_op(ev, "reshape", &x.u.tensor, 1, &a, 1);
 }
 
-/* ---- constants ------------------------------------------------------------------------------------------------------ */
+/* ---- constants ------------------------------------------------------------------------------- */
 /* Writes one number in the type's own bytes; false: it does not fit the type. */
 static bool encode(tn_dtype dt, tn_val v, uint8_t *out) {
   double r = v.kind == TN_V_INT ? (double)v.u.i : v.u.r;
@@ -94,10 +109,19 @@ static bool encode(tn_dtype dt, tn_val v, uint8_t *out) {
   }
   if (v.kind != TN_V_INT) return false;
   int64_t i = v.u.i;
-  static const struct { tn_dtype dt; uint8_t bytes; int64_t low, high; } ints[] = {
-    {TN_DT_i64, 8, INT64_MIN, INT64_MAX}, {TN_DT_i32, 4, INT32_MIN, INT32_MAX}, {TN_DT_i16, 2, INT16_MIN, INT16_MAX},
-    {TN_DT_i8, 1, INT8_MIN, INT8_MAX},    {TN_DT_u64, 8, 0, INT64_MAX},         {TN_DT_u32, 4, 0, UINT32_MAX},
-    {TN_DT_u16, 2, 0, UINT16_MAX},        {TN_DT_u8, 1, 0, UINT8_MAX},          {TN_DT_bool, 1, 0, 1}};
+  static const struct {
+    tn_dtype dt;
+    uint8_t bytes;
+    int64_t low, high;
+  } ints[] = {{TN_DT_i64, 8, INT64_MIN, INT64_MAX},
+              {TN_DT_i32, 4, INT32_MIN, INT32_MAX},
+              {TN_DT_i16, 2, INT16_MIN, INT16_MAX},
+              {TN_DT_i8, 1, INT8_MIN, INT8_MAX},
+              {TN_DT_u64, 8, 0, INT64_MAX},
+              {TN_DT_u32, 4, 0, UINT32_MAX},
+              {TN_DT_u16, 2, 0, UINT16_MAX},
+              {TN_DT_u8, 1, 0, UINT8_MAX},
+              {TN_DT_bool, 1, 0, 1}};
   for (size_t k = 0; k < TN_COUNT(ints); k++)
     if (ints[k].dt == dt) return memcpy(out, &i, ints[k].bytes), i >= ints[k].low && i <= ints[k].high;
   return false;
@@ -111,13 +135,21 @@ static tn_val constant_of(tn_eval *ev, tn_type type, const void *bytes, uint64_t
   tn_buf_put(&key, bytes, size);
   tn_str k = {key.text, key.len};
   tn_val v = tn_val_bad();
-  if (key.failed) v = tn_eval_oom(ev);
-  else if (tn_map_get(&ev->constants, k, &found)) v = tn_val_tensor((tn_value)found);
+  if (key.failed)
+    v = tn_eval_oom(ev);
+  else if (tn_map_get(&ev->constants, k, &found))
+    v = tn_val_tensor((tn_value)found);
   else {
     tn_named_attr a = {"value", {.kind = TN_ATTR_DATA, .u.data = {bytes, size}}};
-    tn_op_desc d = {.name = "constant", .attrs = &a, .nattrs = 1, .results = &type, .nresults = 1, .loc = tn_eval_loc(ev)};
+    tn_op_desc d = {.name = "constant",
+                    .attrs = &a,
+                    .nattrs = 1,
+                    .results = &type,
+                    .nresults = 1,
+                    .loc = tn_eval_loc(ev)};
     v = results_of(ev, create(ev, &d));
-    if (v.kind == TN_V_TENSOR && tn_map_put(&ev->constants, k, v.u.tensor, NULL) != TN_OK) v = tn_eval_oom(ev);
+    if (v.kind == TN_V_TENSOR && tn_map_put(&ev->constants, k, v.u.tensor, NULL) != TN_OK)
+      v = tn_eval_oom(ev);
   }
   tn_buf_fini(&key);
   return v;
@@ -126,7 +158,8 @@ static tn_val constant_of(tn_eval *ev, tn_type type, const void *bytes, uint64_t
 tn_val tn_make_constant(tn_eval *ev, tn_dtype dt, const tn_val *numbers, uint32_t count, bool scalar) {
   const tn_dtype_info *info = ev->ir->dtype_info(dt);
   if (!ev->func) return tn_eval_fail(ev, "a constant tensor can only stand in a graph");
-  if (!info || info->cls == TN_CLASS_BLOCK || info->bits < 8) return tn_eval_fail(ev, "no constants of type %s", info ? info->name : "?");
+  if (!info || info->cls == TN_CLASS_BLOCK || info->bits < 8)
+    return tn_eval_fail(ev, "no constants of type %s", info ? info->name : "?");
   size_t item = info->bits / 8;
   uint8_t *bytes = tn_arena_alloc(&ev->arena, (size_t)count * item);
   if (!bytes) return tn_eval_oom(ev);
@@ -149,13 +182,15 @@ tn_val tn_make_scalar(tn_eval *ev, tn_dtype dt, tn_val v) {
                           {"dtype", {.kind = TN_ATTR_DTYPE, .u.i = dt}}};
     return tn_make_op(ev, "iota", NULL, 0, a, 3);
   }
-  if (!tn_val_is_number(v)) return tn_eval_fail(ev, "expected a tensor or a number, found %s", tn_val_show(ev, v));
+  if (!tn_val_is_number(v))
+    return tn_eval_fail(ev, "expected a tensor or a number, found %s", tn_val_show(ev, v));
   return tn_make_constant(ev, dt, &v, 1, true);
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 static bool wrong(tn_eval *ev, const char *op, const op_field *f, tn_val v, const char *what) {
-  if (v.kind != TN_V_BAD) tn_eval_fail(ev, "%s: '%s' is %s, expected %s", op, f->name, tn_val_show(ev, v), what);
+  if (v.kind != TN_V_BAD)
+    tn_eval_fail(ev, "%s: '%s' is %s, expected %s", op, f->name, tn_val_show(ev, v), what);
   return false;
 }
 
@@ -172,8 +207,10 @@ static bool list_attr(tn_eval *ev, const char *op, const op_field *f, tn_val v, 
     if (!dims) n[i] = x.u.i;
   }
   out->count = l.count;
-  if (dims) out->u.dims = d;
-  else out->u.ints = n;
+  if (dims)
+    out->u.dims = d;
+  else
+    out->u.ints = n;
   return true;
 }
 
@@ -184,7 +221,9 @@ static bool to_attr(tn_eval *ev, const char *op, const op_field *f, tn_val v, tn
   switch (f->kind) {
   case TN_ATTR_BOOL: out->u.i = v.u.b; return v.kind == TN_V_BOOL || wrong(ev, op, f, v, "true or false");
   case TN_ATTR_INT: out->u.i = v.u.i; return v.kind == TN_V_INT || wrong(ev, op, f, v, "a whole number");
-  case TN_ATTR_FLOAT: out->u.f = v.kind == TN_V_INT ? (double)v.u.i : v.u.r; return tn_val_is_number(v) || wrong(ev, op, f, v, "a number");
+  case TN_ATTR_FLOAT:
+    out->u.f = v.kind == TN_V_INT ? (double)v.u.i : v.u.r;
+    return tn_val_is_number(v) || wrong(ev, op, f, v, "a number");
   case TN_ATTR_STR:
     if (text) out->u.s = v.u.text.alts[0].raw;
     return text || wrong(ev, op, f, v, "a word");
@@ -198,14 +237,20 @@ static bool to_attr(tn_eval *ev, const char *op, const op_field *f, tn_val v, tn
   }
 }
 
-/* ---- calls -------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 /* keep: whole numbers stay whole; round: the result is whole. */
-typedef struct number_fn { const char *name; double (*one)(double); double (*two)(double, double); bool keep, round; } number_fn;
-static const number_fn number_fns[] = {
-  {"sqrt", sqrt, NULL, false, false}, {"exp", exp, NULL, false, false},   {"log", log, NULL, false, false},
-  {"sin", sin, NULL, false, false},   {"cos", cos, NULL, false, false},   {"tanh", tanh, NULL, false, false},
-  {"abs", fabs, NULL, true, false},   {"floor", floor, NULL, true, true}, {"ceil", ceil, NULL, true, true},
-  {"pow", NULL, pow, false, false},   {"min", NULL, fmin, true, false},   {"max", NULL, fmax, true, false}};
+typedef struct number_fn {
+  const char *name;
+  double (*one)(double);
+  double (*two)(double, double);
+  bool keep, round;
+} number_fn;
+static const number_fn number_fns[] = {{"sqrt", sqrt, NULL, false, false}, {"exp", exp, NULL, false, false},
+                                       {"log", log, NULL, false, false},   {"sin", sin, NULL, false, false},
+                                       {"cos", cos, NULL, false, false},   {"tanh", tanh, NULL, false, false},
+                                       {"abs", fabs, NULL, true, false},   {"floor", floor, NULL, true, true},
+                                       {"ceil", ceil, NULL, true, true},   {"pow", NULL, pow, false, false},
+                                       {"min", NULL, fmin, true, false},   {"max", NULL, fmax, true, false}};
 
 /* All arguments are numbers: computed at once. */
 static bool static_call(tn_eval *ev, const char *name, const tn_args *args, tn_val *out) {
@@ -223,8 +268,10 @@ static bool static_call(tn_eval *ev, const char *name, const tn_args *args, tn_v
   }
   r = f->one ? f->one(x[0]) : f->two(x[0], x[1]);
   bool whole = f->round || (f->keep && ints);
-  if (!isfinite(r) || (whole && fabs(r) > 9007199254740992.0)) *out = tn_eval_fail(ev, "%s of %.9g is out of range", name, x[0]);
-  else *out = whole ? tn_val_int((int64_t)r) : tn_val_real(r);
+  if (!isfinite(r) || (whole && fabs(r) > 9007199254740992.0))
+    *out = tn_eval_fail(ev, "%s of %.9g is out of range", name, x[0]);
+  else
+    *out = whole ? tn_val_int((int64_t)r) : tn_val_real(r);
   return true;
 }
 
@@ -255,7 +302,9 @@ static bool take_variadic(tn_eval *ev, op_call *c, const tn_args *args, tn_args 
     for (uint32_t k = 0; k < l.count; k++) {
       if (l.items[k].kind == TN_V_BAD) return false;
       if (l.items[k].kind != TN_V_TENSOR || c->nin == OPERANDS_MAX)
-        return tn_eval_fail(ev, "%s takes tensors, at most %d: found %s", c->row->name, OPERANDS_MAX, tn_val_show(ev, l.items[k])), false;
+        return tn_eval_fail(ev, "%s takes tensors, at most %d: found %s", c->row->name, OPERANDS_MAX,
+                            tn_val_show(ev, l.items[k])),
+               false;
       c->in[c->nin++] = l.items[k].u.tensor;
     }
   }
@@ -279,7 +328,8 @@ static bool fill_operands(tn_eval *ev, op_call *c) {
     bool absent = v.kind == TN_V_UNSET || v.kind == TN_V_NONE;
     if (!absent) v = tn_make_scalar(ev, dt, v);
     if (!absent && v.kind != TN_V_TENSOR) return false;
-    if (absent && !is_optional(c->fields[i])) return tn_eval_fail(ev, "%s needs '%s'", c->row->name, c->fields[i]->name), false;
+    if (absent && !is_optional(c->fields[i]))
+      return tn_eval_fail(ev, "%s needs '%s'", c->row->name, c->fields[i]->name), false;
     c->in[c->nin++] = absent ? 0 : v.u.tensor;
     if (!absent) last = c->nin;
   }
@@ -293,13 +343,16 @@ static bool fill_attrs(tn_eval *ev, op_call *c) {
     tn_val v = c->vals[i];
     if (c->fields[i]->what != 'a') continue;
     if (v.kind == TN_V_UNSET || v.kind == TN_V_NONE) {
-      if (!is_optional(c->fields[i])) ok = tn_eval_fail(ev, "%s needs '%s'", c->row->name, c->fields[i]->name).kind != TN_V_BAD;
+      if (!is_optional(c->fields[i]))
+        ok = tn_eval_fail(ev, "%s needs '%s'", c->row->name, c->fields[i]->name).kind != TN_V_BAD;
       continue;
     }
     tn_named_attr *a = &c->attrs[c->nattrs];
     a->name = c->fields[i]->name;
-    if (to_attr(ev, c->row->name, c->fields[i], v, &a->attr)) c->nattrs++;
-    else ok = false;
+    if (to_attr(ev, c->row->name, c->fields[i], v, &a->attr))
+      c->nattrs++;
+    else
+      ok = false;
   }
   return ok;
 }

@@ -1,5 +1,5 @@
-/* pages.c - all pages that can be found, and which one an architecture means. Embedded pages come first, then folders,
- * then single files; a later page replaces an earlier one of the same name. */
+/* pages.c - all pages that can be found, and which one an architecture means. Embedded pages come first, then
+ * folders, then single files; a later page replaces an earlier one of the same name. */
 #include "frontend/describe/embedded.h"
 #include "frontend/describe/page.h"
 #include <dirent.h>
@@ -12,7 +12,7 @@ struct tn_page_set {
   tn_page *prelude;
 };
 
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 static tn_status add_page(tn_page_set *s, tn_page *page, tn_diags *diags) {
   tn_page **old = NULL;
   if (!strcmp(page->name, "prelude")) old = &s->prelude;
@@ -45,7 +45,9 @@ static tn_status add_file(tn_page_set *s, const char *path, tn_diags *diags) {
   return st;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* All *.model files of a folder, by name, so that what a run sees does not depend on the file system. */
 static tn_status add_folder(tn_page_set *s, const char *folder, tn_diags *diags) {
@@ -58,7 +60,8 @@ static tn_status add_folder(tn_page_set *s, const char *folder, tn_diags *diags)
   for (struct dirent *e; st == TN_OK && (e = readdir(d));) {
     if (!tn_str_ends(tn_str_of(e->d_name), ".model")) continue;
     char *path = tn_path_join(&arena, folder, e->d_name);
-    if (!path || !tn_vec_push(&paths, path)) st = tn_fail(diags, TN_OOM, folder, NULL, "no memory for the names of pages");
+    if (!path || !tn_vec_push(&paths, path))
+      st = tn_fail(diags, TN_OOM, folder, NULL, "no memory for the names of pages");
   }
   closedir(d);
   if (paths.count) qsort(paths.items, paths.count, sizeof *paths.items, by_name);
@@ -71,7 +74,7 @@ static tn_status add_folder(tn_page_set *s, const char *folder, tn_diags *diags)
   return st;
 }
 
-/* ---- linking ----------------------------------------------------------------------------------------------------------- */
+/* ---- linking --------------------------------------------------------------------------------- */
 static tn_page *page_named(const tn_page_set *s, const char *name) {
   for (uint32_t i = 0; i < s->pages.count; i++)
     if (!strcmp(s->pages.items[i]->name, name)) return s->pages.items[i];
@@ -82,7 +85,9 @@ static tn_status link_base(const tn_page_set *s, tn_page *page, tn_diags *diags)
   page->prelude = s->prelude;
   if (!page->extends) return TN_OK;
   page->base = page_named(s, page->extends);
-  if (!page->base) return tn_fail_at(diags, TN_INVALID, page->file, page->extends_pos.line, page->extends_pos.col, "there is no page '%s'", page->extends);
+  if (!page->base)
+    return tn_fail_at(diags, TN_INVALID, page->file, page->extends_pos.line, page->extends_pos.col,
+                      "there is no page '%s'", page->extends);
   return TN_OK;
 }
 
@@ -90,8 +95,8 @@ static tn_status check_chain(tn_page *page, tn_diags *diags) {
   uint32_t n = 0;
   for (const tn_page *p = page; p; p = p->base)
     if (++n > EXTENDS_MAX)
-      return tn_fail_at(diags, TN_INVALID, page->file, page->extends_pos.line, page->extends_pos.col, "'%s' extends '%s' and so on without end",
-                        page->name, page->extends);
+      return tn_fail_at(diags, TN_INVALID, page->file, page->extends_pos.line, page->extends_pos.col,
+                        "'%s' extends '%s' and so on without end", page->name, page->extends);
   return TN_OK;
 }
 
@@ -100,17 +105,20 @@ static tn_status push_name(tn_page *page, const char *name, tn_diags *diags) {
   return tn_fail(diags, TN_OOM, page->file, NULL, "no memory for the page");
 }
 
-/* also XLMRoberta = Roberta: every architecture RobertaX of this page or its bases is here XLMRobertaX as well. */
+/* also XLMRoberta = Roberta: every architecture RobertaX of this page or its bases is here XLMRobertaX as
+ * well. */
 static tn_status link_alias(tn_page *page, const tn_alias *a, tn_diags *diags) {
   bool any = false;
   for (const tn_page *p = page; p; p = p->base)
     for (uint32_t i = 0; i < p->hf.count; i++) {
       if (!tn_str_starts(tn_str_of(p->hf.items[i]), a->to)) continue;
       any = true;
-      TN_TRY(push_name(page, tn_arena_printf(&page->arena, "%s%s", a->from, p->hf.items[i] + strlen(a->to)), diags));
+      TN_TRY(push_name(page, tn_arena_printf(&page->arena, "%s%s", a->from, p->hf.items[i] + strlen(a->to)),
+                       diags));
     }
   if (any) return TN_OK;
-  return tn_fail_at(diags, TN_INVALID, page->file, a->pos.line, a->pos.col, "no architecture of this page begins with '%s'", a->to);
+  return tn_fail_at(diags, TN_INVALID, page->file, a->pos.line, a->pos.col,
+                    "no architecture of this page begins with '%s'", a->to);
 }
 
 static tn_status link_names(tn_page *page, tn_diags *diags) {
@@ -122,7 +130,8 @@ static tn_status link_names(tn_page *page, tn_diags *diags) {
 
 static tn_status link_pages(tn_page_set *s, tn_diags *diags) {
   tn_status st = TN_OK, one;
-  if (!s->prelude && s->pages.count) return tn_fail(diags, TN_INVALID, s->pages.items[0]->file, NULL, "there is no page 'prelude'");
+  if (!s->prelude && s->pages.count)
+    return tn_fail(diags, TN_INVALID, s->pages.items[0]->file, NULL, "there is no page 'prelude'");
   for (uint32_t i = 0; i < s->pages.count; i++)
     if ((one = link_base(s, s->pages.items[i], diags)) != TN_OK) st = one;
   for (uint32_t i = 0; i < s->pages.count && st == TN_OK; i++) st = check_chain(s->pages.items[i], diags);
@@ -131,8 +140,9 @@ static tn_status link_pages(tn_page_set *s, tn_diags *diags) {
   return st;
 }
 
-/* ---- the set ------------------------------------------------------------------------------------------------------------ */
-static tn_status open_all(tn_page_set *s, const char *const *folders, uint32_t nfolders, const char *const *files, uint32_t nfiles, tn_diags *diags) {
+/* ---- the set --------------------------------------------------------------------------------- */
+static tn_status open_all(tn_page_set *s, const char *const *folders, uint32_t nfolders,
+                          const char *const *files, uint32_t nfiles, tn_diags *diags) {
   tn_status st = TN_OK, one;
   for (const tn_embedded_page *e = tn_embedded_pages; e->name; e++)
     if ((one = add_text(s, (tn_str){(const char *)e->text, e->size}, e->name, diags)) != TN_OK) st = one;
@@ -143,13 +153,16 @@ static tn_status open_all(tn_page_set *s, const char *const *folders, uint32_t n
   return st == TN_OK ? link_pages(s, diags) : st;
 }
 
-tn_status tn_pages_open(tn_page_set **out, const char *const *folders, uint32_t nfolders, const char *const *files, uint32_t nfiles, tn_diags *diags) {
+tn_status tn_pages_open(tn_page_set **out, const char *const *folders, uint32_t nfolders,
+                        const char *const *files, uint32_t nfiles, tn_diags *diags) {
   *out = NULL;
   tn_page_set *s = tn_mem_alloc(sizeof *s);
   if (!s) return tn_fail(diags, TN_OOM, NULL, NULL, "no memory for the model pages");
   tn_status st = open_all(s, folders, nfolders, files, nfiles, diags);
-  if (st == TN_OK) *out = s;
-  else tn_pages_close(s);
+  if (st == TN_OK)
+    *out = s;
+  else
+    tn_pages_close(s);
   return st;
 }
 
@@ -175,6 +188,12 @@ uint32_t tn_pages_count(const tn_page_set *s) { return s->pages.count; }
 
 void tn_pages_get(const tn_page_set *s, uint32_t i, tn_page_info *out) {
   const tn_page *p = s->pages.items[i];
-  *out = (tn_page_info){.name = p->name, .summary = p->summary, .file = p->file, .architectures = p->architectures.items,
-                        .narchitectures = p->architectures.count, .tasks = p->tasks ? p->tasks : p->base && p->base->tasks ? p->base->tasks : ""};
+  *out = (tn_page_info){.name = p->name,
+                        .summary = p->summary,
+                        .file = p->file,
+                        .architectures = p->architectures.items,
+                        .narchitectures = p->architectures.count,
+                        .tasks = p->tasks                    ? p->tasks
+                                 : p->base && p->base->tasks ? p->base->tasks
+                                                             : ""};
 }

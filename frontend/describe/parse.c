@@ -1,5 +1,5 @@
-/* parse.c - the frame of a page: its head and its sections. A wrong line is reported and skipped with everything
- * indented below it, so that one reading finds all wrong lines. */
+/* parse.c - the frame of a page: its head and its sections. A wrong line is reported and skipped with
+ * everything indented below it, so that one reading finds all wrong lines. */
 #include "frontend/describe/parse.h"
 #include <stdio.h>
 
@@ -59,8 +59,10 @@ static const char *describe(const tn_page_token *t) {
 static void expected(tn_parser *p, const char *what, bool quote) {
   const tn_page_token *t = tn_peek(p);
   const char *q = quote ? "'" : "", *d = describe(t);
-  if (d) tn_page_syntax(p, t->pos, "expected %s%s%s, found %s", q, what, q, d);
-  else tn_page_syntax(p, t->pos, "expected %s%s%s, found '%s'", q, what, q, t->text);
+  if (d)
+    tn_page_syntax(p, t->pos, "expected %s%s%s, found %s", q, what, q, d);
+  else
+    tn_page_syntax(p, t->pos, "expected %s%s%s, found '%s'", q, what, q, t->text);
 }
 
 bool tn_expect(tn_parser *p, const char *punct) {
@@ -82,8 +84,10 @@ const char *tn_expect_name(tn_parser *p, const char *what) {
 
 void tn_expect_line_end(tn_parser *p) {
   if (p->bad || p->oom) return;
-  if (tn_peek(p)->kind == TN_TK_NEWLINE) p->at++;
-  else expected(p, "the end of the line", false);
+  if (tn_peek(p)->kind == TN_TK_NEWLINE)
+    p->at++;
+  else
+    expected(p, "the end of the line", false);
 }
 
 void tn_recover(tn_parser *p) {
@@ -91,10 +95,14 @@ void tn_recover(tn_parser *p) {
   p->bad = false;
   for (; tn_peek(p)->kind != TN_TK_END; p->at++) {
     tn_token_kind k = tn_peek(p)->kind;
-    if (k == TN_TK_INDENT) depth++;
-    else if (k == TN_TK_DEDENT && !depth) return;
-    else if (k == TN_TK_DEDENT && !--depth) break;
-    else if (k == TN_TK_NEWLINE && !depth && p->tokens[p->at + 1].kind != TN_TK_INDENT) break;
+    if (k == TN_TK_INDENT)
+      depth++;
+    else if (k == TN_TK_DEDENT && !depth)
+      return;
+    else if (k == TN_TK_DEDENT && !--depth)
+      break;
+    else if (k == TN_TK_NEWLINE && !depth && p->tokens[p->at + 1].kind != TN_TK_INDENT)
+      break;
   }
   if (tn_peek(p)->kind != TN_TK_END) p->at++;
 }
@@ -106,7 +114,7 @@ void *tn_settle(tn_parser *p, void *items, uint32_t count, size_t size) {
   return out;
 }
 
-/* ---- head ---------------------------------------------------------------------------------------------------------- */
+/* ---- head ------------------------------------------------------------------------------------ */
 /* Words with dashes: "text-generation", "xlm-roberta". */
 static const char *parse_dashed(tn_parser *p, const char *what) {
   const char *name = tn_expect_name(p, what);
@@ -153,15 +161,35 @@ static void parse_also(tn_parser *p) {
   if (!p->bad && !tn_vec_push(&p->page->also, a)) p->oom = true;
 }
 
+/* Lines of architectures add up. */
+static void parse_hf(tn_parser *p) {
+  tn_names old = p->page->hf, more = tn_parse_name_list(p, "an architecture");
+  const char **all = tn_arena_alloc(&p->page->arena, (old.count + more.count) * sizeof *all);
+  if (!all) {
+    p->oom = true;
+    return;
+  }
+  if (old.count) memcpy(all, old.items, old.count * sizeof *all);
+  if (more.count) memcpy(all + old.count, more.items, more.count * sizeof *all);
+  p->page->hf = (tn_names){all, old.count + more.count};
+}
+
 static bool parse_head_line(tn_parser *p) {
   tn_page *page = p->page;
-  if (tn_take_word(p, "hf")) page->hf = tn_parse_name_list(p, "an architecture");
-  else if (tn_take_word(p, "gguf")) page->gguf = parse_dashed_list(p, "a GGUF architecture");
-  else if (tn_take_word(p, "type")) page->types = parse_dashed_list(p, "a model type");
-  else if (tn_take_word(p, "task")) page->tasks = parse_dashed(p, "a task");
-  else if (tn_take_word(p, "strip")) parse_strip(p);
-  else if (tn_take_word(p, "also")) parse_also(p);
-  else expected(p, "hf, gguf, type, task, strip or also", false);
+  if (tn_take_word(p, "hf"))
+    parse_hf(p);
+  else if (tn_take_word(p, "gguf"))
+    page->gguf = parse_dashed_list(p, "a GGUF architecture");
+  else if (tn_take_word(p, "type"))
+    page->types = parse_dashed_list(p, "a model type");
+  else if (tn_take_word(p, "task"))
+    page->tasks = parse_dashed(p, "a task");
+  else if (tn_take_word(p, "strip"))
+    parse_strip(p);
+  else if (tn_take_word(p, "also"))
+    parse_also(p);
+  else
+    expected(p, "hf, gguf, type, task, strip or also", false);
   tn_expect_line_end(p);
   return !p->bad;
 }
@@ -181,8 +209,10 @@ static bool parse_model(tn_parser *p) {
     return false;
   }
   page->name = parse_dashed(p, "the name of the model");
-  if (tn_peek(p)->kind == TN_TK_STRING) page->summary = tn_peek(p)->text, p->at++;
-  else expected(p, "a summary in quotes", false);
+  if (tn_peek(p)->kind == TN_TK_STRING)
+    page->summary = tn_peek(p)->text, p->at++;
+  else
+    expected(p, "a summary in quotes", false);
   if (tn_take_word(p, "extends")) {
     page->extends_pos = tn_peek(p)->pos;
     page->extends = parse_dashed(p, "the name of a page");
@@ -216,7 +246,7 @@ static bool parse_section(tn_parser *p) {
   return false;
 }
 
-/* ---- the page ----------------------------------------------------------------------------------------------------------- */
+/* ---- the page -------------------------------------------------------------------------------- */
 static void check_twice(tn_parser *p) {
   const tn_page *g = p->page;
   for (uint32_t i = 0; i < g->graphs.count; i++)

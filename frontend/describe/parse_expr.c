@@ -1,20 +1,29 @@
 /* parse_expr.c - expressions, by precedence climbing over one table of operators. */
 #include "frontend/describe/parse.h"
 
-#define DEPTH_MAX 64  /* brackets in brackets */
-#define CHAIN_MAX 64  /* operators, or [..] and `at`, in a row: the evaluator recurses over them */
+#define DEPTH_MAX 64 /* brackets in brackets */
+#define CHAIN_MAX 64 /* operators, or [..] and `at`, in a row: the evaluator recurses over them */
 
-typedef struct binary_row { const char *text; bool word; int level; tn_binary op; bool config_only; } binary_row;
+typedef struct binary_row {
+  const char *text;
+  bool word;
+  int level;
+  tn_binary op;
+  bool config_only;
+} binary_row;
 static const binary_row binaries[] = {
-  {"or", true, 1, TN_BIN_OR, false},   {"default", true, 1, TN_BIN_DEFAULT, true}, {"and", true, 2, TN_BIN_AND, false},
-  {"==", false, 4, TN_BIN_EQ, false},  {"!=", false, 4, TN_BIN_NE, false},         {"<", false, 4, TN_BIN_LT, false},
-  {">", false, 4, TN_BIN_GT, false},   {"<=", false, 4, TN_BIN_LE, false},         {">=", false, 4, TN_BIN_GE, false},
-  {"has", true, 4, TN_BIN_HAS, false}, {"++", false, 5, TN_BIN_JOIN, false},       {"+", false, 6, TN_BIN_ADD, false},
-  {"-", false, 6, TN_BIN_SUB, false},  {"*", false, 7, TN_BIN_MUL, false},         {"/", false, 7, TN_BIN_DIV, false},
-  {"%", false, 7, TN_BIN_MOD, false},
+    {"or", true, 1, TN_BIN_OR, false},    {"default", true, 1, TN_BIN_DEFAULT, true},
+    {"and", true, 2, TN_BIN_AND, false},  {"==", false, 4, TN_BIN_EQ, false},
+    {"!=", false, 4, TN_BIN_NE, false},   {"<", false, 4, TN_BIN_LT, false},
+    {">", false, 4, TN_BIN_GT, false},    {"<=", false, 4, TN_BIN_LE, false},
+    {">=", false, 4, TN_BIN_GE, false},   {"has", true, 4, TN_BIN_HAS, false},
+    {"++", false, 5, TN_BIN_JOIN, false}, {"+", false, 6, TN_BIN_ADD, false},
+    {"-", false, 6, TN_BIN_SUB, false},   {"*", false, 7, TN_BIN_MUL, false},
+    {"/", false, 7, TN_BIN_DIV, false},   {"%", false, 7, TN_BIN_MOD, false},
 };
 #define LEVEL_NOT 3
-static const char *const reserved[] = {"and", "or", "not", "has", "if", "else", "for", "in", "at", "return", "via", "when"};
+static const char *const reserved[] = {"and", "or", "not", "has",    "if",  "else",
+                                       "for", "in", "at",  "return", "via", "when"};
 
 static tn_expr *expr_new(tn_parser *p, tn_expr_kind kind, tn_pos pos) {
   tn_expr *e = tn_arena_alloc(&p->page->arena, sizeof *e);
@@ -97,8 +106,11 @@ static tn_expr *parse_string(tn_parser *p) {
 static tn_expr *parse_name(tn_parser *p) {
   const tn_page_token *t = tn_peek(p);
   const char *name = t->text;
-  static const struct { const char *text; tn_expr_kind kind; bool b; } words[] = {
-    {"none", TN_EX_NONE, false}, {"true", TN_EX_BOOL, true}, {"false", TN_EX_BOOL, false}};
+  static const struct {
+    const char *text;
+    tn_expr_kind kind;
+    bool b;
+  } words[] = {{"none", TN_EX_NONE, false}, {"true", TN_EX_BOOL, true}, {"false", TN_EX_BOOL, false}};
   for (size_t i = 0; i < TN_COUNT(words); i++) {
     if (strcmp(words[i].text, name) != 0) continue;
     tn_expr *e = expr_new(p, words[i].kind, t->pos);
@@ -119,8 +131,10 @@ static tn_expr *parse_name(tn_parser *p) {
   }
   if (!name) p->oom = true;
   tn_expr *e = expr_new(p, tn_peek_is(p, "(") ? TN_EX_CALL : TN_EX_NAME, t->pos);
-  if (e->kind == TN_EX_NAME) e->u.name = name;
-  else e->u.call.name = name, parse_args(p, e);
+  if (e->kind == TN_EX_NAME)
+    e->u.name = name;
+  else
+    e->u.call.name = name, parse_args(p, e);
   return e;
 }
 
@@ -208,11 +222,16 @@ static tn_expr *parse_postfix(tn_parser *p) {
   tn_expr *e = parse_primary(p);
   for (int n = 0; !p->bad && !p->oom; n++) {
     const tn_page_token *t = tn_peek(p);
-    if (n == CHAIN_MAX) tn_page_syntax(p, t->pos, "more than %d indices in a row", CHAIN_MAX);
-    else if (tn_peek_is(p, "[")) e = parse_index(p, e);
-    else if (e->kind == TN_EX_CALL && !e->u.call.at && tn_take_word(p, "at")) e->u.call.at = tn_parse_names(p);
-    else if (tn_peek_word(p, "at")) tn_page_syntax(p, t->pos, "'at' stands behind a call");
-    else break;
+    if (n == CHAIN_MAX)
+      tn_page_syntax(p, t->pos, "more than %d indices in a row", CHAIN_MAX);
+    else if (tn_peek_is(p, "["))
+      e = parse_index(p, e);
+    else if (e->kind == TN_EX_CALL && !e->u.call.at && tn_take_word(p, "at"))
+      e->u.call.at = tn_parse_names(p);
+    else if (tn_peek_word(p, "at"))
+      tn_page_syntax(p, t->pos, "'at' stands behind a call");
+    else
+      break;
   }
   return e;
 }
@@ -222,8 +241,10 @@ static tn_expr *parse_unary(tn_parser *p) {
   if (!tn_take_is(p, "-")) return parse_postfix(p);
   tn_expr *e = expr_new(p, TN_EX_UNARY, pos);
   e->u.bin.op = '-';
-  if (++p->depth > DEPTH_MAX) tn_page_syntax(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
-  else e->u.bin.a = parse_unary(p);
+  if (++p->depth > DEPTH_MAX)
+    tn_page_syntax(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
+  else
+    e->u.bin.a = parse_unary(p);
   p->depth--;
   return e;
 }

@@ -1,9 +1,12 @@
-/* parse_stmt.c - what stands on lines: statements of a body, lines of the config, and the heads of blocks and graphs. */
+/* parse_stmt.c - what stands on lines: statements of a body, lines of the config, and the heads of blocks and
+ * graphs. */
 #include "frontend/describe/parse.h"
 
-static const struct { const char *text; tn_stmt_kind kind; } keywords[] = {
-  {"return", TN_ST_RETURN}, {"for", TN_ST_FOR},     {"if", TN_ST_IF},          {"in", TN_ST_IN},
-  {"ignore", TN_ST_IGNORE}, {"limit", TN_ST_LIMIT}, {"require", TN_ST_REQUIRE}};
+static const struct {
+  const char *text;
+  tn_stmt_kind kind;
+} keywords[] = {{"return", TN_ST_RETURN}, {"for", TN_ST_FOR},     {"if", TN_ST_IF},          {"in", TN_ST_IN},
+                {"ignore", TN_ST_IGNORE}, {"limit", TN_ST_LIMIT}, {"require", TN_ST_REQUIRE}};
 
 const char *tn_token_text(tn_parser *p, uint32_t first) {
   tn_buf b = {0};
@@ -37,7 +40,8 @@ static void parse_assign(tn_parser *p, tn_stmt *s) {
     s->plus = true;
     if (s->targets.count != 1) tn_page_syntax(p, s->pos, "'+=' takes one name");
   } else if (!tn_take_is(p, "=")) {
-    tn_page_syntax(p, tn_peek(p)->pos, "expected '=' behind '%s'", s->targets.items ? s->targets.items[0] : "");
+    tn_page_syntax(p, tn_peek(p)->pos, "expected '=' behind '%s'",
+                   s->targets.items ? s->targets.items[0] : "");
   }
   if (p->bad) return;
   s->value = tn_parse_expr(p);
@@ -46,7 +50,8 @@ static void parse_assign(tn_parser *p, tn_stmt *s) {
 
 static void parse_for(tn_parser *p, tn_stmt *s) {
   s->targets = tn_parse_name_list(p, "a loop variable");
-  if (!p->bad && s->targets.count > 2) tn_page_syntax(p, s->pos, "a loop has one variable, or a value and its number");
+  if (!p->bad && s->targets.count > 2)
+    tn_page_syntax(p, s->pos, "a loop has one variable, or a value and its number");
   if (!p->bad && !tn_take_word(p, "in")) tn_page_syntax(p, tn_peek(p)->pos, "expected 'in'");
   if (p->bad) return;
   s->value = tn_parse_expr(p);
@@ -71,8 +76,10 @@ static void parse_if(tn_parser *p, tn_stmt *s) {
     other->kind = TN_ST_IF;
     other->pos = tn_peek(p)->pos;
     p->at++;
-    if (++p->depth > 64) tn_page_syntax(p, other->pos, "more than 64 'elif' in a row");
-    else parse_if(p, other);
+    if (++p->depth > 64)
+      tn_page_syntax(p, other->pos, "more than 64 'elif' in a row");
+    else
+      parse_if(p, other);
     p->depth--;
     s->other = (tn_body){other, 1};
   }
@@ -140,8 +147,10 @@ tn_body tn_page_body(tn_parser *p) {
   p->at++;
   while (tn_peek(p)->kind != TN_TK_DEDENT && tn_peek(p)->kind != TN_TK_END) {
     tn_stmt s;
-    if (!parse_stmt(p, &s)) tn_recover(p);
-    else if (!tn_vec_push(&v, s)) p->oom = true;
+    if (!parse_stmt(p, &s))
+      tn_recover(p);
+    else if (!tn_vec_push(&v, s))
+      p->oom = true;
   }
   if (tn_peek(p)->kind == TN_TK_DEDENT) p->at++;
   out.count = v.count;
@@ -149,7 +158,7 @@ tn_body tn_page_body(tn_parser *p) {
   return out;
 }
 
-/* ---- config ------------------------------------------------------------------------------------------------------ */
+/* ---- config ---------------------------------------------------------------------------------- */
 static const char *parse_key(tn_parser *p) {
   const char *name = tn_expect_name(p, "a key of the config");
   while (name && tn_take_is(p, ".")) {
@@ -171,7 +180,9 @@ static bool parse_require(tn_parser *p, tn_pos pos) {
   uint32_t first = p->at;
   tn_config_line line = {.kind = TN_CF_REQUIRE, .pos = pos};
   uint32_t i = p->at;
-  while (p->tokens[i].kind == TN_TK_NAME && p->tokens[i + 1].kind == TN_TK_PUNCT && !strcmp(p->tokens[i + 1].text, ".")) i += 2;
+  while (p->tokens[i].kind == TN_TK_NAME && p->tokens[i + 1].kind == TN_TK_PUNCT &&
+         !strcmp(p->tokens[i + 1].text, "."))
+    i += 2;
   const tn_page_token *t = &p->tokens[i];
   if (t->kind == TN_TK_NAME && t[1].kind == TN_TK_PUNCT && !strcmp(t[1].text, "=")) {
     line.kind = TN_CF_REQUIRE_KEY;
@@ -208,7 +219,7 @@ bool tn_parse_config_line(tn_parser *p) {
   return config_push(p, line);
 }
 
-/* ---- blocks and graphs ------------------------------------------------------------------------------------------------ */
+/* ---- blocks and graphs ----------------------------------------------------------------------- */
 static void parse_params(tn_parser *p, tn_block *b) {
   TN_VEC(tn_param) v = {0};
   tn_expect(p, "(");
@@ -219,9 +230,11 @@ static void parse_params(tn_parser *p, tn_block *b) {
       b->options = true;
       b->options_name = x.name;
     } else {
-      if (tn_take_is(p, "=")) x.def = tn_parse_expr(p);
+      if (tn_take_is(p, "="))
+        x.def = tn_parse_expr(p);
       else if (v.count && v.items[v.count - 1].def)
-        tn_page_syntax(p, x.pos, "'%s' needs a default value, as the parameter before it has one", x.name ? x.name : "");
+        tn_page_syntax(p, x.pos, "'%s' needs a default value, as the parameter before it has one",
+                       x.name ? x.name : "");
       if (!tn_vec_push(&v, x)) p->oom = true;
     }
     if (!tn_take_is(p, ",")) break;
@@ -251,9 +264,12 @@ static tn_port parse_port(tn_parser *p) {
   for (size_t i = 0; x.name && i < TN_COUNT(ints); i++)
     if (!strcmp(ints[i], x.name)) x.dtype = TN_DT_i32;
   if (tn_take_is(p, ":")) {
-    static const struct { const char *name; tn_dtype dtype; } types[] = {
+    static const struct {
+      const char *name;
+      tn_dtype dtype;
+    } types[] = {
 #define TN_X(name, bits, cls) {#name, TN_DT_##name},
-      TN_DTYPES(TN_X)
+        TN_DTYPES(TN_X)
 #undef TN_X
     };
     tn_pos pos = tn_peek(p)->pos;

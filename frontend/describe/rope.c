@@ -1,6 +1,6 @@
-/* rope.c - rotary frequencies from the config, in double. Rules: `modeling_rope_utils.py` of transformers 5; papers:
- * Su et al. 2021 (default), Chen et al. 2023 (linear), Peng et al. 2023 (yarn), the Llama 3.1 model card (llama3).
- * Keys come from rope_parameters (transformers 5), or rope_scaling beside rope_theta (4). */
+/* rope.c - rotary frequencies from the config, in double. Rules: `modeling_rope_utils.py` of transformers 5;
+ * papers: Su et al. 2021 (default), Chen et al. 2023 (linear), Peng et al. 2023 (yarn), the Llama 3.1 model
+ * card (llama3). Keys come from rope_parameters (transformers 5), or rope_scaling beside rope_theta (4). */
 #include "frontend/describe/eval.h"
 #include <math.h>
 
@@ -9,11 +9,11 @@
 
 typedef struct rope {
   tn_eval *ev;
-  const tn_json *params;  /* rope_scaling or rope_parameters; NULL: neither */
+  const tn_json *params; /* rope_scaling or rope_parameters; NULL: neither */
   const char *type;
-  double base, factor;    /* attention factor: scales sine and cosine */
-  int64_t dim;            /* features that turn */
-  double *freq;           /* dim / 2, rounded up */
+  double base, factor; /* attention factor: scales sine and cosine */
+  int64_t dim;         /* features that turn */
+  double *freq;        /* dim / 2, rounded up */
   int64_t count;
   bool ok;
 } rope;
@@ -49,13 +49,16 @@ static double optional(rope *r, const char *key, double low, double fallback) {
   return j ? number(r, j, key, low) : fallback;
 }
 
-/* The length the model was first trained for: a key of its own at the top wins, then the parameters, then the limit. */
+/* The length the model was first trained for: a key of its own at the top wins, then the parameters, then the
+ * limit. */
 static double original_length(rope *r) {
   const tn_json *j = top(r, "original_max_position_embeddings");
   if (!j) j = param(r, "original_max_position_embeddings");
   if (!j) j = top(r, "max_position_embeddings");
   if (j) return number(r, j, "original_max_position_embeddings", 0);
-  if (r->ok) tn_eval_fail(r->ev, "rope type '%s' needs 'original_max_position_embeddings', which the config lacks", r->type);
+  if (r->ok)
+    tn_eval_fail(r->ev, "rope type '%s' needs 'original_max_position_embeddings', which the config lacks",
+                 r->type);
   r->ok = false;
   return 1;
 }
@@ -68,7 +71,8 @@ static void rope_linear(rope *r) {
 }
 
 static void rope_llama3(rope *r) {
-  double factor = needed(r, "factor", 0), low = needed(r, "low_freq_factor", 0), high = needed(r, "high_freq_factor", 0);
+  double factor = needed(r, "factor", 0), low = needed(r, "low_freq_factor", 0),
+         high = needed(r, "high_freq_factor", 0);
   double length = original_length(r);
   if (r->ok && high <= low) {
     tn_eval_fail(r->ev, "rope: high_freq_factor %g is not above low_freq_factor %g", high, low);
@@ -78,12 +82,16 @@ static void rope_llama3(rope *r) {
     double wave = 2 * PI / r->freq[i];
     if (wave < length / high) continue;
     double smooth = (length / wave - low) / (high - low);
-    if (wave > length / low) r->freq[i] /= factor;
-    else r->freq[i] = (1 - smooth) * r->freq[i] / factor + smooth * r->freq[i];
+    if (wave > length / low)
+      r->freq[i] /= factor;
+    else
+      r->freq[i] = (1 - smooth) * r->freq[i] / factor + smooth * r->freq[i];
   }
 }
 
-static double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1; }
+static double yarn_scale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
 
 /* The feature whose wave turns `rotations` times over the original length. */
 static double yarn_dim(const rope *r, double rotations, double length) {
@@ -93,15 +101,20 @@ static double yarn_dim(const rope *r, double rotations, double length) {
 static void yarn_attention(rope *r, double factor) {
   double mscale = optional(r, "mscale", -1, 0), all = optional(r, "mscale_all_dim", -1, 0);
   const tn_json *given = param(r, "attention_factor");
-  if (given) r->factor = number(r, given, "attention_factor", 0);
-  else r->factor = mscale != 0 && all != 0 ? yarn_scale(factor, mscale) / yarn_scale(factor, all) : yarn_scale(factor, 1);
+  if (given)
+    r->factor = number(r, given, "attention_factor", 0);
+  else
+    r->factor = mscale != 0 && all != 0 ? yarn_scale(factor, mscale) / yarn_scale(factor, all)
+                                        : yarn_scale(factor, 1);
 }
 
 static void rope_yarn(rope *r) {
   double length = original_length(r), factor;
   const tn_json *limit = top(r, "max_position_embeddings"), *truncate = param(r, "truncate");
-  if (!param(r, "factor") && limit) factor = number(r, limit, "max_position_embeddings", 0) / length;
-  else factor = needed(r, "factor", 0);
+  if (!param(r, "factor") && limit)
+    factor = number(r, limit, "max_position_embeddings", 0) / length;
+  else
+    factor = needed(r, "factor", 0);
   yarn_attention(r, factor);
   double fast = optional(r, "beta_fast", -1, 32), slow = optional(r, "beta_slow", -1, 1);
   double low = yarn_dim(r, fast != 0 ? fast : 32, length), high = yarn_dim(r, slow != 0 ? slow : 1, length);
@@ -115,8 +128,11 @@ static void rope_yarn(rope *r) {
   }
 }
 
-static const struct { const char *name; void (*run)(rope *); } kinds[] = {
-  {"default", rope_default}, {"linear", rope_linear}, {"llama3", rope_llama3}, {"yarn", rope_yarn}};
+static const struct {
+  const char *name;
+  void (*run)(rope *);
+} kinds[] = {
+    {"default", rope_default}, {"linear", rope_linear}, {"llama3", rope_llama3}, {"yarn", rope_yarn}};
 
 static const char *rope_type(rope *r) {
   const tn_json *j = param(r, "rope_type"), *old = param(r, "type");
@@ -131,9 +147,11 @@ static const char *rope_type(rope *r) {
 static void rope_params(rope *r) {
   const tn_json *old = top(r, "rope_scaling"), *now = top(r, "rope_parameters");
   r->params = old && old->kind == TN_JSON_OBJECT && old->count ? old : now;
-  for (const tn_json *j = r->params, *x = j ? j->u.items : NULL; j && j->kind == TN_JSON_OBJECT && x < j->u.items + j->count; x++)
+  for (const tn_json *j = r->params, *x = j ? j->u.items : NULL;
+       j && j->kind == TN_JSON_OBJECT && x < j->u.items + j->count; x++)
     if (x->kind == TN_JSON_OBJECT) {
-      tn_eval_fail(r->ev, "the config has rope parameters per kind of layer ('%s'), this page has one set", x->key);
+      tn_eval_fail(r->ev, "the config has rope parameters per kind of layer ('%s'), this page has one set",
+                   x->key);
       r->ok = false;
     }
   if (r->params && r->params->kind != TN_JSON_OBJECT) {
@@ -156,7 +174,8 @@ static void rope_base(rope *r, int64_t head_dim) {
   }
   r->freq = tn_arena_alloc(&r->ev->arena, (size_t)r->count * sizeof *r->freq);
   if (!r->freq) r->ok = false, tn_eval_oom(r->ev);
-  for (int64_t i = 0; r->ok && i < r->count; i++) r->freq[i] = pow(r->base, -2.0 * (double)i / (double)r->dim);
+  for (int64_t i = 0; r->ok && i < r->count; i++)
+    r->freq[i] = pow(r->base, -2.0 * (double)i / (double)r->dim);
 }
 
 static void rope_apply(rope *r) {
@@ -174,7 +193,9 @@ static void rope_apply(rope *r) {
 
 tn_val tn_rope_config(tn_eval *ev, int64_t head_dim) {
   rope r = {.ev = ev, .factor = 1, .ok = true};
-  if (head_dim < 2 || head_dim > HEAD_DIM_MAX) return tn_eval_fail(ev, "rope_config(%lld): a head has 2 to %d features", (long long)head_dim, HEAD_DIM_MAX);
+  if (head_dim < 2 || head_dim > HEAD_DIM_MAX)
+    return tn_eval_fail(ev, "rope_config(%lld): a head has 2 to %d features", (long long)head_dim,
+                        HEAD_DIM_MAX);
   rope_params(&r);
   if (r.ok) r.ok = (r.type = rope_type(&r)) != NULL;
   if (r.ok) rope_base(&r, head_dim);

@@ -1,7 +1,7 @@
 /* run.c - statements, and the build: for each graph whose `when` holds one function of the module. */
 #include "frontend/describe/eval.h"
 
-/* ---- statements --------------------------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 /* Messages from here on are about this place; the prelude's are about the line of the page that called it. */
 static void place(tn_eval *ev, tn_pos pos) {
   if (ev->frame->page->prelude) ev->pos = pos;
@@ -19,7 +19,8 @@ static void hint(tn_eval *ev, const char *name, tn_val v) {
   tn_value_info info;
   if (v.kind != TN_V_TENSOR || !ev->frame->page->prelude) return;
   ev->ir->value_get(ev->m, v.u.tensor, &info);
-  if (info.kind == TN_VALUE_RESULT && !ev->ir->value_name(ev->m, v.u.tensor)) ev->ir->value_set_name(ev->m, v.u.tensor, name);
+  if (info.kind == TN_VALUE_RESULT && !ev->ir->value_name(ev->m, v.u.tensor))
+    ev->ir->value_set_name(ev->m, v.u.tensor, name);
 }
 
 static void assign(tn_eval *ev, const char *name, tn_val v) {
@@ -40,8 +41,10 @@ static void run_assign(tn_eval *ev, const tn_stmt *s) {
     return;
   }
   bool fits = v.kind == TN_V_LIST && v.u.list.count == n;
-  if (v.kind == TN_V_LIST && !fits) tn_eval_fail(ev, "%u names for %u values", n, v.u.list.count);
-  else if (!fits && v.kind != TN_V_BAD) tn_eval_fail(ev, "%u names for %s", n, tn_val_show(ev, v));
+  if (v.kind == TN_V_LIST && !fits)
+    tn_eval_fail(ev, "%u names for %u values", n, v.u.list.count);
+  else if (!fits && v.kind != TN_V_BAD)
+    tn_eval_fail(ev, "%u names for %s", n, tn_val_show(ev, v));
   for (uint32_t i = 0; i < n; i++) assign(ev, s->targets.items[i], fits ? v.u.list.items[i] : tn_val_bad());
 }
 
@@ -49,13 +52,18 @@ static tn_flow run_for(tn_eval *ev, const tn_stmt *s) {
   tn_val over = tn_eval_expr(ev, s->value);
   place(ev, s->value->pos);
   if (over.kind == TN_V_BAD) return TN_FLOW_NEXT;
-  if (over.kind != TN_V_INT && over.kind != TN_V_LIST) return tn_eval_fail(ev, "a loop over %s: expected a count or a list", tn_val_show(ev, over)), TN_FLOW_NEXT;
+  if (over.kind != TN_V_INT && over.kind != TN_V_LIST)
+    return tn_eval_fail(ev, "a loop over %s: expected a count or a list", tn_val_show(ev, over)),
+           TN_FLOW_NEXT;
   int64_t n = over.kind == TN_V_INT ? over.u.i : over.u.list.count;
-  if (n < 0 || n > TN_ROUND_LIMIT) return tn_eval_fail(ev, "a loop of %lld rounds: expected 0 to %d", (long long)n, TN_ROUND_LIMIT), TN_FLOW_NEXT;
+  if (n < 0 || n > TN_ROUND_LIMIT)
+    return tn_eval_fail(ev, "a loop of %lld rounds: expected 0 to %d", (long long)n, TN_ROUND_LIMIT),
+           TN_FLOW_NEXT;
   for (int64_t i = 0; i < n; i++) {
     tn_val item = over.kind == TN_V_INT ? tn_val_int(i) : over.u.list.items[i];
     if (!tn_vars_set(ev, &ev->frame->vars, s->targets.items[0], item)) return TN_FLOW_STOP;
-    if (s->targets.count == 2 && !tn_vars_set(ev, &ev->frame->vars, s->targets.items[1], tn_val_int(i))) return TN_FLOW_STOP;
+    if (s->targets.count == 2 && !tn_vars_set(ev, &ev->frame->vars, s->targets.items[1], tn_val_int(i)))
+      return TN_FLOW_STOP;
     tn_flow f = tn_eval_body(ev, &s->body);
     if (f != TN_FLOW_NEXT) return f;
   }
@@ -85,8 +93,10 @@ static tn_flow run_return(tn_eval *ev, const tn_stmt *s) {
 static void run_ignore(tn_eval *ev, const tn_stmt *s) {
   for (uint32_t i = 0; i < s->values.count; i++) {
     tn_val v = tn_eval_expr(ev, s->values.items[i]);
-    if (v.kind == TN_V_TEXT && v.u.text.alts[0].name) tn_tensor_ignore(ev, v.u.text);
-    else if (v.kind != TN_V_BAD) tn_eval_fail(ev, "ignore %s: expected the name of a tensor in quotes", tn_val_show(ev, v));
+    if (v.kind == TN_V_TEXT && v.u.text.alts[0].name)
+      tn_tensor_ignore(ev, v.u.text);
+    else if (v.kind != TN_V_BAD)
+      tn_eval_fail(ev, "ignore %s: expected the name of a tensor in quotes", tn_val_show(ev, v));
   }
 }
 
@@ -94,10 +104,14 @@ static void run_limit(tn_eval *ev, const tn_stmt *s) {
   tn_val a = tn_eval_expr(ev, s->value), b = tn_eval_expr(ev, s->limit);
   if (a.kind == TN_V_BAD || b.kind == TN_V_BAD) return;
   tn_dim x = tn_val_to_dim(ev, a), y = tn_val_to_dim(ev, b);
-  if (!x || !y) tn_eval_fail(ev, "limit %s <= %s: expected dims", tn_val_show(ev, a), tn_val_show(ev, b));
-  else if (b.kind == TN_V_INT && b.u.i < 1) tn_eval_fail(ev, "limit %s <= %lld leaves nothing", tn_val_show(ev, a), (long long)b.u.i);
-  else if (a.kind == TN_V_INT && b.kind == TN_V_INT && a.u.i > b.u.i) tn_eval_fail(ev, "limit %lld <= %lld", (long long)a.u.i, (long long)b.u.i);
-  else if (ev->ir->dim_constrain(ev->m, x, y) != TN_OK) ev->errors++;
+  if (!x || !y)
+    tn_eval_fail(ev, "limit %s <= %s: expected dims", tn_val_show(ev, a), tn_val_show(ev, b));
+  else if (b.kind == TN_V_INT && b.u.i < 1)
+    tn_eval_fail(ev, "limit %s <= %lld leaves nothing", tn_val_show(ev, a), (long long)b.u.i);
+  else if (a.kind == TN_V_INT && b.kind == TN_V_INT && a.u.i > b.u.i)
+    tn_eval_fail(ev, "limit %lld <= %lld", (long long)a.u.i, (long long)b.u.i);
+  else if (ev->ir->dim_constrain(ev->m, x, y) != TN_OK)
+    ev->errors++;
 }
 
 static tn_flow run_stmt(tn_eval *ev, const tn_stmt *s) {
@@ -131,7 +145,7 @@ tn_flow tn_eval_body(tn_eval *ev, const tn_body *body) {
   return TN_FLOW_NEXT;
 }
 
-/* ---- graphs --------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 /* An architecture of the page, or one that `also` makes it stand for. */
 static bool means(const tn_page *page, const char *architecture, const char *name) {
   if (!architecture) return false;
@@ -140,7 +154,9 @@ static bool means(const tn_page *page, const char *architecture, const char *nam
     for (uint32_t i = 0; i < p->also.count; i++) {
       const tn_alias *a = &p->also.items[i];
       size_t from = strlen(a->from), to = strlen(a->to);
-      if (!strncmp(architecture, a->from, from) && !strncmp(name, a->to, to) && !strcmp(architecture + from, name + to)) return true;
+      if (!strncmp(architecture, a->from, from) && !strncmp(name, a->to, to) &&
+          !strcmp(architecture + from, name + to))
+        return true;
     }
   return false;
 }
@@ -154,7 +170,8 @@ static bool graph_wanted(tn_eval *ev, const tn_graph *g) {
   ev->file = g->page->file;
   for (const tn_page *p = ev->page; p; p = p->base)
     for (uint32_t i = 0; i < p->hf.count; i++)
-      tn_vars_set(ev, &f.vars, p->hf.items[i], tn_val_bool(means(ev->page, ev->run->architecture, p->hf.items[i])));
+      tn_vars_set(ev, &f.vars, p->hf.items[i],
+                  tn_val_bool(means(ev->page, ev->run->architecture, p->hf.items[i])));
   if (!condition(ev, g->when, &yes)) yes = false;
   ev->frame = NULL;
   tn_vec_fini(&f.vars);
@@ -176,16 +193,19 @@ static tn_type input_type(tn_eval *ev, const tn_port *p) {
     } else {
       tn_val v = tn_eval_expr(ev, e);
       if (v.kind == TN_V_BAD) return 0;
-      if (v.kind == TN_V_INT && v.u.i < 1) return tn_eval_fail(ev, "dim %u of '%s' is %lld", i, p->name, (long long)v.u.i), (tn_type)0;
+      if (v.kind == TN_V_INT && v.u.i < 1)
+        return tn_eval_fail(ev, "dim %u of '%s' is %lld", i, p->name, (long long)v.u.i), (tn_type)0;
       dims[i] = tn_val_to_dim(ev, v);
-      if (!dims[i]) return tn_eval_fail(ev, "dim %u of '%s' is %s", i, p->name, tn_val_show(ev, v)), (tn_type)0;
+      if (!dims[i])
+        return tn_eval_fail(ev, "dim %u of '%s' is %s", i, p->name, tn_val_show(ev, v)), (tn_type)0;
     }
     if (!dims[i]) return 0;
   }
   return ev->ir->type_make(ev->m, p->dtype, p->dims.count, dims, NULL);
 }
 
-/* Adds the inputs; an input that has no type leaves a BAD argument, so that the body still reports its own errors. */
+/* Adds the inputs; an input that has no type leaves a BAD argument, so that the body still reports its own
+ * errors. */
 static void graph_args(tn_eval *ev, const tn_graph *g, tn_arg *args) {
   tn_frame f = {.page = g->page, .graph = g, .prefix = ""};
   ev->frame = &f;
@@ -210,8 +230,10 @@ static void graph_finish(tn_eval *ev, const tn_graph *g, tn_val result) {
   ev->file = g->page->file;
   ev->pos = g->pos;
   tn_op_desc d = {.name = "return", .operands = values, .noperands = n, .loc = tn_eval_loc(ev)};
-  if (!ev->ir->op_create(ev->m, (tn_point){.func = ev->func}, &d)) ev->errors++;
-  else if (ev->ir->func_result_names(ev->m, ev->func, names, n) != TN_OK) ev->errors++;
+  if (!ev->ir->op_create(ev->m, (tn_point){.func = ev->func}, &d))
+    ev->errors++;
+  else if (ev->ir->func_result_names(ev->m, ev->func, names, n) != TN_OK)
+    ev->errors++;
 }
 
 static void build_graph(tn_eval *ev, const tn_graph *g) {
@@ -273,8 +295,12 @@ tn_status tn_page_build(tn_page_run *r) {
   tn_map_init(&ev.reported);
   tn_eval_config(&ev);
   if (!ev.stop && !build_graphs(&ev, r->page) && !ev.errors)
-    tn_eval_fail_at(&ev, r->page->file, (tn_pos){1, 1}, NULL, "this page has no graph for the architecture '%s'", r->architecture ? r->architecture : "");
-  tn_status s = ev.oom || ev.arena.failed ? TN_OOM : ev.errors || r->diags->errors > before ? TN_INVALID : TN_OK;
+    tn_eval_fail_at(&ev, r->page->file, (tn_pos){1, 1}, NULL,
+                    "this page has no graph for the architecture '%s'",
+                    r->architecture ? r->architecture : "");
+  tn_status s = ev.oom || ev.arena.failed                ? TN_OOM
+                : ev.errors || r->diags->errors > before ? TN_INVALID
+                                                         : TN_OK;
   if (s == TN_OOM) tn_fail(r->diags, TN_OOM, r->page->file, NULL, "no memory to build the model");
   tn_vec_fini(&ev.config);
   tn_map_fini(&ev.weights);

@@ -1,6 +1,6 @@
-/* tensors.c - tensors of the checkpoint: a name with its alternatives becomes one weight of the module, checked
- * against the shape that the line needs. The prefix that `strip` lists is found with the first tensor and then holds
- * for all. */
+/* tensors.c - tensors of the checkpoint: a name with its alternatives becomes one weight of the module,
+ * checked against the shape that the line needs. The prefix that `strip` lists is found with the first tensor
+ * and then holds for all. */
 #include "frontend/describe/eval.h"
 
 /* The page's own `strip`, or that of the page it extends. */
@@ -53,7 +53,8 @@ static tn_val missing(tn_eval *ev, tn_text names) {
   tn_tensor_ref ref;
   const char *name;
   for (uint32_t i = 0; i < names.count; i++)
-    if (!names.alts[i].path && !ev->run->tensors.gguf) return tn_val_bad(); /* its prefix was wrong, and reported */
+    if (!names.alts[i].path && !ev->run->tensors.gguf)
+      return tn_val_bad(); /* its prefix was wrong, and reported */
   for (uint32_t i = 0; i < names.count; i++) {
     if (i) tn_buf_puts(&b, " or ");
     find(ev, &names.alts[i], &ref, &name);
@@ -68,7 +69,8 @@ static tn_val missing(tn_eval *ev, tn_text names) {
 static void show_shape(tn_eval *ev, tn_buf *b, tn_vals shape) {
   tn_buf_puts(b, "[");
   for (uint32_t i = 0; i < shape.count; i++)
-    tn_buf_printf(b, "%s%s", i ? ", " : "", shape.items[i].kind == TN_V_NONE ? "*" : tn_val_show(ev, shape.items[i]));
+    tn_buf_printf(b, "%s%s", i ? ", " : "",
+                  shape.items[i].kind == TN_V_NONE ? "*" : tn_val_show(ev, shape.items[i]));
   tn_buf_puts(b, "]");
 }
 
@@ -81,7 +83,8 @@ static bool shape_fits(tn_eval *ev, const tn_tensor_ref *ref, tn_vals shape, con
   }
   if (same) return true;
   tn_buf have = {0}, need = {0};
-  for (uint32_t i = 0; i < ref->rank; i++) tn_buf_printf(&have, "%s%lld", i ? ", " : "", (long long)ref->shape[i]);
+  for (uint32_t i = 0; i < ref->rank; i++)
+    tn_buf_printf(&have, "%s%lld", i ? ", " : "", (long long)ref->shape[i]);
   show_shape(ev, &need, shape);
   tn_eval_fail(ev, "tensor '%s' is [%s], this line needs %s", name, tn_buf_cstr(&have), tn_buf_cstr(&need));
   tn_buf_fini(&have);
@@ -93,7 +96,9 @@ static tn_weight weight_of(tn_eval *ev, const tn_tensor_ref *ref, const char *na
   tn_dim dims[TN_MAX_RANK];
   uint64_t id;
   if (tn_map_get(&ev->weights, tn_str_of(name), &id)) return (tn_weight)id;
-  if (ref->rank > TN_MAX_RANK) return tn_eval_fail(ev, "tensor '%s' has %u dims, at most %d", name, ref->rank, TN_MAX_RANK), (tn_weight)0;
+  if (ref->rank > TN_MAX_RANK)
+    return tn_eval_fail(ev, "tensor '%s' has %u dims, at most %d", name, ref->rank, TN_MAX_RANK),
+           (tn_weight)0;
   for (uint32_t i = 0; i < ref->rank; i++) dims[i] = ev->ir->dim_const(ev->m, ref->shape[i]);
   tn_type type = ev->ir->type_make(ev->m, ref->dtype, ref->rank, dims, NULL);
   tn_part part = {ref->file, ref->offset, ref->bytes};
@@ -104,7 +109,8 @@ static tn_weight weight_of(tn_eval *ev, const tn_tensor_ref *ref, const char *na
 }
 
 /* name via f(a): f(tensor, a); the shape that the line needs is that of the result. */
-static tn_val transform(tn_eval *ev, const tn_via *via, tn_value weight, const tn_val *shape, const char *name) {
+static tn_val transform(tn_eval *ev, const tn_via *via, tn_value weight, const tn_val *shape,
+                        const char *name) {
   tn_val args[9] = {tn_val_tensor(weight)};
   int64_t sizes[TN_MAX_RANK];
   memcpy(args + 1, via->args.items, via->args.count * sizeof *args);
@@ -112,7 +118,8 @@ static tn_val transform(tn_eval *ev, const tn_via *via, tn_value weight, const t
   if (v.kind != TN_V_TENSOR || !shape) return v;
   tn_type_info t = tn_val_type(ev, v);
   for (uint32_t i = 0; i < t.rank; i++)
-    if (!ev->ir->dim_is_const(ev->m, t.dims[i], &sizes[i])) return tn_eval_fail(ev, "'%s' gives a size that changes", via->callee);
+    if (!ev->ir->dim_is_const(ev->m, t.dims[i], &sizes[i]))
+      return tn_eval_fail(ev, "'%s' gives a size that changes", via->callee);
   tn_tensor_ref ref = {.rank = t.rank, .shape = sizes};
   return shape_fits(ev, &ref, shape->u.list, name) ? v : tn_val_bad();
 }

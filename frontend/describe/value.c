@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making ---------------------------------------------------------------------------------- */
 tn_val tn_eval_oom(tn_eval *ev) {
   ev->oom = ev->stop = true;
   return tn_val_bad();
@@ -18,7 +18,8 @@ tn_val tn_val_dim(tn_eval *ev, tn_dim d) {
 
 tn_val tn_val_list(tn_eval *ev, const tn_val *items, uint32_t count) {
   tn_val v = {.kind = TN_V_LIST};
-  if (count > TN_ROUND_LIMIT) return tn_eval_fail(ev, "a list of %u items: at most %d", count, TN_ROUND_LIMIT);
+  if (count > TN_ROUND_LIMIT)
+    return tn_eval_fail(ev, "a list of %u items: at most %d", count, TN_ROUND_LIMIT);
   v.u.list.items = tn_arena_copy(&ev->arena, items, count * sizeof *items);
   v.u.list.count = count;
   return v.u.list.items ? v : tn_eval_oom(ev);
@@ -32,7 +33,7 @@ tn_val tn_val_text(tn_eval *ev, const char *text) {
   return v;
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 static double number(tn_val v) { return v.kind == TN_V_INT ? (double)v.u.i : v.u.r; }
 
 bool tn_val_equal(tn_val a, tn_val b) {
@@ -44,7 +45,8 @@ bool tn_val_equal(tn_val a, tn_val b) {
   switch (a.kind) {
   case TN_V_BOOL: return a.u.b == b.u.b;
   case TN_V_NONE: return true;
-  case TN_V_TEXT: return a.u.text.count == 1 && b.u.text.count == 1 && !strcmp(a.u.text.alts[0].raw, b.u.text.alts[0].raw);
+  case TN_V_TEXT:
+    return a.u.text.count == 1 && b.u.text.count == 1 && !strcmp(a.u.text.alts[0].raw, b.u.text.alts[0].raw);
   case TN_V_DIM: return a.u.dim == b.u.dim;
   case TN_V_TENSOR: return a.u.tensor == b.u.tensor;
   case TN_V_LIST:
@@ -72,11 +74,14 @@ bool tn_val_truth(tn_eval *ev, tn_val v, bool *out) {
   return true;
 }
 
-/* ---- showing -------------------------------------------------------------------------------------------------------- */
+/* ---- showing --------------------------------------------------------------------------------- */
 static void show_dim(tn_eval *ev, tn_buf *b, tn_dim d, int depth) {
   tn_dim_info x;
-  static const struct { uint32_t kind; const char *text; } ops[] = {
-    {TN_DIM_ADD, " + "}, {TN_DIM_MUL, " * "}, {TN_DIM_FLOORDIV, " / "}, {TN_DIM_MOD, " % "}, {TN_DIM_MIN, " min "}, {TN_DIM_MAX, " max "}};
+  static const struct {
+    uint32_t kind;
+    const char *text;
+  } ops[] = {{TN_DIM_ADD, " + "}, {TN_DIM_MUL, " * "},   {TN_DIM_FLOORDIV, " / "},
+             {TN_DIM_MOD, " % "}, {TN_DIM_MIN, " min "}, {TN_DIM_MAX, " max "}};
   ev->ir->dim_get(ev->m, d, &x);
   if (x.kind == TN_DIM_CONST) {
     tn_buf_printf(b, "%lld", (long long)x.value);
@@ -167,7 +172,7 @@ const char *tn_type_show(tn_eval *ev, tn_type t) {
   return keep(ev, &b);
 }
 
-/* ---- dims and types --------------------------------------------------------------------------------------------------- */
+/* ---- dims and types -------------------------------------------------------------------------- */
 tn_dim tn_val_to_dim(tn_eval *ev, tn_val v) {
   if (v.kind == TN_V_DIM) return v.u.dim;
   return v.kind == TN_V_INT ? ev->ir->dim_const(ev->m, v.u.i) : 0;
@@ -181,7 +186,7 @@ tn_type_info tn_val_type(tn_eval *ev, tn_val tensor) {
   return t;
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 static tn_val report(tn_eval *ev, const char *file, tn_pos pos, const char *where, const char *text) {
   char key[700];
   bool seen = false;
@@ -221,7 +226,8 @@ const char *tn_eval_nearest(tn_eval *ev, const char *name, const char *const *na
 bool tn_eval_step(tn_eval *ev) {
   if (ev->stop) return false;
   if (ev->steps++ >= TN_STEP_LIMIT) {
-    tn_eval_fail(ev, "the page ran for more than %u steps: a count in the config is too large", TN_STEP_LIMIT);
+    tn_eval_fail(ev, "the page ran for more than %u steps: a count in the config is too large",
+                 TN_STEP_LIMIT);
     ev->stop = true;
   } else if (ev->errors >= 100) {
     ev->stop = true;

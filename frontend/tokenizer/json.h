@@ -49,6 +49,8 @@ tn_status tn_tk_add_token(tn_tk_reader *r, tn_str content, uint32_t flags, uint3
 bool tn_tk_find_token(const tn_tk_reader *r, tn_str content, uint32_t *id);
 /* json_config.c: what tokenizer_config.json and special_tokens_map.json (NULL: none) change. */
 tn_status tn_tk_read_config(tn_tk_reader *r, const tn_json *config, const tn_json *special);
+/* add_bos_token and add_eos_token: a template of them, in place of what there was. */
+tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bos_default, const char *eos_default);
 /* A special token that the config names ("cls_token"), or the fallback; ptr NULL: neither. */
 tn_str tn_tk_named_token(const tn_json *config, const char *key, const char *fallback);
 bool tn_tk_class_is(const tn_json *config, const char *const *prefixes, uint32_t n); /* tokenizer_class */

@@ -1,5 +1,6 @@
 /* json_config.c - what tokenizer_config.json changes, as transformers 5 does when it opens a folder: BERT's
- * normalizer, further added tokens, bos and eos around the text, the clean-up of decoded text. */
+ * normalizer, further added tokens, the clean-up of decoded text, and, where there is no tokenizer.json to say it,
+ * bos and eos around the text. */
 #include "frontend/tokenizer/json.h"
 
 enum {
@@ -86,42 +87,38 @@ static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_
 
 static tn_status add_all_special(tn_tk_reader *r, const tn_json *from) {
   for (size_t i = 0; i < TN_COUNT(named); i++) TN_TRY(add_special(r, given(from, named[i]), named[i]));
+  for (uint32_t i = 0; from && i < from->count; i++) { /* "image_token" and the like */
+    const tn_json *item = &from->u.items[i];
+    if (item->kind == TN_JSON_STRING && tn_str_ends(tn_str_of(item->key), "_token"))
+      TN_TRY(add_special(r, item, item->key));
+  }
   const tn_json *more = given(from, "extra_special_tokens");
   if (!more) more = given(from, "additional_special_tokens");
-  for (uint32_t i = 0; more && more->kind == TN_JSON_LIST && i < more->count; i++)
+  bool many = more && (more->kind == TN_JSON_LIST || more->kind == TN_JSON_OBJECT);
+  for (uint32_t i = 0; many && i < more->count; i++)
     TN_TRY(add_special(r, &more->u.items[i], "additional_special_tokens"));
   return TN_OK;
 }
 
 /* ---- bos and eos ---------------------------------------------------------------------------------------------- */
-/* Classes with a template of their own, which these keys do not change. */
-static const char *const own_template[] = {
-    "Albert", "Bert",  "BigBird", "Camembert", "CLIP",  "CodeGen", "CodeLlama", "ConvBert", "Deberta",  "DistilBert",
-    "DPR",    "Electra", "Funnel", "Herbert", "Layout", "Luke",   "MarkupLM",  "MBart",    "MLuke",    "MPNet",
-    "Nllb",   "Pegasus", "RemBert", "Roberta", "RoFormer", "Seamless", "Splinter", "T5",    "Udop",     "Whisper",
-    "XGLM",   "XLM",   "XLNet"};
-
-static tn_status edge_token(tn_tk_reader *r, const tn_json *config, const char *flag, const char *key, bool *on,
-                            uint32_t *id) {
+static tn_status edge_token(tn_tk_reader *r, const tn_json *config, const char *flag, const char *key,
+                            const char *fallback, bool *on, uint32_t *id) {
   *on = false;
-  TN_TRY(tn_tk_bool(r, config, "", flag, on));
-  tn_str s = tn_tk_named_token(config, key, NULL);
+  if (config) TN_TRY(tn_tk_bool(r, config, "", flag, on));
+  tn_str s = tn_tk_named_token(config, key, fallback);
   *on = *on && s.ptr;
   if (*on && !tn_tk_find_token(r, s, id))
     return tn_tk_bad(r, key, "'%.*s' is not in the vocabulary", (int)(s.len > 64 ? 64 : s.len), s.ptr);
   return TN_OK;
 }
 
-static tn_status set_edges(tn_tk_reader *r, const tn_json *config) {
-  bool bos, eos;
-  uint32_t bos_id = 0, eos_id = 0;
-  if (!given(config, "add_bos_token") && !given(config, "add_eos_token")) return TN_OK;
-  if (tn_tk_class_is(config, own_template, TN_COUNT(own_template))) return TN_OK;
-  TN_TRY(edge_token(r, config, "add_bos_token", "bos_token", &bos, &bos_id));
-  TN_TRY(edge_token(r, config, "add_eos_token", "eos_token", &eos, &eos_id));
+tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bos_default, const char *eos_default) {
   static const char *const templates[2][2][2] = {{{"0A", "0A1B"}, {"0A0S", "0A0S1B1S"}},
                                                  {{"0C0A", "0C0A1C1B"}, {"0C0A0S", "0C0A0S1C1B1S"}}};
-  r->build.trims.count = 0;
+  bool bos, eos;
+  uint32_t bos_id = 0, eos_id = 0;
+  TN_TRY(edge_token(r, config, "add_bos_token", "bos_token", bos_default, &bos, &bos_id));
+  TN_TRY(edge_token(r, config, "add_eos_token", "eos_token", eos_default, &eos, &eos_id));
   return tn_tk_put_template(r, templates[bos][eos][0], templates[bos][eos][1], bos_id, eos_id);
 }
 
@@ -149,7 +146,6 @@ tn_status tn_tk_read_config(tn_tk_reader *r, const tn_json *config, const tn_jso
   }
   if (special && !given(config, "added_tokens_decoder")) TN_TRY(add_all_special(r, special));
   if (!config) return TN_OK;
-  TN_TRY(set_edges(r, config));
   TN_TRY(set_clean_up(r, config));
   set_max_length(r, config);
   return TN_OK;

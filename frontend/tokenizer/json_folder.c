@@ -160,7 +160,7 @@ static tn_status finish_family(tn_tk_reader *r, const family *f, const inputs *i
     uint64_t index;
     if (s.ptr && !tn_map_get(&r->added, s, &index)) TN_TRY(tn_tk_add_token(r, s, TN_TK_ADDED_SPECIAL, &id));
   }
-  if (!f->cls) return TN_OK;
+  if (!f->cls) return tn_tk_set_edges(r, in->config, f->defaults[0], f->defaults[1]);
   TN_TRY(template_id(r, in->config, f->cls, f->cls_default, &cls));
   TN_TRY(template_id(r, in->config, f->sep, f->sep_default, &sep));
   return tn_tk_put_template(r, f->single, f->pair, cls, sep);

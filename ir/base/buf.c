@@ -1,5 +1,5 @@
-/* buf.c - growing text. A failed allocation sets `failed` and drops the rest, so that printers need one check at
- * their end. */
+/* buf.c - growing text. A failed allocation sets `failed` and drops the rest, so that printers need one check
+ * at their end. */
 #include "ir/base/base.h"
 #include <stdio.h>
 
@@ -41,8 +41,10 @@ void tn_buf_vprintf(tn_buf *b, const char *fmt, va_list ap) {
   va_copy(again, ap);
   char small[128];
   int n = vsnprintf(small, sizeof small, fmt, ap);
-  if (n < 0) b->failed = true;
-  else if ((size_t)n < sizeof small) tn_buf_put(b, small, (uint64_t)n);
+  if (n < 0)
+    b->failed = true;
+  else if ((size_t)n < sizeof small)
+    tn_buf_put(b, small, (uint64_t)n);
   else if (buf_reserve(b, (uint64_t)n)) {
     vsnprintf(b->text + b->len, (size_t)n + 1, fmt, again);
     b->len += (uint64_t)n;
@@ -61,12 +63,18 @@ void tn_buf_printf(tn_buf *b, const char *fmt, ...) {
 static void json_text(tn_buf *b, tn_str s) {
   for (uint64_t i = 0; i < s.len; i++) {
     uint8_t c = (uint8_t)s.ptr[i];
-    if (c == '"' || c == '\\') tn_buf_printf(b, "\\%c", c);
-    else if (c == '\n') tn_buf_puts(b, "\\n");
-    else if (c == '\t') tn_buf_puts(b, "\\t");
-    else if (c == '\r') tn_buf_puts(b, "\\r");
-    else if (c < 0x20 || c == 0x7f) tn_buf_printf(b, "\\u%04x", c);
-    else tn_buf_put(b, &c, 1);
+    if (c == '"' || c == '\\')
+      tn_buf_printf(b, "\\%c", c);
+    else if (c == '\n')
+      tn_buf_puts(b, "\\n");
+    else if (c == '\t')
+      tn_buf_puts(b, "\\t");
+    else if (c == '\r')
+      tn_buf_puts(b, "\\r");
+    else if (c < 0x20 || c == 0x7f)
+      tn_buf_printf(b, "\\u%04x", c);
+    else
+      tn_buf_put(b, &c, 1);
   }
 }
 

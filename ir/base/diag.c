@@ -1,5 +1,5 @@
-/* diag.c - collects messages and prints them as text or JSON. What cannot be stored (no memory, past the limit) is
- * still counted, so an error is never lost from the verdict. */
+/* diag.c - collects messages and prints them as text or JSON. What cannot be stored (no memory, past the
+ * limit) is still counted, so an error is never lost from the verdict. */
 #include "ir/base/diag.h"
 
 #define LIMIT 100
@@ -15,7 +15,9 @@ void tn_diags_fini(tn_diags *d) {
   memset(d, 0, sizeof *d);
 }
 
-static const char *keep(tn_diags *d, const char *s) { return s ? tn_arena_str(&d->arena, tn_str_of(s)) : NULL; }
+static const char *keep(tn_diags *d, const char *s) {
+  return s ? tn_arena_str(&d->arena, tn_str_of(s)) : NULL;
+}
 
 static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
   if (!d) return;
@@ -23,7 +25,9 @@ static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
   if (msg.severity == TN_ERROR) d->errors++;
   if (msg.severity == TN_WARNING) d->warnings++;
   uint32_t limit = d->limit ? d->limit : LIMIT;
-  uint32_t seen = msg.severity == TN_ERROR ? d->errors : msg.severity == TN_WARNING ? d->warnings : d->list.count;
+  uint32_t seen = msg.severity == TN_ERROR     ? d->errors
+                  : msg.severity == TN_WARNING ? d->warnings
+                                               : d->list.count;
   if (seen > limit * (msg.severity == TN_NOTE ? 4 : 1)) return;
   tn_buf text = {0};
   tn_buf_vprintf(&text, fmt, ap);
@@ -35,8 +39,8 @@ static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
   if (!tn_vec_push(&d->list, msg)) d->arena.failed = true;
 }
 
-void tn_diags_add(tn_diags *d, uint32_t severity, const char *file, uint32_t line, uint32_t col, const char *where,
-                  const char *fmt, ...) {
+void tn_diags_add(tn_diags *d, uint32_t severity, const char *file, uint32_t line, uint32_t col,
+                  const char *where, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
   add(d, (tn_message){severity, line, col, file, where, NULL}, fmt, ap);
@@ -51,8 +55,8 @@ tn_status tn_fail(tn_diags *d, tn_status status, const char *file, const char *w
   return status;
 }
 
-tn_status tn_fail_at(tn_diags *d, tn_status status, const char *file, uint32_t line, uint32_t col, const char *fmt,
-                     ...) {
+tn_status tn_fail_at(tn_diags *d, tn_status status, const char *file, uint32_t line, uint32_t col,
+                     const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
   add(d, (tn_message){TN_ERROR, line, col, file, NULL, NULL}, fmt, ap);
@@ -60,15 +64,20 @@ tn_status tn_fail_at(tn_diags *d, tn_status status, const char *file, uint32_t l
   return status;
 }
 
-static const struct { const char *name, *colour; } severities[] = {
-    [TN_NOTE] = {"note", "\033[1;36m"}, [TN_WARNING] = {"warning", "\033[1;35m"}, [TN_ERROR] = {"error", "\033[1;31m"}};
+static const struct {
+  const char *name, *colour;
+} severities[] = {[TN_NOTE] = {"note", "\033[1;36m"},
+                  [TN_WARNING] = {"warning", "\033[1;35m"},
+                  [TN_ERROR] = {"error", "\033[1;31m"}};
 
 /* Names come from files of strangers: control characters must not reach a terminal. */
 static void put_plain(tn_buf *out, const char *s, bool newlines) {
   for (; *s; s++) {
     uint8_t c = (uint8_t)*s;
-    if ((c < 0x20 && !(newlines && c == '\n')) || c == 0x7f) tn_buf_printf(out, "\\x%02x", c);
-    else tn_buf_put(out, s, 1);
+    if ((c < 0x20 && !(newlines && c == '\n')) || c == 0x7f)
+      tn_buf_printf(out, "\\x%02x", c);
+    else
+      tn_buf_put(out, s, 1);
   }
 }
 
@@ -96,13 +105,16 @@ void tn_diags_text(const tn_diags *d, tn_buf *out, bool colour) {
     message_text(&d->list.items[i], out, colour);
     errors += d->list.items[i].severity == TN_ERROR;
   }
-  if (d->errors > errors) tn_buf_printf(out, "%u more error%s\n", d->errors - errors, d->errors - errors > 1 ? "s" : "");
+  if (d->errors > errors)
+    tn_buf_printf(out, "%u more error%s\n", d->errors - errors, d->errors - errors > 1 ? "s" : "");
 }
 
 static void json_field(tn_buf *out, const char *key, const char *value) {
   tn_buf_printf(out, ", \"%s\": ", key);
-  if (value) tn_buf_json(out, tn_str_of(value));
-  else tn_buf_puts(out, "null");
+  if (value)
+    tn_buf_json(out, tn_str_of(value));
+  else
+    tn_buf_puts(out, "null");
 }
 
 void tn_diags_json(const tn_diags *d, tn_buf *out) {

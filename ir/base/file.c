@@ -9,7 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct { int code; tn_status status; const char *why; } reasons[] = {
+static const struct {
+  int code;
+  tn_status status;
+  const char *why;
+} reasons[] = {
     {ENOENT, TN_NOT_FOUND, "no such file"},
     {ENOTDIR, TN_NOT_FOUND, "no such file: a part of the path is not a directory"},
     {EACCES, TN_UNAVAILABLE, "permission denied"},
@@ -48,17 +52,22 @@ tn_status tn_file_map(tn_file *f, const char *path, const char **why) {
   if (fd < 0) return reason(errno, why);
   struct stat st;
   tn_status status = TN_OK;
-  if (fstat(fd, &st)) status = reason(errno, why);
+  if (fstat(fd, &st))
+    status = reason(errno, why);
   else if (!S_ISREG(st.st_mode)) {
     *why = S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file";
     status = TN_UNAVAILABLE;
   } else if (st.st_size > 0) {
     void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) status = reason(errno, why);
-    else f->data = p, f->size = (uint64_t)st.st_size;
+    if (p == MAP_FAILED)
+      status = reason(errno, why);
+    else
+      f->data = p, f->size = (uint64_t)st.st_size;
   }
-  if (status) close(fd);
-  else f->fd = fd;
+  if (status)
+    close(fd);
+  else
+    f->fd = fd;
   return status;
 }
 

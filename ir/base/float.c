@@ -1,5 +1,5 @@
-/* float.c - narrow floats, exactly: widening keeps every value, narrowing rounds to nearest, ties to even, from the
- * full single-precision value (never through another narrow type, which would round twice). */
+/* float.c - narrow floats, exactly: widening keeps every value, narrowing rounds to nearest, ties to even,
+ * from the full single-precision value (never through another narrow type, which would round twice). */
 #include "ir/base/base.h"
 
 static uint32_t bits_of(float f) {
@@ -15,7 +15,9 @@ static float float_of(uint32_t u) {
 }
 
 /* Layout of a narrow float: sign, exponent, mantissa, most significant first. */
-typedef struct narrow { int ebits, mbits, bias; } narrow;
+typedef struct narrow {
+  int ebits, mbits, bias;
+} narrow;
 static const narrow f16 = {5, 10, 15}, f8e4m3 = {4, 3, 7}, f8e5m2 = {5, 2, 15};
 
 /* The finite value of `code` (sign removed), all exponents taken as ordinary. */
@@ -37,7 +39,8 @@ static uint32_t round_to(uint32_t abs, narrow k) {
   /* Subnormal: count units of 2^(1 - bias - mbits). */
   int shift = 128 - k.bias - e + drop;
   if (shift > 24 || !e) return 0;
-  uint32_t m = (abs & 0x7fffff) | 0x800000, code = m >> shift, rest = m & ((1u << shift) - 1), half = 1u << (shift - 1);
+  uint32_t m = (abs & 0x7fffff) | 0x800000, code = m >> shift, rest = m & ((1u << shift) - 1),
+           half = 1u << (shift - 1);
   return code + (rest > half || (rest == half && (code & 1)));
 }
 

@@ -1,5 +1,6 @@
-/* hash.c - a fast hash for tables and checks of integrity, SHA-256 (FIPS 180-4) for identities, and the Philox
- * 4x32-10 counter-based generator (Salmon et al., SC 2011). None depends on the machine's byte order. */
+/* hash.c - a fast hash for tables and checks of integrity, SHA-256 (FIPS 180-4) for identities, and the
+ * Philox 4x32-10 counter-based generator (Salmon et al., SC 2011). None depends on the machine's byte order.
+ */
 #include "ir/base/base.h"
 #include <stdio.h>
 
@@ -24,7 +25,8 @@ uint64_t tn_hash_bytes(const void *p, uint64_t n, uint64_t seed) {
   for (; left >= 16; left -= 16, s += 16)
     h = fold(h ^ load64(s, 8) ^ HASH_A, load64(s + 8, 8) ^ HASH_B ^ (h >> 32 | h << 32));
   uint64_t first = left > 8 ? 8 : left;
-  if (left) h = fold(h ^ load64(s, first) ^ HASH_A, load64(s + first, left - first) ^ HASH_B ^ (h >> 32 | h << 32));
+  if (left)
+    h = fold(h ^ load64(s, first) ^ HASH_A, load64(s + first, left - first) ^ HASH_B ^ (h >> 32 | h << 32));
   return fold(h ^ HASH_B, HASH_A);
 }
 
@@ -43,7 +45,8 @@ static uint32_t ror(uint32_t x, int n) { return x >> n | x << (32 - n); }
 static void sha_block(uint32_t h[8], const uint8_t *p) {
   uint32_t w[64], v[8];
   for (int i = 0; i < 16; i++)
-    w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+    w[i] =
+        (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
   for (int i = 16; i < 64; i++) {
     uint32_t s0 = ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ (w[i - 15] >> 3);
     uint32_t s1 = ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ (w[i - 2] >> 10);
@@ -51,7 +54,8 @@ static void sha_block(uint32_t h[8], const uint8_t *p) {
   }
   memcpy(v, h, sizeof v);
   for (int i = 0; i < 64; i++) {
-    uint32_t s1 = ror(v[4], 6) ^ ror(v[4], 11) ^ ror(v[4], 25), s0 = ror(v[0], 2) ^ ror(v[0], 13) ^ ror(v[0], 22);
+    uint32_t s1 = ror(v[4], 6) ^ ror(v[4], 11) ^ ror(v[4], 25),
+             s0 = ror(v[0], 2) ^ ror(v[0], 13) ^ ror(v[0], 22);
     uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha_k[i] + w[i];
     uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
     memmove(v + 1, v, 7 * sizeof *v);
@@ -96,7 +100,8 @@ void tn_philox(uint64_t counter, uint64_t key, uint32_t out[4]) {
   uint32_t k[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
   for (int round = 0; round < 10; round++) {
     uint64_t a = (uint64_t)0xd2511f53u * c[0], b = (uint64_t)0xcd9e8d57u * c[2];
-    uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1], (uint32_t)a};
+    uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1],
+                        (uint32_t)a};
     memcpy(c, next, sizeof c);
     k[0] += 0x9e3779b9u;
     k[1] += 0xbb67ae85u;

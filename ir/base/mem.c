@@ -1,5 +1,5 @@
-/* mem.c - the heap with its failure switch for tests, arenas, and the growth of arrays. The switch is the one piece
- * of state, and it is per thread. */
+/* mem.c - the heap with its failure switch for tests, arenas, and the growth of arrays. The switch is the one
+ * piece of state, and it is per thread. */
 #include "ir/base/base.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,8 @@ static _Thread_local long fail_after = -1;
 
 void tn_mem_fail_after(long n) { fail_after = n; }
 
-/* True when this allocation is the one that must fail; from then on all do, as when memory has really run out. */
+/* True when this allocation is the one that must fail; from then on all do, as when memory has really run
+ * out. */
 static bool must_fail(void) {
   if (fail_after < 0) return false;
   if (fail_after == 0) return true;

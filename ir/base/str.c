@@ -1,7 +1,9 @@
 /* str.c - string comparison, strict UTF-8, and the nearest name for "did you mean". */
 #include "ir/base/base.h"
 
-bool tn_str_eq(tn_str a, tn_str b) { return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, (size_t)a.len)); }
+bool tn_str_eq(tn_str a, tn_str b) {
+  return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, (size_t)a.len));
+}
 bool tn_str_is(tn_str a, const char *b) { return tn_str_eq(a, tn_str_of(b)); }
 
 bool tn_str_starts(tn_str a, const char *prefix) {
@@ -20,9 +22,12 @@ static uint32_t utf8_length(const uint8_t *p, uint64_t left) {
   uint32_t n;
   if (c < 0x80) return 1;
   if (c < 0xc2 || c > 0xf4) return 0;
-  if (c < 0xe0) n = 2;
-  else if (c < 0xf0) n = 3;
-  else n = 4;
+  if (c < 0xe0)
+    n = 2;
+  else if (c < 0xf0)
+    n = 3;
+  else
+    n = 4;
   if (n > left) return 0;
   if (c == 0xe0) low = 0xa0;  /* overlong */
   if (c == 0xed) high = 0x9f; /* surrogates */

@@ -59,17 +59,16 @@ typedef struct world {
   TN_VEC(tensor) values; /* by value id */
 } world;
 
-static int64_t dim_of(void *ctx, tn_dim d) {
-  world *w = ctx;
+static int64_t dim_value(tn_module *m, const cpu_case *c, tn_dim d) {
   tn_dim_info i;
-  tn_ir_dim_get(w->m, d, &i);
+  tn_ir_dim_get(m, d, &i);
   if (i.kind == TN_DIM_CONST) return i.value;
   if (i.kind == TN_DIM_SYM) {
-    for (int k = 0; k < 8 && w->c->dims[k].name; k++)
-      if (!strcmp(w->c->dims[k].name, i.symbol)) return w->c->dims[k].value;
+    for (int k = 0; k < 8 && c->dims[k].name; k++)
+      if (!strcmp(c->dims[k].name, i.symbol)) return c->dims[k].value;
     ck_abort_msg("dim %s has no value", i.symbol);
   }
-  int64_t a = dim_of(w, i.a), b = dim_of(w, i.b);
+  int64_t a = dim_value(m, c, i.a), b = dim_value(m, c, i.b);
   switch (i.kind) {
   case TN_DIM_ADD: return a + b;
   case TN_DIM_MUL: return a * b;
@@ -78,6 +77,11 @@ static int64_t dim_of(void *ctx, tn_dim d) {
   case TN_DIM_MIN: return a < b ? a : b;
   default: return a > b ? a : b;
   }
+}
+
+static int64_t dim_of(void *ctx, tn_dim d) {
+  const world *w = ctx;
+  return dim_value(w->m, w->c, d);
 }
 
 static tensor *slot(world *w, tn_value v) {
@@ -203,11 +207,20 @@ static tn_op ref_run(world *w) {
 /* ---- the plugin's kernels ------------------------------------------------------------------------------------------------ */
 typedef struct call { tn_kernel_fn fn; void *ctx; void *bufs[64]; int64_t dims[16]; uint64_t scratch; } call;
 typedef struct kernel_row { tn_op op; char symbol[96]; tn_dim dims[16], scratch; uint32_t ndims; } kernel_row;
+/* One compile; the same text under the same passes gives the same ops, so it serves all values of the dims. The dims
+ * of its rows are those of the module that was compiled. */
+typedef struct package {
+  char *text;
+  world w;
+  const char *pipeline, *target;
+  bool plain;
+  tn_buf image;
+  TN_VEC(kernel_row) rows;
+} package;
 struct cpu_built {
   world w;
   tn_exec *exec;
-  tn_buf image;
-  TN_VEC(kernel_row) rows;
+  package *package;
   TN_VEC(call) calls;
   TN_VEC(wall) packed;
   wall scratch[8];
@@ -228,11 +241,11 @@ static bool fuse(void *ctx, uint32_t b, tn_module *m, tn_op root, tn_op op, uint
 }
 
 static tn_status take_image(void *ctx, tn_bytes b) {
-  tn_buf_put(&((cpu_built *)ctx)->image, b.ptr, b.len);
+  tn_buf_put(&((package *)ctx)->image, b.ptr, b.len);
   return TN_OK;
 }
 static tn_status take_kernel(void *ctx, const tn_kernel_info *info) {
-  cpu_built *b = ctx;
+  package *b = ctx;
   kernel_row r = {.op = info->op, .ndims = info->ndims, .scratch = info->scratch};
   snprintf(r.symbol, sizeof r.symbol, "%s", info->symbol);
   memcpy(r.dims, info->dims, info->ndims * sizeof(tn_dim));
@@ -291,8 +304,8 @@ static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
   }
   for (uint32_t i = 0; i < nin; i++) c.bufs[i] = slot(w, tn_ir_op_operand(w->m, op, i))->t.data;
   for (uint32_t i = 0; i < nout; i++) c.bufs[nin + i] = slot(w, tn_ir_op_result(w->m, op, i))->t.data;
-  for (uint32_t i = 0; i < r->ndims; i++) c.dims[i] = dim_of(w, r->dims[i]);
-  if (r->scratch) c.scratch = (uint64_t)dim_of(w, r->scratch);
+  for (uint32_t i = 0; i < r->ndims; i++) c.dims[i] = dim_value(b->package->w.m, w->c, r->dims[i]);
+  if (r->scratch) c.scratch = (uint64_t)dim_value(b->package->w.m, w->c, r->scratch);
   ck_assert(tn_vec_push(&b->calls, c));
 }
 
@@ -308,31 +321,62 @@ static void list_calls(cpu_built *b) {
     } else {
       ck_assert_str_eq(name, "kernel");
       const kernel_row *r = NULL;
-      for (uint32_t i = 0; i < b->rows.count; i++)
-        if (b->rows.items[i].op == op) r = &b->rows.items[i];
+      for (uint32_t i = 0; i < b->package->rows.count; i++)
+        if (b->package->rows.items[i].op == op) r = &b->package->rows.items[i];
       ck_assert_msg(r != NULL, "a kernel op was not compiled");
       add_call(b, op, r);
     }
   }
 }
 
-static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
-  void *self;
-  const tn_backend *p = plugin(&self);
+/* The module of a case as the compiler gets it. */
+static void prepare(cpu_built *b, const cpu_case *c, const char *pipeline) {
   tn_pass_backends backends = {.count = 1, .name = by_name, .claim = claim, .fuse = fuse};
   tn_pipeline_run run = {.pipeline = pipeline, .backends = &backends, .verify_each = true};
   world_init(&b->w, c);
   tn_status s = tn_pipeline_exec(b->w.m, &run);
   tn_pipeline_fini(&run);
-  pack_weights(b);
-  tn_package_sink sink = {.size = sizeof sink, .ctx = b, .image = take_image, .kernel = take_kernel};
-  if (s == TN_OK) s = p->compile(self, &target_, b->w.m, NULL, &sink);
-  if (s == TN_OK) s = p->load(self, &target_, (tn_bytes){b->image.text, b->image.len}, &b->exec);
   if (s != TN_OK) {
     tn_buf text = {0};
     tn_diags_text(&b->w.diags, &text, false);
     ck_abort_msg("%s: status %d\n%s\n%s", target_.name, s, tn_buf_cstr(&text), c->text);
   }
+  pack_weights(b);
+}
+
+/* The package of a case, compiled now unless one of the last 16 fits. */
+static package *package_of(const cpu_case *c, const char *pipeline) {
+  static package kept[16];
+  static unsigned next;
+  void *self;
+  for (size_t i = 0; i < TN_COUNT(kept); i++) {
+    package *k = &kept[i];
+    if (k->text && !strcmp(k->text, c->text) && !strcmp(k->pipeline, pipeline) && !strcmp(k->target, target_.name) &&
+        k->plain == c->plain_weights)
+      return k;
+  }
+  package *k = &kept[next++ % TN_COUNT(kept)];
+  if (k->text) world_fini(&k->w);
+  free(k->text);
+  tn_buf_fini(&k->image);
+  tn_vec_fini(&k->rows);
+  *k = (package){.text = strdup(c->text), .pipeline = pipeline, .target = target_.name, .plain = c->plain_weights};
+  cpu_built whole = {0};
+  prepare(&whole, c, pipeline);
+  for (uint32_t i = 0; i < whole.packed.count; i++) wall_free(&whole.packed.items[i]);
+  tn_vec_fini(&whole.packed);
+  k->w = whole.w;
+  tn_package_sink sink = {.size = sizeof sink, .ctx = k, .image = take_image, .kernel = take_kernel};
+  if (plugin(&self)->compile(self, &target_, k->w.m, NULL, &sink) == TN_OK) return k;
+  ck_abort_msg("%s: compile failed\n%s", target_.name, c->text);
+}
+
+static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
+  void *self;
+  const tn_backend *p = plugin(&self);
+  prepare(b, c, pipeline);
+  b->package = package_of(c, pipeline);
+  ck_assert_int_eq(p->load(self, &target_, (tn_bytes){b->package->image.text, b->package->image.len}, &b->exec), TN_OK);
   list_calls(b);
   uint64_t most = 0;
   for (uint32_t i = 0; i < b->calls.count; i++)
@@ -363,9 +407,7 @@ static void unbuild(cpu_built *b) {
   for (uint32_t i = 0; i < b->packed.count; i++) wall_free(&b->packed.items[i]);
   for (int i = 0; i < 8; i++) wall_free(&b->scratch[i]);
   tn_vec_fini(&b->packed);
-  tn_vec_fini(&b->rows);
   tn_vec_fini(&b->calls);
-  tn_buf_fini(&b->image);
   world_fini(&b->w);
 }
 

@@ -1,7 +1,7 @@
 /* test_elementwise.c - elementwise ops of every type against the reference: shapes around the vector width, broadcast,
  * several results, special values. */
 #include "tests/cpu/harness.h"
-#include <check.h>
+#include "tests/cpu/runner.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -135,22 +135,4 @@ START_TEST(chain) {
 }
 END_TEST
 
-int main(void) {
-  Suite *s = suite_create("cpu elementwise");
-  TCase *t = tcase_create("all");
-  tcase_set_timeout(t, 600);
-  tcase_add_test(t, unary_f32);
-  tcase_add_test(t, unary_types);
-  tcase_add_test(t, binary_types);
-  tcase_add_test(t, power);
-  tcase_add_test(t, compares);
-  tcase_add_test(t, casts);
-  tcase_add_test(t, special_values);
-  tcase_add_test(t, chain);
-  suite_add_tcase(s, t);
-  SRunner *r = srunner_create(s);
-  srunner_run_all(r, CK_NORMAL);
-  int failed = srunner_ntests_failed(r);
-  srunner_free(r);
-  return failed != 0;
-}
+CPU_TESTS("cpu elementwise", unary_f32, unary_types, binary_types, power, compares, casts, special_values, chain)

@@ -1,6 +1,6 @@
-/* make_toy.c - links the toy model (tests/unit/toy.h) into a library and writes its header, as the driver does.
- *   make_toy LIBRARY embed|external|inplace|big PLAIN.o BETTER.o [LINKER]
- * Three targets: "plain" for any machine, "better" for any with SSE2, "future" for a feature that none has. */
+/* make_toy.c - links the toy model (tests/unit/toy.h) into a library and writes its header, as the driver
+ * does. make_toy LIBRARY embed|external|inplace|big PLAIN.o BETTER.o [LINKER] Three targets: "plain" for any
+ * machine, "better" for any with SSE2, "future" for a feature that none has. */
 #include "tests/unit/toy.h"
 #include "tools/driver/header.h"
 #include "tools/driver/link.h"
@@ -8,18 +8,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* "big" weights are followed by zeros beyond 4 GiB, which cost no disk in a sparse file but every offset its bits. */
-enum { BIG_PIECES = 4200 };
-typedef struct weights { int big; } weights;
+/* "big" weights lie behind zeros, beyond 4 GiB: every offset needs all its bits. */
+enum { BIG_PIECES = 4200, PIECE = 1 << 20 };
+typedef struct weights {
+  int big;
+} weights;
 
 static tn_status write_weights(void *ctx, const tn_writer *out) {
   float packed[TOY_WEIGHT_BYTES / 4];
+  static char zeros[PIECE];
   toy_weights(packed);
+  for (int i = 0; ((weights *)ctx)->big && i < BIG_PIECES; i++)
+    TN_TRY(out->write(out->ctx, zeros, sizeof zeros));
   /* In two uneven pieces: the producer's pieces must not matter. */
   TN_TRY(out->write(out->ctx, packed, 100));
   TN_TRY(out->write(out->ctx, (char *)packed + 100, sizeof packed - 100));
-  static char zeros[1 << 20];
-  for (int i = 0; ((weights *)ctx)->big && i < BIG_PIECES; i++) TN_TRY(out->write(out->ctx, zeros, sizeof zeros));
   return TN_OK;
 }
 
@@ -62,20 +65,32 @@ int main(int argc, char **argv) {
   uint32_t mode = 0;
   while (mode < TN_COUNT(modes) && strcmp(argv[2], modes[mode])) mode++;
   tn_file plain, better;
-  if (mode == TN_COUNT(modes) || tn_file_map(&plain, argv[3], NULL) || tn_file_map(&better, argv[4], NULL)) return usage();
+  if (mode == TN_COUNT(modes) || tn_file_map(&plain, argv[3], NULL) || tn_file_map(&better, argv[4], NULL))
+    return usage();
   tn_link_kernel kernels[TOY_KERNELS];
   for (int i = 0; i < TOY_KERNELS; i++) kernels[i] = (tn_link_kernel){toy_kernel_names[i], 0};
   tn_bytes a = {plain.data, plain.size}, b = {better.data, better.size};
-  const tn_link_target targets[] = {{"plain", "", 1, 1, &a, kernels}, {"better", "sse2", 5, 1, &b, kernels}, {"future", "warp9", 9, 1, &a, kernels}};
+  const tn_link_target targets[] = {{"plain", "", 1, 1, &a, kernels},
+                                    {"better", "sse2", 5, 1, &b, kernels},
+                                    {"future", "warp9", 9, 1, &a, kernels}};
   tn_diags diags;
   tn_diags_init(&diags);
   tn_buf name = {0}, words = {0};
   tn_link_identifier(argv[1], &name);
-  tn_buf program = toy_program(tn_buf_cstr(&name), mode == TN_WEIGHTS_INPLACE ? "w.bin" : NULL, (tn_bytes){0});
+  tn_buf program = toy_program(tn_buf_cstr(&name), mode == TN_WEIGHTS_INPLACE ? "w.bin" : NULL,
+                               mode == 3 ? (uint64_t)BIG_PIECES * PIECE : 0, (tn_bytes){0});
   weights w = {mode == 3};
-  tn_link_job job = {.output = argv[1], .name = name.text, .targets = targets, .ntargets = 3, .weights = mode == 3 ? TN_WEIGHTS_EMBED : mode,
-                     .program = {program.text, program.len}, .weights_write = write_weights, .ctx = &w, .linker = argc > 5 ? argv[5] : NULL};
-  int bad = (mode == TN_WEIGHTS_INPLACE && write_table(argv[1])) || tn_link_artefact(&job, &diags) || write_header(argv[1], job.program, name.text, &diags);
+  tn_link_job job = {.output = argv[1],
+                     .name = name.text,
+                     .targets = targets,
+                     .ntargets = 3,
+                     .weights = mode == 3 ? TN_WEIGHTS_EMBED : mode,
+                     .program = {program.text, program.len},
+                     .weights_write = write_weights,
+                     .ctx = &w,
+                     .linker = argc > 5 ? argv[5] : NULL};
+  int bad = (mode == TN_WEIGHTS_INPLACE && write_table(argv[1])) || tn_link_artefact(&job, &diags) ||
+            write_header(argv[1], job.program, name.text, &diags);
   tn_diags_text(&diags, &words, false);
   fputs(tn_buf_cstr(&words), stderr);
   tn_buf_fini(&words);

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The link step and the runtime in a library, with a model built by hand: headers, two libraries in one program, what is
 # exported and needed, the same bytes twice, weights in three places, damaged and moved files, every linker.
-#   toy.sh MAKE_TOY OPEN_ANY PLAIN.o BETTER.o
+#   toy.sh MAKE_TOY OPEN_ANY PLAIN.o BETTER.o ODD_HEADER
 set -euo pipefail
-make=$(realpath "$1") open=$(realpath "$2") plain=$(realpath "$3") better=$(realpath "$4")
+make=$(realpath "$1") open=$(realpath "$2") plain=$(realpath "$3") better=$(realpath "$4") odd=$(realpath "$5")
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -31,6 +31,17 @@ for h in widget gadget; do
   [ "$(grep -c '#include' $h.h)" = 2 ] || fail "$h.h includes more than stddef.h and stdint.h"
   if LC_ALL=C grep -n '[^[:print:]]' $h.h; then fail "$h.h has odd characters"; fi
 done
+
+# Awkward names: the header still compiles, and the functions that everyone needs keep their names.
+"$odd" odd > odd.h
+printf '#include "odd.h"\nint main(void) { return ODD_MAX_NEW != 77 || ODD_OPEN__X___OUT_DIM1 != 7; }\n' > odd.c
+for compiler in "cc -std=c99 -pedantic" "clang-22 -std=c99 -pedantic" "c++ -std=c++17 -x c++" "c++ -std=c++11 -x c++"; do
+  command -v ${compiler%% *} >/dev/null || continue
+  $compiler -Wall -Wextra -Werror -Wshadow -fsyntax-only odd.c || fail "odd.h by $compiler"
+  good
+done
+for name in open_ int 8_ball model_ invoke_ open__; do grep -q "odd_[x]*$name(odd_session \*s" odd.h || fail "no function for $name"; done
+grep -q evil odd.h && fail "odd.h takes a length that is no number"
 
 # What it needs and shows.
 needs=$(readelf -d libwidget.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')

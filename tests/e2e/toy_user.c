@@ -1,7 +1,8 @@
-/* toy_user.c - a program that links two libraries made of the toy model and knows only their headers. Compiled as C99
- * and as C++17. What must come out is worked out from the model's description (tests/unit/toy.h). */
-#include "gadget.h"
-#include "widget.h"
+/* toy_user.c - a program that links two libraries made of the toy model and knows only their headers.
+ * Compiled as C99 and as C++17. What must come out is worked out from the model's description
+ * (tests/unit/toy.h). */
+#include <gadget.h>
+#include <widget.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,8 +36,11 @@ static void use_widget(void) {
   check(widget_session_new(m, NULL, &s) == WIDGET_OK, "session");
   check(widget_encode(s, 2, 4, ids, mask, hidden) == WIDGET_OK, "encode");
   for (i = 0; i < 8; i++)
-    for (k = 0; k < 4; k++) check(hidden[4 * i + k] == ((float)ids[i] + (float)k / 4) * (float)mask[i] + 1000.0f * (float)k, "hidden");
-  check(widget_encode(s, 1, 1, ids, mask, hidden) == WIDGET_OK && hidden[0] == 3.25f, "the best variant that runs here");
+    for (k = 0; k < 4; k++)
+      check(hidden[4 * i + k] == ((float)ids[i] + (float)k / 4) * (float)mask[i] + 1000.0f * (float)k,
+            "hidden");
+  check(widget_encode(s, 1, 1, ids, mask, hidden) == WIDGET_OK && hidden[0] == 3.25f,
+        "the best variant that runs here");
   check(widget_encode(s, 1, 9, ids, mask, hidden) == WIDGET_INVALID, "too long");
   check(strcmp(widget_error(s), "input 'ids' has S = 9, the limit is 8") == 0, widget_error(s));
   widget_session_free(s);

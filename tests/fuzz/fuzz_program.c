@@ -1,5 +1,6 @@
-/* fuzz_program.c - any bytes as a step program. The hash is put right first, so that the search reaches what lies behind
- * it; what is accepted can be opened, described and bound to shapes. Kernels are not run: they trust their program. */
+/* fuzz_program.c - any bytes as a step program. The hash is put right first, so that the search reaches what
+ * lies behind it; what is accepted can be opened, described and bound to shapes. Kernels are not run: they
+ * trust their program. */
 #include "backends/runtime/runtime.h"
 #include <stdlib.h>
 
@@ -32,7 +33,8 @@ static void bind(const tn_model_api *api, tn_model *m, tn_session *s, uint32_t e
 }
 
 static void use(tn_bytes program, const tn_prog_header *h) {
-  tn_rt_source src = {.program = program, .weights = program.ptr, .weights_bytes = program.len, .folder = "/nonexistent"};
+  tn_rt_source src = {
+      .program = program, .weights = program.ptr, .weights_bytes = program.len, .folder = "/nonexistent"};
   tn_rt_kernel *kernels = calloc(h->kernels.count + 1u, sizeof *kernels);
   tn_model *m;
   char why[200];

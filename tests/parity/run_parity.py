@@ -4,8 +4,10 @@
     run_parity.py TENON [--backend cpu|ref] [--level O3] [--aot] [FOLDER...]
 
 Prints one line per output; exits 1 if any is outside the tolerance (golden.py). Positions behind a sequence's end
-are not compared. Greedy generation must give the expected tokens; where the expected two best logits are closer than
-10 x the error seen on this folder's logits, another token is allowed, and the expected one is forced to go on.
+are not compared. A row that is padding alone must be finite and leave the other rows as they are. Greedy generation
+must give the expected tokens, whether the first 5, half or all but one of them are prefilled; where the expected two
+best logits are closer than 10 x the error seen on this folder's logits, another token is allowed, and the expected
+one is forced to go on.
 """
 import argparse
 import json
@@ -76,6 +78,24 @@ class Runner:
             x = np.load(os.path.join(tmp, f"{output}.npy"))
             self.compare(name, entry, case, output, x, golds[f"{case}.{entry}.{output}"], inputs.get("mask"))
 
+    def all_padding(self, row, model, tmp, golds, entry):
+        """Case a with nothing but padding in its last row."""
+        inputs = {i: golds[f"a.in.{i}"].copy() for i in row["entries"][entry]["inputs"]}
+        outputs = row["entries"][entry]["outputs"]
+        inputs["mask"][-1] = 0
+        self.entry(model, tmp, entry, inputs)
+        values = [np.load(os.path.join(tmp, f"{o}.npy")) for o in outputs]
+        finite = all(np.isfinite(v).all() for v in values)
+        keep = inputs["mask"][:-1].astype(bool)
+        err = 0.0
+        for output, v in zip(outputs, values):
+            x, r = v[:-1], golds[f"a.{entry}.{output}"][:-1]
+            if r.shape[:2] == keep.shape:
+                x, r = x[keep], r[keep]
+            err = max(err, golden.Difference(x, r).ratio)
+        self.line(os.path.basename(row["folder"]), f"{entry} padding alone", finite and err <= 1.0,
+                  f"{'finite' if finite else 'not finite'}, other rows at {err:.3f} of tolerance")
+
     def tokens(self, model, prompt, count):
         ids = ",".join(str(i) for i in prompt)
         rc, out, err = self.tenon("run", model, "--task", "text-generation", "--ids", ids, "-n", str(count), "--json",
@@ -84,9 +104,11 @@ class Runner:
             raise RuntimeError(err.strip() or f"exit status {rc}")
         return json.loads(out)[0]["ids"]
 
-    def generate(self, name, model, golds):
+    def generate(self, name, model, golds, given):
+        """Greedy tokens behind the prompt and the first `given` of the expected ones."""
+        what = f"generate from {given}"
         prompt, expected, gaps = (golds[f"generate.{k}"].tolist() for k in ("prompt", "tokens", "gaps"))
-        at, ties = 0, 0
+        at, ties = given, 0
         while at < len(expected):
             got = self.tokens(model, prompt + expected[:at], len(expected) - at)
             same = 0
@@ -96,10 +118,10 @@ class Runner:
             if at == len(expected) and len(got) == same:
                 break
             if same >= len(got) or at >= len(expected) or gaps[at] >= 10 * max(self.worst, 1e-6):
-                return self.line(name, "generate", False, f"token {at}: got {got[same:same + 1]}, expected "
+                return self.line(name, what, False, f"token {at}: got {got[same:same + 1]}, expected "
                                  f"{expected[at:at + 1]} (gap {gaps[min(at, len(gaps) - 1)]:.2e}); {len(got)} tokens")
             at, ties = at + 1, ties + 1
-        self.line(name, "generate", True, f"{len(expected)} tokens equal, {ties} near ties")
+        self.line(name, what, True, f"{len(expected) - given} tokens equal, {ties} near ties")
 
     def folder(self, row):
         name = os.path.basename(row["folder"])
@@ -110,17 +132,22 @@ class Runner:
                 model = self.model(row, tmp)
             except (RuntimeError, OSError) as e:
                 return self.line(name, "", False, str(e))
-            for entry in row["entries"]:
-                for case in row["cases"]:
-                    try:
-                        self.case(row, model, tmp, golds, entry, case)
-                    except (RuntimeError, OSError) as e:
-                        self.line(name, f"{entry} {case}", False, str(e))
-            if row["generate"]:
+            for what, check in self.checks(row, model, tmp, golds):
                 try:
-                    self.generate(name, model, golds)
+                    check()
                 except (RuntimeError, OSError, ValueError) as e:
-                    self.line(name, "generate", False, str(e))
+                    self.line(name, what, False, str(e))
+
+    def checks(self, row, model, tmp, golds):
+        for entry, ports in row["entries"].items():
+            for case in row["cases"]:
+                yield f"{entry} {case}", lambda: self.case(row, model, tmp, golds, entry, case)
+            if "mask" in ports["inputs"]:
+                yield f"{entry} padding alone", lambda: self.all_padding(row, model, tmp, golds, entry)
+        if row["generate"]:
+            n = len(golds["generate.tokens"])
+            for given in (0, n // 2, n - 1):
+                yield f"generate from {given}", lambda: self.generate(os.path.basename(row["folder"]), model, golds, given)
 
 
 def main():

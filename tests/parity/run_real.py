@@ -30,12 +30,19 @@ def line(ok, what, text):
     return not ok
 
 
-def logits_differ(tenon, folder, i, golds):
+def entry(tenon, folder, name, output, **inputs):
     with tempfile.TemporaryDirectory() as tmp:
-        path = os.path.join(tmp, "ids.npy")
-        np.save(path, golds[f"{i}.ids"][None])
-        call(tenon, "run", folder, "--entry", "logits", "--input", f"ids={path}", "--output-dir", tmp)
-        x, r = np.load(os.path.join(tmp, "logits.npy"))[0], golds[f"{i}.logits"]
+        args = ["run", folder, "--entry", name, "--output-dir", tmp]
+        for key, value in inputs.items():
+            path = os.path.join(tmp, f"in.{key}.npy")
+            np.save(path, value)
+            args += ["--input", f"{key}={path}"]
+        call(tenon, *args)
+        return np.load(os.path.join(tmp, f"{output}.npy"))
+
+
+def logits_differ(tenon, folder, i, golds):
+    x, r = entry(tenon, folder, "logits", "logits", ids=golds[f"{i}.ids"][None])[0], golds[f"{i}.logits"]
     d = golden.Difference(x, r)
     wrong = golden.argmax_differs(x, r, d.abs)
     return d.abs, line(d.ok and not wrong, f"logits {i}", f"max abs {d.abs:.2e}  of tolerance {d.ratio:.3f}")
@@ -61,6 +68,10 @@ def minilm(tenon, folder):
     text = open(os.path.join(HERE, "minilm_sentences.txt"), encoding="utf-8").read()
     answers = json.loads(call(tenon, "run", folder, "--text", "-", "--json", text=text))
     failures = line(len(answers) == len(golds["embedding"]), "count", f"{len(answers)} embeddings")
+    batch = entry(tenon, folder, "embed", "embedding", ids=golds["ids"], mask=golds["mask"],
+                  types=np.zeros_like(golds["ids"]))
+    d = golden.Difference(batch, golds["embedding"])
+    failures += line(d.ok, "one batch", f"max abs {d.abs:.2e}  of tolerance {d.ratio:.3f}")
     for i, (answer, r) in enumerate(zip(answers, golds["embedding"])):
         x = np.array(answer["values"], np.float64).reshape(-1)
         if x.shape != r.shape:

@@ -1,5 +1,5 @@
-/* test_base.c - ir/base: memory, strings, maps, hashes, files, messages. Expected values are published vectors or
- * counted by hand. */
+/* test_base.c - ir/base: memory, strings, maps, hashes, files, messages. Expected values are published
+ * vectors or counted by hand. */
 #include "ir/base/diag.h"
 #include <check.h>
 #include <fcntl.h>
@@ -77,11 +77,29 @@ END_TEST
 
 /* Sequences of the Unicode standard, table 3-7, at and just past its borders. */
 START_TEST(utf8_is_strict) {
-  static const struct { const char *text; uint64_t len; int bad_at; } cases[] = {
-      {"", 0, -1}, {"a\0b", 3, -1}, {"\xc2\x80", 2, -1}, {"\xc1\xbf", 2, 0}, {"\xdf\xbf", 2, -1},
-      {"\xe0\xa0\x80", 3, -1}, {"\xe0\x9f\xbf", 3, 0}, {"\xed\x9f\xbf", 3, -1}, {"\xed\xa0\x80", 3, 0},
-      {"\xee\x80\x80", 3, -1}, {"\xf0\x90\x80\x80", 4, -1}, {"\xf0\x8f\xbf\xbf", 4, 0}, {"\xf4\x8f\xbf\xbf", 4, -1},
-      {"\xf4\x90\x80\x80", 4, 0}, {"\xf5\x80\x80\x80", 4, 0}, {"ab\x80", 3, 2}, {"ab\xc3", 3, 2}, {"x\xe2\x82", 3, 1}, {"\xff", 1, 0}};
+  static const struct {
+    const char *text;
+    uint64_t len;
+    int bad_at;
+  } cases[] = {{"", 0, -1},
+               {"a\0b", 3, -1},
+               {"\xc2\x80", 2, -1},
+               {"\xc1\xbf", 2, 0},
+               {"\xdf\xbf", 2, -1},
+               {"\xe0\xa0\x80", 3, -1},
+               {"\xe0\x9f\xbf", 3, 0},
+               {"\xed\x9f\xbf", 3, -1},
+               {"\xed\xa0\x80", 3, 0},
+               {"\xee\x80\x80", 3, -1},
+               {"\xf0\x90\x80\x80", 4, -1},
+               {"\xf0\x8f\xbf\xbf", 4, 0},
+               {"\xf4\x8f\xbf\xbf", 4, -1},
+               {"\xf4\x90\x80\x80", 4, 0},
+               {"\xf5\x80\x80\x80", 4, 0},
+               {"ab\x80", 3, 2},
+               {"ab\xc3", 3, 2},
+               {"x\xe2\x82", 3, 1},
+               {"\xff", 1, 0}};
   for (size_t i = 0; i < TN_COUNT(cases); i++) {
     uint64_t bad = 99;
     bool ok = tn_utf8_valid((tn_str){cases[i].text, cases[i].len}, &bad);
@@ -96,7 +114,8 @@ START_TEST(json_text_is_escaped) {
   tn_buf_json(&b, (tn_str){"a\"\\\n\t\x01\x7f/\xc3\xa9\xff.", 12});
   ck_assert_str_eq(tn_buf_cstr(&b), "\"a\\\"\\\\\\n\\t\\u0001\\u007f/\xc3\xa9\xef\xbf\xbd.\"");
   tn_buf_fini(&b);
-  for (int i = 0; i < 300; i++) tn_buf_printf(&b, "%03d ", i); /* past the first block and past the stack room */
+  for (int i = 0; i < 300; i++)
+    tn_buf_printf(&b, "%03d ", i); /* past the first block and past the stack room */
   tn_buf_printf(&b, "%0500d", 5);
   ck_assert_uint_eq(b.len, 300 * 4 + 500);
   ck_assert_int_eq(memcmp(b.text + 4 * 299, "299 0000", 8), 0);
@@ -152,8 +171,8 @@ START_TEST(sha256_vectors) {
 }
 END_TEST
 
-/* The first is the known answer of the authors' Random123 1.14; the second comes from a Python version that gives all
- * of their known answers. */
+/* The first is the known answer of the authors' Random123 1.14; the second comes from a Python version that
+ * gives all of their known answers. */
 START_TEST(philox_vectors) {
   static const uint32_t zero[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
   static const uint32_t other[4] = {0x109bcb9d, 0xec817704, 0x934544b7, 0x2e65527d};
@@ -216,7 +235,8 @@ START_TEST(files_map_and_appear_whole) {
   ck_assert(f.size == 10 && !memcmp(f.data, "hello file", 10));
   tn_file_unmap(&f);
 
-  ck_assert_int_eq(tn_outfile_open(&o, path, &why), TN_OK); /* given up: the old file stays, nothing else does */
+  ck_assert_int_eq(tn_outfile_open(&o, path, &why),
+                   TN_OK); /* given up: the old file stays, nothing else does */
   ck_assert_int_eq(tn_outfile_write(&o, "x", 1), TN_OK);
   tn_outfile_abort(&o);
   tn_outfile_abort(&o);
@@ -262,7 +282,9 @@ START_TEST(messages_print_as_text_and_json) {
   tn_diags d;
   tn_buf b = {0};
   tn_diags_init(&d);
-  ck_assert_int_eq(tn_fail_at(&d, TN_INVALID, "page.model", 12, 3, "matmul: inner dims differ: %d and %d", 64, 32), TN_INVALID);
+  ck_assert_int_eq(
+      tn_fail_at(&d, TN_INVALID, "page.model", 12, 3, "matmul: inner dims differ: %d and %d", 64, 32),
+      TN_INVALID);
   ck_assert_int_eq(tn_fail(&d, TN_NOT_FOUND, "m.onnx", "node 217 'MatMul_1'", "gone"), TN_NOT_FOUND);
   tn_diags_add(&d, TN_WARNING, NULL, 0, 0, "tensor 'a\x1b[31m\n'", "unused");
   tn_diags_add(&d, TN_NOTE, "f", 3, 0, NULL, "here");
@@ -274,7 +296,8 @@ START_TEST(messages_print_as_text_and_json) {
                                     "f:3: note: here\n");
   tn_buf_fini(&b);
   tn_diags_json(&d, &b);
-  const char *want = "{\"messages\": [{\"severity\": \"error\", \"file\": \"page.model\", \"line\": 12, \"col\": 3, \"where\": null, "
+  const char *want = "{\"messages\": [{\"severity\": \"error\", \"file\": \"page.model\", \"line\": 12, "
+                     "\"col\": 3, \"where\": null, "
                      "\"text\": \"matmul: inner dims differ: 64 and 32\"}";
   ck_assert_int_eq(strncmp(tn_buf_cstr(&b), want, strlen(want)), 0);
   tn_buf_fini(&b);

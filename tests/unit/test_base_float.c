@@ -1,4 +1,5 @@
-/* test_base_float.c - narrow floats against PyTorch (float_cases.h), and every code of every format there and back. */
+/* test_base_float.c - narrow floats against PyTorch (float_cases.h), and every code of every format there and
+ * back. */
 #include "ir/base/base.h"
 #include "tests/unit/float_cases.h"
 #include <check.h>
@@ -21,8 +22,10 @@ START_TEST(narrowing_is_as_in_pytorch) {
     float f = of(float_cases[i].f32);
     ck_assert_msg(tn_f32_to_f16(f) == float_cases[i].f16, "f16 of %a: %04x", (double)f, tn_f32_to_f16(f));
     ck_assert_msg(tn_f32_to_bf16(f) == float_cases[i].bf16, "bf16 of %a: %04x", (double)f, tn_f32_to_bf16(f));
-    ck_assert_msg(tn_f32_to_f8e4m3(f) == float_cases[i].e4m3, "e4m3 of %a: %02x", (double)f, tn_f32_to_f8e4m3(f));
-    ck_assert_msg(tn_f32_to_f8e5m2(f) == float_cases[i].e5m2, "e5m2 of %a: %02x", (double)f, tn_f32_to_f8e5m2(f));
+    ck_assert_msg(tn_f32_to_f8e4m3(f) == float_cases[i].e4m3, "e4m3 of %a: %02x", (double)f,
+                  tn_f32_to_f8e4m3(f));
+    ck_assert_msg(tn_f32_to_f8e5m2(f) == float_cases[i].e5m2, "e5m2 of %a: %02x", (double)f,
+                  tn_f32_to_f8e5m2(f));
   }
 }
 END_TEST
@@ -38,16 +41,24 @@ END_TEST
 START_TEST(every_code_comes_back) {
   for (uint32_t c = 0; c < 65536; c++) {
     float f = tn_f16_to_f32((uint16_t)c), g = tn_bf16_to_f32((uint16_t)c);
-    if (!isnan(f)) ck_assert_uint_eq(tn_f32_to_f16(f), c);
-    else ck_assert(isnan(tn_f16_to_f32(tn_f32_to_f16(f))));
-    if (!isnan(g)) ck_assert_uint_eq(tn_f32_to_bf16(g), c);
-    else ck_assert(isnan(tn_bf16_to_f32(tn_f32_to_bf16(g))));
+    if (!isnan(f))
+      ck_assert_uint_eq(tn_f32_to_f16(f), c);
+    else
+      ck_assert(isnan(tn_f16_to_f32(tn_f32_to_f16(f))));
+    if (!isnan(g))
+      ck_assert_uint_eq(tn_f32_to_bf16(g), c);
+    else
+      ck_assert(isnan(tn_bf16_to_f32(tn_f32_to_bf16(g))));
     if (c > 255) continue;
     float h = tn_f8e4m3_to_f32((uint8_t)c), k = tn_f8e5m2_to_f32((uint8_t)c);
-    if (!isnan(h)) ck_assert_uint_eq(tn_f32_to_f8e4m3(h), c);
-    else ck_assert(isnan(tn_f8e4m3_to_f32(tn_f32_to_f8e4m3(h))));
-    if (!isnan(k)) ck_assert_uint_eq(tn_f32_to_f8e5m2(k), c);
-    else ck_assert(isnan(tn_f8e5m2_to_f32(tn_f32_to_f8e5m2(k))));
+    if (!isnan(h))
+      ck_assert_uint_eq(tn_f32_to_f8e4m3(h), c);
+    else
+      ck_assert(isnan(tn_f8e4m3_to_f32(tn_f32_to_f8e4m3(h))));
+    if (!isnan(k))
+      ck_assert_uint_eq(tn_f32_to_f8e5m2(k), c);
+    else
+      ck_assert(isnan(tn_f8e5m2_to_f32(tn_f32_to_f8e5m2(k))));
   }
 }
 END_TEST

@@ -1,12 +1,14 @@
-/* test_describe_parse.c - pages as text: the sketches of large architectures and every shipped page are read without a
- * message, shipped pages stay short, and every prefix and every damaged byte of a page gives an answer, not a crash. */
+/* test_describe_parse.c - pages as text: the sketches of large architectures and every shipped page are read
+ * without a message, shipped pages stay short, and every prefix and every damaged byte of a page gives an
+ * answer, not a crash. */
 #include "frontend/describe/describe.h"
 #include "frontend/describe/embedded.h"
 #include <check.h>
 #include <stdlib.h>
 
 #define PAGE(name) TN_SOURCE_DIR "/tests/describe/" name
-static const char *const sketches[] = {PAGE("unet.model"), PAGE("whisper.model"), PAGE("features.model"), PAGE("cache.model")};
+static const char *const sketches[] = {PAGE("unet.model"), PAGE("whisper.model"), PAGE("features.model"),
+                                       PAGE("cache.model")};
 
 static tn_status parse(tn_str text, tn_buf *messages) {
   tn_diags d;
@@ -55,10 +57,20 @@ START_TEST(shipped_pages_are_read_and_short) {
 END_TEST
 
 START_TEST(architectures_are_found) {
-  static const struct { const char *architecture, *page; } rows[] = {
-    {"BertModel", "bert"},           {"BertForQuestionAnswering", "bert"}, {"bert", "bert"},           {"RobertaForMaskedLM", "roberta"},
-    {"XLMRobertaModel", "roberta"},  {"xlm-roberta", "roberta"},           {"DistilBertModel", "distilbert"}, {"GPT2LMHeadModel", "gpt2"},
-    {"LlamaForCausalLM", "llama"},   {"MistralForCausalLM", "mistral"},    {"MistralModel", "mistral"}, {"mistral", "mistral"}};
+  static const struct {
+    const char *architecture, *page;
+  } rows[] = {{"BertModel", "bert"},
+              {"BertForQuestionAnswering", "bert"},
+              {"bert", "bert"},
+              {"RobertaForMaskedLM", "roberta"},
+              {"XLMRobertaModel", "roberta"},
+              {"xlm-roberta", "roberta"},
+              {"DistilBertModel", "distilbert"},
+              {"GPT2LMHeadModel", "gpt2"},
+              {"LlamaForCausalLM", "llama"},
+              {"MistralForCausalLM", "mistral"},
+              {"MistralModel", "mistral"},
+              {"mistral", "mistral"}};
   tn_diags d;
   tn_page_set *s;
   tn_diags_init(&d);
@@ -91,7 +103,8 @@ START_TEST(folders_and_files_override) {
   uint32_t n = tn_pages_count(s);
   tn_pages_close(s);
   ck_assert_int_eq(tn_pages_open(&s, folder, 1, file, 1, &d), TN_OK);
-  ck_assert_uint_eq(tn_pages_count(s), n + 4); /* features, features_base, unet, whisper; cache stands for itself */
+  ck_assert_uint_eq(tn_pages_count(s),
+                    n + 4); /* features, features_base, unet, whisper; cache stands for itself */
   for (uint32_t i = 0; i < tn_pages_count(s); i++) {
     tn_pages_get(s, i, &info);
     if (!strcmp(info.name, "whisper")) ck_assert_str_eq(info.tasks, "automatic-speech-recognition");
@@ -121,12 +134,14 @@ START_TEST(damaged_pages_are_refused_or_read) {
 END_TEST
 
 START_TEST(odd_texts_are_refused) {
-  static const struct { tn_str text; const char *message; } rows[] = {
-    {TN_STR(""), "page.model:1:1: error: the page is empty: expected 'model'\n"},
-    {TN_STR("\n\n# nothing\n"), "page.model:4:1: error: the page is empty: expected 'model'\n"},
-    {TN_STR("model a\xc3"), "page.model: error: byte 7 is not UTF-8\n"},
-    {TN_STR("model a\0"), "page.model: error: the page holds a zero byte\n"},
-    {TN_STR("model a \"b\"\r\nconfig\r\n  c = 1\r\n"), ""}};
+  static const struct {
+    tn_str text;
+    const char *message;
+  } rows[] = {{TN_STR(""), "page.model:1:1: error: the page is empty: expected 'model'\n"},
+              {TN_STR("\n\n# nothing\n"), "page.model:4:1: error: the page is empty: expected 'model'\n"},
+              {TN_STR("model a\xc3"), "page.model: error: byte 7 is not UTF-8\n"},
+              {TN_STR("model a\0"), "page.model: error: the page holds a zero byte\n"},
+              {TN_STR("model a \"b\"\r\nconfig\r\n  c = 1\r\n"), ""}};
   for (size_t i = 0; i < TN_COUNT(rows); i++) {
     tn_buf b = {0};
     parse(rows[i].text, &b);

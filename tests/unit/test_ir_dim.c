@@ -1,5 +1,5 @@
-/* test_ir_dim.c - the algebra of dims against plain integer arithmetic: expressions built at random are evaluated
- * twice, from how they were built and from the normal form that the module keeps. */
+/* test_ir_dim.c - the algebra of dims against plain integer arithmetic: expressions built at random are
+ * evaluated twice, from how they were built and from the normal form that the module keeps. */
 #include "ir/ir.h"
 #include <check.h>
 #include <stdio.h>
@@ -55,7 +55,10 @@ static uint32_t roll(uint32_t n) {
 /* A random expression, as a dim and as its values at NPOINTS places. Divisors are positive at all of them. */
 #define NPOINTS 12
 static int64_t points[NPOINTS][4];
-typedef struct expr { tn_dim d; int64_t v[NPOINTS]; } expr;
+typedef struct expr {
+  tn_dim d;
+  int64_t v[NPOINTS];
+} expr;
 
 static expr combine(uint32_t kind, const expr *a, const expr *b) {
   expr e = {tn_ir_dim_make(m, kind, a->d, b->d), {0}};
@@ -74,7 +77,8 @@ static expr leaf(void) {
 
 static expr random_expr(uint32_t depth) {
   if (!depth || !roll(5)) return leaf();
-  static const uint32_t kinds[] = {TN_DIM_ADD, TN_DIM_ADD, TN_DIM_MUL, TN_DIM_FLOORDIV, TN_DIM_MOD, TN_DIM_MIN, TN_DIM_MAX};
+  static const uint32_t kinds[] = {TN_DIM_ADD, TN_DIM_ADD, TN_DIM_MUL, TN_DIM_FLOORDIV,
+                                   TN_DIM_MOD, TN_DIM_MIN, TN_DIM_MAX};
   uint32_t kind = kinds[roll(TN_COUNT(kinds))];
   expr a = random_expr(depth - 1), b = random_expr(depth - 1);
   bool divides = kind == TN_DIM_FLOORDIV || kind == TN_DIM_MOD;
@@ -109,8 +113,9 @@ START_TEST(normal_form_keeps_the_value) {
     }
     for (int i = 0; i < NPOINTS; i++) {
       memcpy(at, points[i], sizeof at);
-      ck_assert_msg(eval(e.d) == e.v[i], "round %d: %s at B=%lld C=%lld P=%lld S=%lld: %lld, want %lld", round, text(e.d), (long long)at[0],
-                    (long long)at[1], (long long)at[2], (long long)at[3], (long long)eval(e.d), (long long)e.v[i]);
+      ck_assert_msg(eval(e.d) == e.v[i], "round %d: %s at B=%lld C=%lld P=%lld S=%lld: %lld, want %lld",
+                    round, text(e.d), (long long)at[0], (long long)at[1], (long long)at[2], (long long)at[3],
+                    (long long)eval(e.d), (long long)e.v[i]);
     }
   }
   ck_assert_uint_lt(diags.errors, 300);
@@ -128,7 +133,8 @@ START_TEST(equal_forms_have_equal_ids) {
     ck_assert_uint_eq(tn_dim_add(m, tn_dim_add(m, a, b), c), tn_dim_add(m, a, tn_dim_add(m, b, c)));
     ck_assert_uint_eq(tn_dim_mul(m, a, b), tn_dim_mul(m, b, a));
     ck_assert_uint_eq(tn_dim_mul(m, tn_dim_mul(m, a, b), c), tn_dim_mul(m, a, tn_dim_mul(m, b, c)));
-    ck_assert_uint_eq(tn_dim_mul(m, a, tn_dim_add(m, b, c)), tn_dim_add(m, tn_dim_mul(m, a, b), tn_dim_mul(m, a, c)));
+    ck_assert_uint_eq(tn_dim_mul(m, a, tn_dim_add(m, b, c)),
+                      tn_dim_add(m, tn_dim_mul(m, a, b), tn_dim_mul(m, a, c)));
     ck_assert_uint_eq(tn_dim_sub(m, tn_dim_add(m, a, b), a), b);
     ck_assert_uint_eq(tn_ir_dim_make(m, TN_DIM_FLOORDIV, tn_dim_mul(m, a, two), two), a);
     ck_assert_uint_eq(tn_ir_dim_make(m, TN_DIM_MOD, tn_dim_add(m, tn_dim_mul(m, a, three), two), three), two);
@@ -145,7 +151,10 @@ static tn_dim num(int64_t v) { return tn_ir_dim_const(m, v); }
 
 START_TEST(text_of_dims) {
   tn_dim B = sym[0], C = sym[1], P = sym[2], S = sym[3];
-  struct { tn_dim d; const char *want; } cases[] = {
+  struct {
+    tn_dim d;
+    const char *want;
+  } cases[] = {
       {tn_dim_sub(m, tn_dim_add(m, P, S), P), "S"},
       {op(TN_DIM_FLOORDIV, tn_dim_mul(m, S, num(2)), num(2)), "S"},
       {tn_dim_mul(m, tn_dim_mul(m, B, S), num(3)), "3 * B * S"},
@@ -190,7 +199,8 @@ START_TEST(faults_are_reported) {
   for (int i = 0; d && i < 100; i++) d = tn_dim_add(m, op(TN_DIM_MOD, d, num(1000 - i)), S);
   ck_assert_uint_eq(d, 0);
   d = num(1);
-  for (int i = 0; d && i < 16; i++) d = tn_dim_mul(m, d, tn_dim_add(m, tn_dim_add(m, sym[0], sym[1]), tn_dim_add(m, sym[2], num(i + 1))));
+  for (int i = 0; d && i < 16; i++)
+    d = tn_dim_mul(m, d, tn_dim_add(m, tn_dim_add(m, sym[0], sym[1]), tn_dim_add(m, sym[2], num(i + 1))));
   ck_assert_uint_eq(d, 0); /* too many terms */
   ck_assert_int_eq(tn_ir_dim_constrain(m, num(3), num(2)), TN_INVALID);
 }
@@ -227,16 +237,32 @@ START_TEST(known_le_finds_what_matters) {
   tn_ir_dim_constrain(m, S, num(512));
   tn_ir_dim_constrain(m, tn_dim_add(m, P, S), C);
   tn_ir_dim_constrain(m, C, num(2048));
-  struct { tn_dim a, b; bool want; } cases[] = {
-      {S, num(512), true}, {S, num(511), false}, {P, C, true}, {C, P, false}, {S, tn_dim_add(m, S, B), true},
-      {tn_dim_add(m, P, S), num(2048), true}, {tn_dim_mul(m, S, num(4)), num(2048), true},
-      {tn_dim_mul(m, tn_dim_mul(m, B, S), num(4)), tn_dim_mul(m, B, num(2048)), true}, {num(0), P, true}, {num(1), P, false},
-      {half, S, true}, {tn_dim_mul(m, half, num(2)), S, true}, {S, tn_dim_add(m, tn_dim_mul(m, half, num(2)), num(1)), true},
-      {S, tn_dim_mul(m, half, num(2)), false}, {op(TN_DIM_MIN, S, B), num(512), true}, {B, op(TN_DIM_MAX, S, B), true},
-      {op(TN_DIM_MOD, S, num(8)), num(7), true}, {op(TN_DIM_MOD, P, num(8)), num(6), false},
-      {op(TN_DIM_UNKNOWN, 0, 0), op(TN_DIM_UNKNOWN, 0, 0), false}, {tn_dim_sub(m, S, num(1)), num(511), true}};
+  struct {
+    tn_dim a, b;
+    bool want;
+  } cases[] = {{S, num(512), true},
+               {S, num(511), false},
+               {P, C, true},
+               {C, P, false},
+               {S, tn_dim_add(m, S, B), true},
+               {tn_dim_add(m, P, S), num(2048), true},
+               {tn_dim_mul(m, S, num(4)), num(2048), true},
+               {tn_dim_mul(m, tn_dim_mul(m, B, S), num(4)), tn_dim_mul(m, B, num(2048)), true},
+               {num(0), P, true},
+               {num(1), P, false},
+               {half, S, true},
+               {tn_dim_mul(m, half, num(2)), S, true},
+               {S, tn_dim_add(m, tn_dim_mul(m, half, num(2)), num(1)), true},
+               {S, tn_dim_mul(m, half, num(2)), false},
+               {op(TN_DIM_MIN, S, B), num(512), true},
+               {B, op(TN_DIM_MAX, S, B), true},
+               {op(TN_DIM_MOD, S, num(8)), num(7), true},
+               {op(TN_DIM_MOD, P, num(8)), num(6), false},
+               {op(TN_DIM_UNKNOWN, 0, 0), op(TN_DIM_UNKNOWN, 0, 0), false},
+               {tn_dim_sub(m, S, num(1)), num(511), true}};
   for (size_t i = 0; i < TN_COUNT(cases); i++)
-    ck_assert_msg(tn_dim_known_le(m, cases[i].a, cases[i].b) == cases[i].want, "case %zu: %s <= %s", i, text(cases[i].a), text(cases[i].b));
+    ck_assert_msg(tn_dim_known_le(m, cases[i].a, cases[i].b) == cases[i].want, "case %zu: %s <= %s", i,
+                  text(cases[i].a), text(cases[i].b));
 }
 END_TEST
 
@@ -273,7 +299,8 @@ START_TEST(substitution_is_evaluation) {
     }
   }
   ck_assert_uint_gt(tried, 500);
-  ck_assert_uint_eq(tn_dim_substitute(m, tn_dim_add(m, sym[2], sym[3]), "S", num(1)), tn_dim_add(m, sym[2], num(1)));
+  ck_assert_uint_eq(tn_dim_substitute(m, tn_dim_add(m, sym[2], sym[3]), "S", num(1)),
+                    tn_dim_add(m, sym[2], num(1)));
   ck_assert_uint_eq(tn_dim_substitute(m, op(TN_DIM_FLOORDIV, num(8), sym[3]), "S", num(0)), 0);
 }
 END_TEST

@@ -7,7 +7,8 @@
 #define TOY_LINKAGE static
 #include "tests/unit/toy_kernels.h"
 
-static const tn_rt_kernel kernels[TOY_KERNELS] = {{toy_gather, NULL}, {toy_scale, NULL}, {toy_one, NULL}, {toy_append, NULL}, {toy_next, NULL}};
+static const tn_rt_kernel kernels[TOY_KERNELS] = {
+    {toy_gather, NULL}, {toy_scale, NULL}, {toy_one, NULL}, {toy_append, NULL}, {toy_next, NULL}};
 static char why[256];
 
 static tn_status check(const tn_buf *b) {
@@ -25,7 +26,7 @@ static tn_status check_copy(const char *bytes, uint64_t n) {
 }
 
 START_TEST(test_whole) {
-  tn_buf b = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf b = toy_program("toy", NULL, 0, (tn_bytes){0});
   ck_assert_msg(check(&b) == TN_OK, "%s", why);
   tn_view v;
   ck_assert_int_eq(tn_view_open((tn_bytes){b.text, b.len}, &v, why, sizeof why), TN_OK);
@@ -47,7 +48,7 @@ START_TEST(test_whole) {
 END_TEST
 
 START_TEST(test_truncated) {
-  tn_buf b = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf b = toy_program("toy", NULL, 0, (tn_bytes){0});
   for (uint64_t n = 0; n < b.len; n++) ck_assert_int_ne(check_copy(b.text, n), TN_OK);
   tn_buf_fini(&b);
 }
@@ -55,7 +56,7 @@ END_TEST
 
 /* Behind the header every flipped bit is seen; in it, at worst another legal header is. */
 START_TEST(test_flipped) {
-  tn_buf b = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf b = toy_program("toy", NULL, 0, (tn_bytes){0});
   for (uint64_t i = 0; i < b.len; i++)
     for (int bit = 0; bit < 8; bit++) {
       b.text[i] ^= (char)(1 << bit);
@@ -69,10 +70,13 @@ START_TEST(test_flipped) {
 }
 END_TEST
 
-/* What a forger would do: every word of the blob changed and the hash made right again. Whatever is still accepted can
- * be opened, described and bound without a step outside. */
+/* What a forger would do: every word of the blob changed and the hash made right again. Whatever is still
+ * accepted can be opened, described and bound without a step outside. */
 static void open_forged(const tn_buf *b, const float *weights) {
-  tn_rt_source s = {.program = {b->text, b->len}, .kernels = kernels, .weights = weights, .weights_bytes = TOY_WEIGHT_BYTES};
+  tn_rt_source s = {.program = {b->text, b->len},
+                    .kernels = kernels,
+                    .weights = weights,
+                    .weights_bytes = TOY_WEIGHT_BYTES};
   tn_model *m = NULL;
   tn_session *session = NULL;
   if (((const tn_prog_header *)(const void *)b->text)->kernels.count != TOY_KERNELS) return;
@@ -89,7 +93,7 @@ static void open_forged(const tn_buf *b, const float *weights) {
 
 START_TEST(test_forged) {
   static const uint32_t values[] = {0, 1, 2, 7, 100, 0x7fffffff, 0x80000000, 0xffffffff};
-  tn_buf b = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf b = toy_program("toy", NULL, 0, (tn_bytes){0});
   float weights[TOY_WEIGHT_BYTES / 4];
   toy_weights(weights);
   uint32_t accepted = 0, refused = 0;
@@ -103,8 +107,10 @@ START_TEST(test_forged) {
       head.hash = tn_hash_bytes(copy + sizeof head, b.len - sizeof head, 0);
       memcpy(copy, &head, sizeof head);
       tn_status status = tn_prog_check((tn_bytes){copy, b.len}, why, sizeof why);
-      if (status) refused++;
-      else accepted++, open_forged(&(tn_buf){copy, b.len, b.len, false}, weights);
+      if (status)
+        refused++;
+      else
+        accepted++, open_forged(&(tn_buf){copy, b.len, b.len, false}, weights);
       free(copy);
     }
   ck_assert_uint_gt(refused, 1000);
@@ -143,7 +149,8 @@ START_TEST(test_words) {
   refused(&t, "rank 9, the limit is 8");
   memset(&t, 0, sizeof t);
   uint32_t n = toy_const(&t, 3), name = toy_str(&t, "w");
-  TOY_ROW(&t, weights, tn_prog_weight, {name, TN_DT_f16, TN_PROG_NONE, 1, TOY_SCALARS(&t, n), TN_PROG_NONE, 0, 12});
+  TOY_ROW(&t, weights, tn_prog_weight,
+          {name, TN_DT_f16, TN_PROG_NONE, 1, TOY_SCALARS(&t, n), TN_PROG_NONE, 0, 12});
   refused(&t, "weight 0 has 12 bytes for 3 values of f16");
   memset(&t, 0, sizeof t);
   name = toy_str(&t, "e");
@@ -161,7 +168,7 @@ START_TEST(test_words) {
 END_TEST
 
 START_TEST(test_header) {
-  tn_buf b = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf b = toy_program("toy", NULL, 0, (tn_bytes){0});
   tn_prog_header *h = (tn_prog_header *)(void *)b.text;
   h->version = 99;
   ck_assert_int_eq(check(&b), TN_UNSUPPORTED);

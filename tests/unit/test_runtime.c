@@ -1,5 +1,5 @@
-/* test_runtime.c - opening a program, binding its dims, running its steps, states; what is wrong is said with both
- * values. Expected numbers are worked out from toy.h's description. */
+/* test_runtime.c - opening a program, binding its dims, running its steps, states; what is wrong is said with
+ * both values. Expected numbers are worked out from toy.h's description. */
 #include "tests/unit/toy_open.h"
 #include "backends/runtime/rt.h"
 #include <stdio.h>
@@ -37,7 +37,8 @@ START_TEST(test_describes) {
 END_TEST
 
 /* hidden = id + k/4 (times mask) + 1000 k. */
-static void check_hidden(const float *hidden, const int32_t *ids, const int32_t *mask, int64_t n, float extra) {
+static void check_hidden(const float *hidden, const int32_t *ids, const int32_t *mask, int64_t n,
+                         float extra) {
   for (int64_t i = 0; i < n; i++)
     for (int k = 0; k < 4; k++) {
       float want = ((float)ids[i] + (float)k / 4) * (float)mask[i] + 1000.0f * (float)k + extra;
@@ -129,7 +130,8 @@ START_TEST(test_shapes) {
   in[0].dtype = 9999, out.data = hidden;
   ck_assert_int_eq(t.api->invoke(t.s, 0, in, &out), TN_INVALID);
   says(&t, "input 'ids' has element type ?, expected i32");
-  /* A huge batch: the product of sizes overflows, or memory does not reach. Either is an error, not a crash. */
+  /* A huge batch: the product of sizes overflows, or memory does not reach. Either is an error, not a crash.
+   */
   in[0] = toy_tensor(ids, TN_DT_i32, 2, INT64_MAX / 4, 2, 0), in[1] = in[0];
   out = toy_tensor(hidden, TN_DT_f32, 3, INT64_MAX / 4, 2, 4);
   ck_assert_int_eq(t.api->invoke(t.s, 0, in, &out), TN_INVALID);
@@ -199,7 +201,8 @@ START_TEST(test_capacity) {
   o = (tn_session_options){.size = sizeof o, .batch = -1, .error = t.why, .error_size = sizeof t.why};
   ck_assert_int_eq(t.api->session_new(t.m, &o, &s), TN_INVALID);
   ck_assert_str_eq(t.why, "a batch of -1, the least is 1");
-  o = (tn_session_options){.size = sizeof o, .batch = INT64_MAX / 2, .error = t.why, .error_size = sizeof t.why};
+  o = (tn_session_options){
+      .size = sizeof o, .batch = INT64_MAX / 2, .error = t.why, .error_size = sizeof t.why};
   ck_assert_int_eq(t.api->session_new(t.m, &o, &s), TN_INVALID);
   o = (tn_session_options){.size = sizeof o, .threads = 5000, .error = t.why, .error_size = sizeof t.why};
   ck_assert_int_eq(t.api->session_new(t.m, &o, &s), TN_INVALID);
@@ -207,7 +210,8 @@ START_TEST(test_capacity) {
   /* NULL options: all defaults; an older caller's shorter table works too. */
   ck_assert_int_eq(t.api->session_new(t.m, NULL, &s), TN_OK);
   t.api->session_free(s);
-  o = (tn_session_options){.size = offsetof(tn_session_options, error), .error = (char *)1, .error_size = 99, .batch = -1};
+  o = (tn_session_options){
+      .size = offsetof(tn_session_options, error), .error = (char *)1, .error_size = 99, .batch = -1};
   ck_assert_int_eq(t.api->session_new(t.m, &o, &s), TN_INVALID);
   toy_close(&t);
 }
@@ -252,10 +256,13 @@ START_TEST(test_no_allocation) {
 END_TEST
 
 START_TEST(test_memory_runs_out) {
-  tn_buf program = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf program = toy_program("toy", NULL, 0, (tn_bytes){0});
   float weights[TOY_WEIGHT_BYTES / 4];
   toy_weights(weights);
-  tn_rt_source src = {.program = {program.text, program.len}, .kernels = toy_kernels, .weights = weights, .weights_bytes = sizeof weights};
+  tn_rt_source src = {.program = {program.text, program.len},
+                      .kernels = toy_kernels,
+                      .weights = weights,
+                      .weights_bytes = sizeof weights};
   for (long n = 0;; n++) {
     tn_model *m = NULL;
     tn_session *s = NULL;
@@ -275,11 +282,14 @@ START_TEST(test_memory_runs_out) {
 END_TEST
 
 START_TEST(test_refuses_to_open) {
-  tn_buf program = toy_program("toy", NULL, (tn_bytes){0});
+  tn_buf program = toy_program("toy", NULL, 0, (tn_bytes){0});
   float weights[TOY_WEIGHT_BYTES / 4];
   char why[200];
   tn_model *m = NULL;
-  tn_rt_source src = {.program = {program.text, program.len}, .kernels = toy_kernels, .weights = weights, .weights_bytes = 200};
+  tn_rt_source src = {.program = {program.text, program.len},
+                      .kernels = toy_kernels,
+                      .weights = weights,
+                      .weights_bytes = 200};
   ck_assert_int_eq(tn_rt_open(&src, &m, why, sizeof why), TN_DATA_LOSS);
   ck_assert_str_eq(why, "weight 'bias': 16 bytes at 192 do not fit into the 200 bytes of the packed weights");
   tn_rt_kernel missing[TOY_KERNELS];
@@ -307,8 +317,12 @@ START_TEST(test_inplace) {
   fwrite(weights, 160, 1, f);
   fclose(f);
   toy t = {.api = &tn_rt_api};
-  t.program = toy_program("toy", "w.bin", (tn_bytes){0});
-  tn_rt_source src = {.program = {t.program.text, t.program.len}, .kernels = toy_kernels, .weights = weights, .weights_bytes = sizeof weights, .folder = folder};
+  t.program = toy_program("toy", "w.bin", 0, (tn_bytes){0});
+  tn_rt_source src = {.program = {t.program.text, t.program.len},
+                      .kernels = toy_kernels,
+                      .weights = weights,
+                      .weights_bytes = sizeof weights,
+                      .folder = folder};
   ck_assert_int_eq(tn_rt_open(&src, &t.m, why, sizeof why), TN_OK);
   ck_assert_int_eq(t.api->session_new(t.m, NULL, &t.s), TN_OK);
   memset(weights, 0xff, 160); /* not read from there */

@@ -1,5 +1,6 @@
-/* test_runtime_generate.c - choosing tokens. What must come out is worked out here from the definitions: a softmax by
- * hand, counts of many draws, the toy model's rule (the next token is the sum of all so far, modulo 10). */
+/* test_runtime_generate.c - choosing tokens. What must come out is worked out here from the definitions: a
+ * softmax by hand, counts of many draws, the toy model's rule (the next token is the sum of all so far,
+ * modulo 10). */
 #include "backends/runtime/rt.h"
 #include "tests/unit/toy_open.h"
 #include <math.h>
@@ -27,17 +28,19 @@ static void expect(const tn_sampling *o, const bool *kept) {
   count(o, counts);
   for (int i = 0; i < N; i++) {
     double want = DRAWS * p[i] / total, deviation = sqrt(want * (1 - p[i] / total));
-    ck_assert_msg(fabs(counts[i] - want) <= 5 * deviation, "token %d: %d draws, expected %.0f", i, counts[i], want);
+    ck_assert_msg(fabs(counts[i] - want) <= 5 * deviation, "token %d: %d draws, expected %.0f", i, counts[i],
+                  want);
   }
 }
 
 START_TEST(test_distribution) {
-  const bool all[N] = {1, 1, 1, 1, 1}, best3[N] = {0, 1, 1, 0, 1}, best2[N] = {0, 1, 1, 0, 0}, best1[N] = {0, 1, 0, 0, 0};
+  const bool all[N] = {1, 1, 1, 1, 1}, best3[N] = {0, 1, 1, 0, 1}, best2[N] = {0, 1, 1, 0, 0},
+             best1[N] = {0, 1, 0, 0, 0};
   const bool not_worst[N] = {1, 1, 1, 0, 1};
   expect(&(tn_sampling){.temperature = 1, .seed = 7}, all);
   expect(&(tn_sampling){.temperature = 2.5f, .seed = 8}, all);
   expect(&(tn_sampling){.temperature = 1, .top_k = 3, .seed = 9}, best3);
-  expect(&(tn_sampling){.temperature = 1, .top_k = 2, .seed = 9}, best2);   /* of equals, the lower id */
+  expect(&(tn_sampling){.temperature = 1, .top_k = 2, .seed = 9}, best2); /* of equals, the lower id */
   expect(&(tn_sampling){.temperature = 1, .top_k = 99, .seed = 10}, all);
   /* p = 0.529, 0.195, 0.195, 0.072, 0.0097 at temperature 1 */
   expect(&(tn_sampling){.temperature = 1, .top_p = 0.5f, .seed = 11}, best1);
@@ -62,7 +65,8 @@ START_TEST(test_greedy) {
   /* Forbidden tokens are never drawn. */
   for (uint64_t i = 0; i < 2000; i++) {
     float all_but[N] = {-INFINITY, -INFINITY, 1, -INFINITY, 1};
-    ck_assert_int_eq(tn_rt_sample(all_but, N, &(tn_sampling){.temperature = 5, .seed = 3}, i, scratch, &id), TN_OK);
+    ck_assert_int_eq(tn_rt_sample(all_but, N, &(tn_sampling){.temperature = 5, .seed = 3}, i, scratch, &id),
+                     TN_OK);
     ck_assert(id == 2 || id == 4);
   }
   float none[2] = {-INFINITY, -INFINITY}, odd[2] = {1, NAN};
@@ -84,9 +88,12 @@ START_TEST(test_penalty) {
 }
 END_TEST
 
-/* ---- generation over the toy model ----------------------------------------------------------------------------- */
+/* ---- generation over the toy model --------------------------------------------------------------------- */
 
-typedef struct heard { int32_t ids[200]; uint32_t n, stop_at; } heard;
+typedef struct heard {
+  int32_t ids[200];
+  uint32_t n, stop_at;
+} heard;
 
 static tn_status hear(void *user, int32_t token, const char *text, uint64_t len) {
   heard *h = user;
@@ -117,7 +124,9 @@ START_TEST(test_generates) {
     int32_t want[200];
     heard h = {0};
     uint32_t n = follow(prompt, 5, 7, want);
-    ck_assert_int_eq(t.api->generate(t.s, prompt, 5, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 7}, hear, &h), TN_OK);
+    ck_assert_int_eq(t.api->generate(t.s, prompt, 5,
+                                     &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 7}, hear, &h),
+                     TN_OK);
     ck_assert_uint_eq(h.n, n);
     ck_assert_mem_eq(h.ids, want, n * 4);
     ck_assert_int_eq(t.api->position(t.s), 5 + 6); /* the last one is not in the states */
@@ -127,7 +136,10 @@ START_TEST(test_generates) {
     memcpy(more + 5, want, n * 4);
     more[5 + n] = 3;
     heard second = {0};
-    ck_assert_int_eq(t.api->generate(t.s, more + 4 + n, 2, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 4}, hear, &second), TN_OK);
+    ck_assert_int_eq(t.api->generate(t.s, more + 4 + n, 2,
+                                     &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 4}, hear,
+                                     &second),
+                     TN_OK);
     n = follow(more, (int)(6 + n), 4, want);
     ck_assert_uint_eq(second.n, n);
     ck_assert_mem_eq(second.ids, want, n * 4);
@@ -149,7 +161,9 @@ START_TEST(test_long_prompt) {
   for (int i = 0; i < 41; i++) prompt[i] = 7;
   heard h = {0};
   /* Longer than S may be: read in pieces. Ends at the capacity. */
-  ck_assert_int_eq(t.api->generate(t.s, prompt, 33, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 100}, hear, &h), TN_OK);
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 33,
+                                   &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 100}, hear, &h),
+                   TN_OK);
   uint32_t n = follow(prompt, 33, 100, want);
   ck_assert_uint_eq(n, 100);
   ck_assert_uint_eq(h.n, 8); /* 33 + 7 fill it, an eighth can still be named */
@@ -170,7 +184,9 @@ START_TEST(test_cancels) {
   toy_open(&t, 2);
   static const int32_t prompt[] = {1};
   heard h = {.stop_at = 3};
-  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 50}, hear, &h), TN_CANCELLED);
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1,
+                                   &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 50}, hear, &h),
+                   TN_CANCELLED);
   ck_assert_uint_eq(h.n, 3);
   toy_close(&t);
 }

@@ -1,5 +1,5 @@
-/* test_runtime_threads.c - the pool keeps all threads in step, sleeps and wakes, ends; processor features agree with
- * what the system lists. Worth running under the thread sanitizer. */
+/* test_runtime_threads.c - the pool keeps all threads in step, sleeps and wakes, ends; processor features
+ * agree with what the system lists. Worth running under the thread sanitizer. */
 #include "backends/runtime/cpu.h"
 #include "backends/runtime/pool.h"
 #include "tests/unit/toy_open.h"
@@ -8,8 +8,12 @@
 
 enum { STEPS = 200, MAX = 8 };
 
-/* In each step every thread reads what its neighbour wrote in the step before: wrong at once if one runs ahead. */
-typedef struct relay { tn_pool *pool; uint32_t cells[2][MAX], wrong[MAX], seen[MAX]; } relay;
+/* In each step every thread reads what its neighbour wrote in the step before: wrong at once if one runs
+ * ahead. */
+typedef struct relay {
+  tn_pool *pool;
+  uint32_t cells[2][MAX], wrong[MAX], seen[MAX];
+} relay;
 
 static void relay_job(void *arg, uint32_t thread, uint32_t n) {
   relay *r = arg;
@@ -86,12 +90,33 @@ static bool listed(const char *flag) {
 }
 
 START_TEST(test_features) {
-  static const struct { const char *ours, *theirs; } names[] = {
-      {"sse4.2", "sse4_2"}, {"ssse3", "ssse3"}, {"popcnt", "popcnt"}, {"movbe", "movbe"}, {"avx", "avx"}, {"avx2", "avx2"},
-      {"fma", "fma"}, {"f16c", "f16c"}, {"bmi", "bmi1"}, {"bmi2", "bmi2"}, {"lzcnt", "abm"}, {"avxvnni", "avx_vnni"},
-      {"avx512f", "avx512f"}, {"avx512dq", "avx512dq"}, {"avx512cd", "avx512cd"}, {"avx512bw", "avx512bw"}, {"avx512vl", "avx512vl"},
-      {"avx512ifma", "avx512ifma"}, {"avx512vbmi", "avx512vbmi"}, {"avx512vbmi2", "avx512_vbmi2"}, {"avx512vnni", "avx512_vnni"},
-      {"avx512bitalg", "avx512_bitalg"}, {"avx512vpopcntdq", "avx512_vpopcntdq"}, {"avx512fp16", "avx512_fp16"}, {"avx512bf16", "avx512_bf16"}};
+  static const struct {
+    const char *ours, *theirs;
+  } names[] = {{"sse4.2", "sse4_2"},
+               {"ssse3", "ssse3"},
+               {"popcnt", "popcnt"},
+               {"movbe", "movbe"},
+               {"avx", "avx"},
+               {"avx2", "avx2"},
+               {"fma", "fma"},
+               {"f16c", "f16c"},
+               {"bmi", "bmi1"},
+               {"bmi2", "bmi2"},
+               {"lzcnt", "abm"},
+               {"avxvnni", "avx_vnni"},
+               {"avx512f", "avx512f"},
+               {"avx512dq", "avx512dq"},
+               {"avx512cd", "avx512cd"},
+               {"avx512bw", "avx512bw"},
+               {"avx512vl", "avx512vl"},
+               {"avx512ifma", "avx512ifma"},
+               {"avx512vbmi", "avx512vbmi"},
+               {"avx512vbmi2", "avx512_vbmi2"},
+               {"avx512vnni", "avx512_vnni"},
+               {"avx512bitalg", "avx512_bitalg"},
+               {"avx512vpopcntdq", "avx512_vpopcntdq"},
+               {"avx512fp16", "avx512_fp16"},
+               {"avx512bf16", "avx512_bf16"}};
   tn_str missing;
   for (size_t i = 0; i < TN_COUNT(names); i++)
     ck_assert_msg(tn_cpu_has(names[i].ours, &missing) == listed(names[i].theirs), "%s", names[i].ours);

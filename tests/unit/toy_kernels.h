@@ -1,9 +1,9 @@
-/* toy_kernels.h - the kernels of the toy model (toy.h), small enough to check by hand. TOY_LINKAGE: static in a test
- * program, empty where they are compiled into an object for the link step. */
+/* toy_kernels.h - the kernels of the toy model (toy.h), small enough to check by hand. TOY_LINKAGE: static in
+ * a test program, empty where they are compiled into an object for the link step. */
 #include "tenon/plugin.h"
 
-#define TOY_KERNEL(name)                      \
-  TOY_LINKAGE void name(const tn_kcall *c);   \
+#define TOY_KERNEL(name)                                                                                     \
+  TOY_LINKAGE void name(const tn_kcall *c);                                                                  \
   TOY_LINKAGE void name(const tn_kcall *c)
 
 /* out[n, d] = table[ids[n]]; dims n, d. */
@@ -28,7 +28,8 @@ TOY_KERNEL(toy_scale) {
   }
 }
 
-/* The variant for one token does both at once and adds a half (or as the build says), so that a test sees which ran. */
+/* The variant for one token does both at once and adds a half (or as the build says), so that a test sees
+ * which ran. */
 #ifndef TOY_EXTRA
 #define TOY_EXTRA 0.5f
 #endif
@@ -38,7 +39,8 @@ TOY_KERNEL(toy_one) {
   float *out = c->bufs[4];
   int64_t d = c->dims[1];
   for (int64_t i = c->thread; i < c->dims[0]; i += c->nthreads)
-    for (int64_t k = 0; k < d; k++) out[i * d + k] = table[ids[i] * d + k] * (float)mask[i] + bias[k] + TOY_EXTRA;
+    for (int64_t k = 0; k < d; k++)
+      out[i * d + k] = table[ids[i] * d + k] * (float)mask[i] + bias[k] + TOY_EXTRA;
 }
 
 /* state[b, p + s] = ids[b, s]; dims B, S, P, C. One thread only. */
@@ -50,7 +52,8 @@ TOY_KERNEL(toy_append) {
     for (int64_t s = 0; s < S; s++) state[b * C + P + s] = ids[b * S + s];
 }
 
-/* logits[b, v] = -(v - sum of the state's first T rows mod V)^2 / 8: the most likely token is that sum; dims B, T, C, V. */
+/* logits[b, v] = -(v - sum of the state's first T rows mod V)^2 / 8: the most likely token is that sum; dims
+ * B, T, C, V. */
 TOY_KERNEL(toy_next) {
   const int32_t *state = c->bufs[0];
   float *logits = c->bufs[1];

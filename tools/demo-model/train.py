@@ -5,9 +5,9 @@ The text comes from the Debian packages `bible-kjv` and `bible-kjv-text` (instal
 nothing). The tokenizer is a byte-level BPE trained on the same text, so the folder that is written stands alone:
 config.json, generation_config.json, model.safetensors (bf16), tokenizer.json, tokenizer_config.json, README.md.
 
-    python3 train.py [--out model] [--steps 4000] [--minutes 60]
+    python3 train.py [--out model] [--steps 8000] [--minutes 60] [--bf16]
 
-One thread, one seed: the same versions and an unreached --minutes give the same weights.
+One thread, one seed: with the same versions and CPU, and unless --minutes ends it early, the weights are the same.
 """
 import argparse
 import json
@@ -117,8 +117,8 @@ here so that a chat or a compile can be tried without a download; it knows nothi
 - Text: the King James Version (1611/1769), from the Debian packages `bible-kjv` and `bible-kjv-text` {version}. The
   text is in the public domain (the package's copyright file: "The copyright for the King James Version text of the
   Bible is expired"). Every {held}th chapter was held out.
-- Made by `tools/demo-model/train.py`, seed {seed}, {steps} steps of {tokens} tokens, with torch {torch} and
-  transformers {transformers}; on one CPU thread{clock}.
+- Made by `tools/demo-model/train.py {args}`: seed {seed}, {steps} steps of {tokens} tokens, with
+  torch {torch} and transformers {transformers}, on one CPU thread{clock}.
 - Held-out loss of the bf16 weights: {loss:.3f} nats per token ({bits:.2f} bits per byte); vocabulary {vocab}, byte-level BPE.
 - The weights carry the licence of this repository.
 """
@@ -138,6 +138,8 @@ def save(model, tok, out, facts):
         f.write("\n")
     with open(os.path.join(out, "README.md"), "w") as f:
         f.write(README.format(**facts))
+    for f in os.listdir(out):
+        os.chmod(os.path.join(out, f), 0o644)
 
 
 def package_version(name):
@@ -148,7 +150,7 @@ def package_version(name):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "model"))
-    p.add_argument("--steps", type=int, default=4000)
+    p.add_argument("--steps", type=int, default=8000)
     p.add_argument("--minutes", type=float, default=60, help="ends the schedule early when time runs out")
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--vocab", type=int, default=1024)
@@ -177,7 +179,8 @@ def main():
     facts = dict(params=params, version=package_version("bible-kjv-text"), held=HELD_OUT, seed=SEED, steps=steps,
                  tokens=BATCH_TOKENS, torch=torch.__version__, transformers=transformers.__version__, loss=loss,
                  bits=loss / math.log(2) / bytes_per_token, vocab=args.vocab,
-                 clock="" if steps > args.steps else f", ended by the clock (--minutes {args.minutes:g})")
+                 args=f"--steps {args.steps} --minutes {args.minutes:g}" + (" --bf16" if args.bf16 else ""),
+                 clock="" if steps > args.steps else ", ended by the clock: another run gives other weights")
     save(model, tok, args.out, facts)
     print(f"held-out loss {loss:.3f}, {steps} steps")
 

@@ -1,4 +1,5 @@
-/* elf.c - reading and writing just enough of ELF64 (System V ABI, chapters 4 and 5; x86-64 psABI for relocations). */
+/* elf.c - reading and writing just enough of ELF64 (System V ABI, chapters 4 and 5; x86-64 psABI for
+ * relocations). */
 #include "tools/driver/elf.h"
 #include "backends/runtime/runtime.h"
 #include <elf.h>
@@ -8,7 +9,7 @@ void tn_elf_prefix(const tn_link_target *t, uint32_t object, tn_buf *out) {
   if (object) tn_buf_printf(out, "%u.", object);
 }
 
-/* ---- renaming -------------------------------------------------------------------------------------------------- */
+/* ---- renaming ------------------------------------------------------------------------------------------ */
 
 typedef struct elf_view {
   tn_bytes bytes;
@@ -36,26 +37,36 @@ static tn_status read_object(elf_view *v) {
   if (v->bytes.len < sizeof v->head) return bad(v, "too short");
   memcpy(&v->head, v->bytes.ptr, sizeof v->head);
   const Elf64_Ehdr *h = &v->head;
-  if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB) return bad(v, "not a little-endian ELF64 file");
+  if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 ||
+      h->e_ident[EI_DATA] != ELFDATA2LSB)
+    return bad(v, "not a little-endian ELF64 file");
   if (h->e_type != ET_REL || h->e_machine != EM_X86_64) return bad(v, "other type or machine");
-  if (h->e_shentsize != sizeof(Elf64_Shdr) || !h->e_shnum || !inside(v, h->e_shoff, (uint64_t)h->e_shnum * sizeof(Elf64_Shdr))) return bad(v, "no section headers");
+  if (h->e_shentsize != sizeof(Elf64_Shdr) || !h->e_shnum ||
+      !inside(v, h->e_shoff, (uint64_t)h->e_shnum * sizeof(Elf64_Shdr)))
+    return bad(v, "no section headers");
   for (uint32_t i = 0; i < h->e_shnum; i++) {
     Elf64_Shdr s;
     section(v, i, &s);
     if (s.sh_type == SHT_SYMTAB_SHNDX) return bad(v, "too many sections");
     if (s.sh_type == SHT_SYMTAB) v->symtab = s;
   }
-  if (v->symtab.sh_type != SHT_SYMTAB || v->symtab.sh_entsize != sizeof(Elf64_Sym) || v->symtab.sh_link >= h->e_shnum ||
-      !inside(v, v->symtab.sh_offset, v->symtab.sh_size)) return bad(v, "no symbol table");
+  if (v->symtab.sh_type != SHT_SYMTAB || v->symtab.sh_entsize != sizeof(Elf64_Sym) ||
+      v->symtab.sh_link >= h->e_shnum || !inside(v, v->symtab.sh_offset, v->symtab.sh_size))
+    return bad(v, "no symbol table");
   section(v, v->symtab.sh_link, &v->strtab);
   v->strtab_header = h->e_shoff + v->symtab.sh_link * sizeof(Elf64_Shdr);
-  if (v->strtab.sh_type != SHT_STRTAB || !v->strtab.sh_size || !inside(v, v->strtab.sh_offset, v->strtab.sh_size)) return bad(v, "no symbol names");
-  if (((const char *)v->bytes.ptr)[v->strtab.sh_offset + v->strtab.sh_size - 1]) return bad(v, "unterminated symbol names");
+  if (v->strtab.sh_type != SHT_STRTAB || !v->strtab.sh_size ||
+      !inside(v, v->strtab.sh_offset, v->strtab.sh_size))
+    return bad(v, "no symbol names");
+  if (((const char *)v->bytes.ptr)[v->strtab.sh_offset + v->strtab.sh_size - 1])
+    return bad(v, "unterminated symbol names");
   return TN_OK;
 }
 
-/* Renames in place in out[begin..] and collects the names in `names`, which go behind the old string table. */
-static tn_status rename_symbols(const elf_view *v, const char *prefix, tn_buf *out, uint64_t begin, tn_buf *names, tn_map *defined) {
+/* Renames in place in out[begin..] and collects the names in `names`, which go behind the old string table.
+ */
+static tn_status rename_symbols(const elf_view *v, const char *prefix, tn_buf *out, uint64_t begin,
+                                tn_buf *names, tn_map *defined) {
   const char *strings = (const char *)v->bytes.ptr + v->strtab.sh_offset;
   for (uint64_t i = 0; i < v->symtab.sh_size / sizeof(Elf64_Sym); i++) {
     Elf64_Sym s;
@@ -90,7 +101,8 @@ static tn_status rename_into(elf_view *v, const char *prefix, tn_buf *out, tn_bu
   return TN_OK;
 }
 
-tn_status tn_elf_rename(tn_bytes object, const char *prefix, const char *const *needed, uint32_t nneeded, const char *name, tn_buf *out, tn_diags *diags) {
+tn_status tn_elf_rename(tn_bytes object, const char *prefix, const char *const *needed, uint32_t nneeded,
+                        const char *name, tn_buf *out, tn_diags *diags) {
   elf_view v = {.bytes = object, .name = name, .diags = diags};
   TN_TRY(read_object(&v));
   tn_buf names = {0};
@@ -107,7 +119,7 @@ tn_status tn_elf_rename(tn_bytes object, const char *prefix, const char *const *
   return status;
 }
 
-/* ---- the table object ------------------------------------------------------------------------------------------ */
+/* ---- the table object ---------------------------------------------------------------------------------- */
 
 enum { SEC_NULL, SEC_DATA, SEC_RELA, SEC_SYMTAB, SEC_STRTAB, SEC_STACK, SEC_COUNT };
 enum { SYM_NULL, SYM_DATA, SYM_TABLES, SYM_ID, SYM_KERNELS }; /* the first two are local */
@@ -115,7 +127,10 @@ static const char section_names[] = "\0.data.rel.ro\0.rela.data.rel.ro\0.symtab\
 static const char table_symbol[] = "tn_kernel_tables", id_symbol[] = "tn_artefact_id";
 
 /* data holds rows, pointer arrays and strings; every pointer in it is a relocation. */
-typedef struct tables { tn_buf data, rela, symbols, strings; tn_map kernels; } tables;
+typedef struct tables {
+  tn_buf data, rela, symbols, strings;
+  tn_map kernels;
+} tables;
 
 static void relocate(tables *t, uint64_t at, uint32_t symbol, uint64_t addend) {
   Elf64_Rela r = {at, ELF64_R_INFO(symbol, R_X86_64_64), (Elf64_Sxword)addend};
@@ -132,8 +147,14 @@ static void align8(tn_buf *b) {
   while (b->len % 8 && !b->failed) tn_buf_put(b, "", 1);
 }
 
-static void put_symbol(tables *t, const char *name, uint8_t info, uint16_t section_index, uint64_t value, uint64_t size) {
-  Elf64_Sym s = {.st_name = (Elf64_Word)t->strings.len, .st_info = info, .st_other = STV_HIDDEN, .st_shndx = section_index, .st_value = value, .st_size = size};
+static void put_symbol(tables *t, const char *name, uint8_t info, uint16_t section_index, uint64_t value,
+                       uint64_t size) {
+  Elf64_Sym s = {.st_name = (Elf64_Word)t->strings.len,
+                 .st_info = info,
+                 .st_other = STV_HIDDEN,
+                 .st_shndx = section_index,
+                 .st_value = value,
+                 .st_size = size};
   tn_buf_put(&t->strings, name, strlen(name) + 1);
   tn_buf_put(&t->symbols, &s, sizeof s);
 }
@@ -151,7 +172,8 @@ static tn_status kernel_symbol(tables *t, const char *name, uint32_t *index) {
 }
 
 static tn_status put_target(tables *t, const tn_link_target *target, uint32_t nkernels, uint64_t row) {
-  uint64_t name = put_string(t, target->name), features = put_string(t, target->features ? target->features : "");
+  uint64_t name = put_string(t, target->name),
+           features = put_string(t, target->features ? target->features : "");
   align8(&t->data);
   uint64_t list = t->data.len;
   tn_buf symbol = {0};
@@ -174,7 +196,8 @@ static tn_status put_target(tables *t, const tn_link_target *target, uint32_t nk
   return status;
 }
 
-static tn_status fill(tables *t, const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels, uint64_t id) {
+static tn_status fill(tables *t, const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels,
+                      uint64_t id) {
   uint64_t rows = (uint64_t)(ntargets + 1) * sizeof(tn_kernel_table);
   tn_buf_put(&t->data, &id, sizeof id);
   for (uint64_t i = 0; i < rows; i += 8) tn_buf_put(&t->data, &(uint64_t){0}, 8);
@@ -182,7 +205,8 @@ static tn_status fill(tables *t, const tn_link_target *targets, uint32_t ntarget
   put_symbol(t, "", ELF64_ST_INFO(STB_LOCAL, STT_SECTION), SEC_DATA, 0, 0);
   put_symbol(t, table_symbol, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), SEC_DATA, sizeof id, rows);
   put_symbol(t, id_symbol, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), SEC_DATA, 0, sizeof id);
-  for (uint32_t i = 0; i < ntargets; i++) TN_TRY(put_target(t, &targets[i], nkernels, sizeof id + i * sizeof(tn_kernel_table)));
+  for (uint32_t i = 0; i < ntargets; i++)
+    TN_TRY(put_target(t, &targets[i], nkernels, sizeof id + i * sizeof(tn_kernel_table)));
   align8(&t->data);
   return t->data.failed || t->rela.failed || t->symbols.failed || t->strings.failed ? TN_OOM : TN_OK;
 }
@@ -197,11 +221,14 @@ static uint32_t name_of(uint32_t nth) {
 static void assemble(tables *t, tn_buf *out) {
   Elf64_Shdr s[SEC_COUNT] = {
       [SEC_DATA] = {name_of(1), SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 0, 0, t->data.len, 0, 0, 8, 0},
-      [SEC_RELA] = {name_of(2), SHT_RELA, SHF_INFO_LINK, 0, 0, t->rela.len, SEC_SYMTAB, SEC_DATA, 8, sizeof(Elf64_Rela)},
-      [SEC_SYMTAB] = {name_of(3), SHT_SYMTAB, 0, 0, 0, t->symbols.len, SEC_STRTAB, SYM_TABLES, 8, sizeof(Elf64_Sym)},
+      [SEC_RELA] = {name_of(2), SHT_RELA, SHF_INFO_LINK, 0, 0, t->rela.len, SEC_SYMTAB, SEC_DATA, 8,
+                    sizeof(Elf64_Rela)},
+      [SEC_SYMTAB] = {name_of(3), SHT_SYMTAB, 0, 0, 0, t->symbols.len, SEC_STRTAB, SYM_TABLES, 8,
+                      sizeof(Elf64_Sym)},
       [SEC_STRTAB] = {name_of(4), SHT_STRTAB, 0, 0, 0, t->strings.len, 0, 0, 1, 0},
       [SEC_STACK] = {name_of(5), SHT_PROGBITS, 0, 0, 0, 0, 0, 0, 1, 0}};
-  const tn_buf *parts[] = {[SEC_DATA] = &t->data, [SEC_RELA] = &t->rela, [SEC_SYMTAB] = &t->symbols, [SEC_STRTAB] = &t->strings};
+  const tn_buf *parts[] = {
+      [SEC_DATA] = &t->data, [SEC_RELA] = &t->rela, [SEC_SYMTAB] = &t->symbols, [SEC_STRTAB] = &t->strings};
   uint64_t at = sizeof(Elf64_Ehdr);
   for (uint32_t i = SEC_DATA; i < SEC_COUNT; i++) {
     s[i].sh_offset = at;
@@ -209,15 +236,22 @@ static void assemble(tables *t, tn_buf *out) {
   }
   uint64_t headers = tn_align_up(at, 8);
   Elf64_Ehdr h = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                  .e_type = ET_REL, .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_shoff = headers,
-                  .e_ehsize = sizeof h, .e_shentsize = sizeof *s, .e_shnum = SEC_COUNT, .e_shstrndx = SEC_STRTAB};
+                  .e_type = ET_REL,
+                  .e_machine = EM_X86_64,
+                  .e_version = EV_CURRENT,
+                  .e_shoff = headers,
+                  .e_ehsize = sizeof h,
+                  .e_shentsize = sizeof *s,
+                  .e_shnum = SEC_COUNT,
+                  .e_shstrndx = SEC_STRTAB};
   tn_buf_put(out, &h, sizeof h);
   for (uint32_t i = SEC_DATA; i < TN_COUNT(parts); i++) tn_buf_put(out, parts[i]->text, parts[i]->len);
   tn_buf_put(out, "\0\0\0\0\0\0\0", headers - at);
   tn_buf_put(out, s, sizeof s);
 }
 
-tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels, uint64_t id, tn_buf *out) {
+tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels, uint64_t id,
+                        tn_buf *out) {
   tables t = {0};
   tn_map_init(&t.kernels);
   tn_buf_put(&t.strings, section_names, sizeof section_names);

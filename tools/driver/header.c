@@ -1,5 +1,5 @@
-/* header.c - foo.h, written for one model. Text with '@' for the model's name and '$' for the same in capitals is the
- * part that all headers share; the entry points come from the step program. */
+/* header.c - foo.h, written for one model. Text with '@' for the model's name and '$' for the same in
+ * capitals is the part that all headers share; the entry points come from the step program. */
 #include "tools/driver/header.h"
 #include "backends/runtime/view.h"
 #include "tenon/ir.h"
@@ -16,10 +16,12 @@ typedef struct writer {
   tn_arena arena;
 } writer;
 
-/* ---- shared text ----------------------------------------------------------------------------------------------- */
+/* ---- shared text --------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static const char begin_text[] =
-    "#ifndef $_H\n#define $_H\n#include <stddef.h>\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+    "#ifndef $_H\n#define $_H\n#include <stddef.h>\n#include <stdint.h>\n"
+    "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
     "/* 0 or the reason for a failure, in words by @_error. */\n"
     "typedef int32_t @_status;\n"
     "enum {\n"
@@ -44,12 +46,13 @@ static const char begin_text[] =
     "  char *error;         /* words of a failure of @_session_new; may be NULL */\n"
     "  uint64_t error_size;\n"
     "} @_session_options;\n\n"
-    "/* path: NULL, or where the library, its weight file or their folder lies if that is not where it was loaded\n"
-    " * from. error: words of a failure; may be NULL. */\n"
+    "/* path: NULL, or where the library, its weight file or their folder lies if that is not where it was\n"
+    " * loaded from. error: words of a failure; may be NULL. */\n"
     "@_status @_open(const char *path, @_model **out, char *error, uint64_t error_size);\n"
     "void @_close(@_model *m); /* after its sessions */\n"
     "const char *@_meta(@_model *m, const char *key); /* NULL: none */\n"
-    "@_status @_session_new(@_model *m, const @_session_options *o, @_session **out); /* o may be NULL */\n"
+    "/* o may be NULL. */\n"
+    "@_status @_session_new(@_model *m, const @_session_options *o, @_session **out);\n"
     "void @_session_free(@_session *s);\n"
     "const char *@_error(@_session *s); /* words of the session's last failure; never NULL */\n"
     "const void *@_query(uint32_t abi); /* the table of tenon/model.h, for programs that use any model */\n";
@@ -61,13 +64,18 @@ static const char state_text[] =
     "@_status @_rewind(@_session *s, int64_t position); /* keeps the first ones only */\n";
 
 static const char tokenizer_text[] =
-    "\n/* Text (UTF-8) to ids. *n: in, the room in ids; out, how many there are (also when the room was too small, which\n"
-    " * is $_INVALID). pair: a second text, or NULL. types: which of both each id is from, or NULL. */\n"
-    "enum { $_NO_SPECIAL = 1 /* without [CLS], <s> and the like */, $_SKIP_SPECIAL = 2 /* the same for @_detokenize */ };\n"
+    "\n/* Text (UTF-8) to ids. *n: in, the room in ids; out, how many there are (also when the room was too\n"
+    " * small, which is $_INVALID). pair: a second text, or NULL. types: which of both each id is from, or\n"
+    " * NULL. */\n"
+    "enum {\n"
+    "  $_NO_SPECIAL = 1,  /* without [CLS], <s> and the like */\n"
+    "  $_SKIP_SPECIAL = 2 /* the same for @_detokenize */\n"
+    "};\n"
     "@_status @_tokenize(@_session *s, const char *text, uint64_t len, const char *pair, uint64_t pair_len,\n"
     "                    uint32_t flags, int32_t *ids, int32_t *types, uint64_t *n);\n"
     "/* *len: in, the room in text; out, the bytes. A NUL follows where there is room. */\n"
-    "@_status @_detokenize(@_session *s, const int32_t *ids, uint64_t n, uint32_t flags, char *text, uint64_t *len);\n"
+    "@_status @_detokenize(@_session *s, const int32_t *ids, uint64_t n, uint32_t flags, char *text,\n"
+    "                      uint64_t *len);\n"
     "const char *@_token_text(@_session *s, int32_t id, uint64_t *len); /* NULL: no such id */\n"
     "@_status @_token_id(@_session *s, const char *token, int32_t *id);\n";
 
@@ -81,11 +89,13 @@ static const char generate_text[] =
     "  uint32_t top_k;           /* 0: off */\n"
     "  uint64_t seed;            /* the same seed gives the same tokens */\n"
     "} @_sampling;\n"
-    "/* Called per token with the text that it adds (maybe none yet). Not $_OK stops: then @_generate is $_CANCELLED. */\n"
+    "/* Called per token with the text that it adds (maybe none yet). Not $_OK stops: then @_generate gives\n"
+    " * $_CANCELLED. */\n"
     "typedef @_status (*@_on_token)(void *user, int32_t token, const char *text, uint64_t len);\n"
-    "/* Appends ids to the states, then generates until max_tokens, an end token or the capacity. The last token is not\n"
-    " * yet in the states: put it before the next call's ids. o and each may be NULL. */\n"
-    "@_status @_generate(@_session *s, const int32_t *ids, uint64_t n, const @_sampling *o, @_on_token each, void *user);\n";
+    "/* Appends ids to the states, then generates until max_tokens, an end token or the capacity. The last\n"
+    " * token is not yet in the states: put it before the next call's ids. o and each may be NULL. */\n"
+    "@_status @_generate(@_session *s, const int32_t *ids, uint64_t n, const @_sampling *o,\n"
+    "                    @_on_token each, void *user);\n";
 
 static const char tensor_text[] =
     "\n/* What the functions below pass on. */\n"
@@ -95,6 +105,7 @@ static const char tensor_text[] =
     "  t->data = (void *)(uintptr_t)data;\n  t->dtype = dtype;\n  t->rank = rank;\n}\n";
 
 static const char end_text[] = "\n#ifdef __cplusplus\n}\n#endif\n#endif\n";
+/* clang-format on */
 
 static void put_capitals(tn_buf *out, const char *s) {
   for (; *s; s++) {
@@ -114,21 +125,32 @@ static void put_text(const writer *w, const char *text) {
   }
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 /* Words that C or C++ keep for themselves, and those that the functions below use. */
 static const char *const taken[] = {
-    "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "compl", "concept", "const",
-    "constexpr", "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern",
-    "false", "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not",
-    "nullptr", "operator", "or", "private", "protected", "public", "register", "requires", "restrict", "return", "short",
-    "signed", "sizeof", "static", "struct", "switch", "template", "this", "throw", "true", "try", "typedef", "typeid",
-    "typename", "typeof", "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "s", "in", "out"};
+    "alignas",  "alignof",  "and",      "asm",     "auto",      "bool",    "break",     "case",
+    "catch",    "char",     "class",    "compl",   "concept",   "const",   "constexpr", "continue",
+    "decltype", "default",  "delete",   "do",      "double",    "else",    "enum",      "explicit",
+    "export",   "extern",   "false",    "float",   "for",       "friend",  "goto",      "if",
+    "inline",   "int",      "long",     "mutable", "namespace", "new",     "noexcept",  "not",
+    "nullptr",  "operator", "or",       "private", "protected", "public",  "register",  "requires",
+    "restrict", "return",   "short",    "signed",  "sizeof",    "static",  "struct",    "switch",
+    "template", "this",     "throw",    "true",    "try",       "typedef", "typeid",    "typename",
+    "typeof",   "union",    "unsigned", "using",   "virtual",   "void",    "volatile",  "wchar_t",
+    "while",    "xor",      "s",        "in",      "out"};
 static const char *const generic[] = {
 #define TN_X(suffix, symbol) #suffix,
     TN_LINK_EXPORTS(TN_X)
 #undef TN_X
-    "model", "session", "status", "tensor", "tensor_set", "session_options", "sampling", "on_token"};
+        "model",
+    "session",
+    "status",
+    "tensor",
+    "tensor_set",
+    "session_options",
+    "sampling",
+    "on_token"};
 
 static bool listed(const char *name, const char *const *list, size_t n) {
   for (size_t i = 0; i < n; i++)
@@ -137,10 +159,12 @@ static bool listed(const char *name, const char *const *list, size_t n) {
 }
 
 /* A C identifier from any text; underscores behind it until it is in none of the lists. NULL: no memory. */
-static const char *identifier(writer *w, const char *text, const char *const *list, size_t n, const char *const *more, size_t nmore) {
+static const char *identifier(writer *w, const char *text, const char *const *list, size_t n,
+                              const char *const *more, size_t nmore) {
   tn_buf b = {0};
   if (!isalpha((unsigned char)text[0])) tn_buf_puts(&b, "x");
-  for (const char *p = text; *p; p++) tn_buf_put(&b, isalnum((unsigned char)*p) && (unsigned char)*p < 128 ? p : "_", 1);
+  for (const char *p = text; *p; p++)
+    tn_buf_put(&b, isalnum((unsigned char)*p) && (unsigned char)*p < 128 ? p : "_", 1);
   while (!b.failed && (listed(tn_buf_cstr(&b), list, n) || listed(b.text, more, nmore))) tn_buf_puts(&b, "_");
   char *name = b.failed ? NULL : tn_arena_str(&w->arena, (tn_str){b.text, b.len});
   tn_buf_fini(&b);
@@ -149,20 +173,26 @@ static const char *identifier(writer *w, const char *text, const char *const *li
 
 static const char *c_type(uint32_t dtype) {
   static const char *const types[TN_DT_PLAIN_END] = {
-      [TN_DT_f64] = "double", [TN_DT_f32] = "float", [TN_DT_f16] = "uint16_t", [TN_DT_bf16] = "uint16_t", [TN_DT_f8e4m3] = "uint8_t",
-      [TN_DT_f8e5m2] = "uint8_t", [TN_DT_i64] = "int64_t", [TN_DT_i32] = "int32_t", [TN_DT_i16] = "int16_t", [TN_DT_i8] = "int8_t",
-      [TN_DT_u64] = "uint64_t", [TN_DT_u32] = "uint32_t", [TN_DT_u16] = "uint16_t", [TN_DT_u8] = "uint8_t", [TN_DT_bool] = "uint8_t"};
+      [TN_DT_f64] = "double",    [TN_DT_f32] = "float",      [TN_DT_f16] = "uint16_t",
+      [TN_DT_bf16] = "uint16_t", [TN_DT_f8e4m3] = "uint8_t", [TN_DT_f8e5m2] = "uint8_t",
+      [TN_DT_i64] = "int64_t",   [TN_DT_i32] = "int32_t",    [TN_DT_i16] = "int16_t",
+      [TN_DT_i8] = "int8_t",     [TN_DT_u64] = "uint64_t",   [TN_DT_u32] = "uint32_t",
+      [TN_DT_u16] = "uint16_t",  [TN_DT_u8] = "uint8_t",     [TN_DT_bool] = "uint8_t"};
   return dtype < TN_DT_PLAIN_END && types[dtype] ? types[dtype] : "void";
 }
 
-/* ---- entry points ---------------------------------------------------------------------------------------------- */
+/* ---- entry points -------------------------------------------------------------------------------------- */
 
 /* The parameters of one function: sizes first, then the arrays. */
-typedef struct params { const char *names[MAX_PARAMS]; uint32_t n, dims[MAX_PARAMS], ndims; } params;
+typedef struct params {
+  const char *names[MAX_PARAMS];
+  uint32_t n, dims[MAX_PARAMS], ndims;
+} params;
 
 static tn_status add_param(writer *w, params *p, const char *name) {
   if (p->n == MAX_PARAMS)
-    return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "an entry point has more than %d sizes and tensors", MAX_PARAMS);
+    return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "an entry point has more than %d sizes and tensors",
+                   MAX_PARAMS);
   p->names[p->n] = identifier(w, name, taken, TN_COUNT(taken), p->names, p->n);
   return p->names[p->n++] ? TN_OK : TN_OOM;
 }
@@ -173,14 +203,16 @@ static tn_status add_dims(writer *w, params *p, const tn_prog_entry *e) {
   uint8_t *used = tn_arena_alloc(&w->arena, v->nexprs + 1);
   if (!used) return TN_OOM;
   for (uint32_t i = 0; i < e->ninputs + e->noutputs; i++) {
-    const tn_prog_arg *a = i < e->ninputs ? &v->args[e->first_input + i] : &v->args[e->first_output + i - e->ninputs];
+    const tn_prog_arg *a =
+        i < e->ninputs ? &v->args[e->first_input + i] : &v->args[e->first_output + i - e->ninputs];
     for (uint32_t k = 0; k < a->rank; k++) used[v->scalars[a->shape + k]] = 1;
   }
   for (uint32_t i = v->nexprs; i-- > 0;)
     if (used[i] && v->exprs[i].kind >= TN_DIM_ADD) used[v->exprs[i].a] = used[v->exprs[i].b] = 1;
   for (uint32_t d = 0; d < v->ndims; d++) {
     bool found = false;
-    for (uint32_t i = 0; i < v->nexprs && !found; i++) found = used[i] && v->exprs[i].kind == TN_DIM_SYM && v->exprs[i].a == d;
+    for (uint32_t i = 0; i < v->nexprs && !found; i++)
+      found = used[i] && v->exprs[i].kind == TN_DIM_SYM && v->exprs[i].a == d;
     if (!found || v->dims[d].source == TN_PROG_DIM_POSITION) continue;
     TN_TRY(add_param(w, p, tn_view_str(v, v->dims[d].name)));
     p->dims[p->ndims++] = d;
@@ -190,9 +222,12 @@ static tn_status add_dims(writer *w, params *p, const tn_prog_entry *e) {
 
 /* An expression over the parameters, as C. */
 static tn_status put_expr(writer *w, const params *p, uint32_t row, int depth) {
-  static const char *const infix[] = {[TN_DIM_ADD] = " + ", [TN_DIM_MUL] = " * ", [TN_DIM_FLOORDIV] = " / ", [TN_DIM_MOD] = " % ", [TN_DIM_MIN] = " < ", [TN_DIM_MAX] = " > "};
+  static const char *const infix[] = {[TN_DIM_ADD] = " + ", [TN_DIM_MUL] = " * ", [TN_DIM_FLOORDIV] = " / ",
+                                      [TN_DIM_MOD] = " % ", [TN_DIM_MIN] = " < ", [TN_DIM_MAX] = " > "};
   const tn_prog_expr *e = &w->v.exprs[row];
-  if (depth > EXPR_DEPTH) return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "a shape is an expression more than %d deep", EXPR_DEPTH);
+  if (depth > EXPR_DEPTH)
+    return tn_fail(w->diags, TN_UNSUPPORTED, NULL, NULL, "a shape is an expression more than %d deep",
+                   EXPR_DEPTH);
   if (e->kind == TN_DIM_CONST) return tn_buf_printf(w->out, "%lld", (long long)e->value), TN_OK;
   if (e->kind == TN_DIM_SYM) {
     if (w->v.dims[e->a].source == TN_PROG_DIM_POSITION) tn_buf_printf(w->out, "%s_position(s)", w->name);
@@ -234,7 +269,8 @@ static void put_arg_comment(const writer *w, const tn_prog_arg *a) {
 static void put_limits(const writer *w, const params *p) {
   for (uint32_t i = 0; i < p->ndims; i++) {
     int64_t limit = tn_view_limit(&w->v, p->dims[i]);
-    tn_buf_printf(w->out, limit == INT64_MAX ? "%s%s >= 1" : "%s1 <= %s <= %lld", i ? ", " : "; ", p->names[i], (long long)limit);
+    tn_buf_printf(w->out, limit == INT64_MAX ? "%s%s >= 1" : "%s1 <= %s <= %lld", i ? ", " : "; ",
+                  p->names[i], (long long)limit);
   }
 }
 
@@ -250,7 +286,8 @@ static void put_entry_comment(const writer *w, const tn_prog_entry *e, const par
     put_arg_comment(w, &w->v.args[e->first_output + i]);
   }
   put_limits(w, p);
-  tn_buf_puts(w->out, tn_view_uses_states(&w->v, e) ? ".\n * Appends its tokens to the session's states. */\n" : " */\n");
+  tn_buf_puts(w->out, tn_view_uses_states(&w->v, e) ? ".\n * Appends its tokens to the session's states. */\n"
+                                                    : " */\n");
 }
 
 /* The fixed sizes of outputs: FOO_EMBED_EMBEDDING_DIM1. */
@@ -271,10 +308,12 @@ static void put_sizes(const writer *w, const tn_prog_entry *e, const char *entry
   }
 }
 
-static tn_status put_tensors(writer *w, const params *p, uint32_t first_param, const char *array, uint32_t first, uint32_t n) {
+static tn_status put_tensors(writer *w, const params *p, uint32_t first_param, const char *array,
+                             uint32_t first, uint32_t n) {
   for (uint32_t i = 0; i < n; i++) {
     const tn_prog_arg *a = &w->v.args[first + i];
-    tn_buf_printf(w->out, "  %s_tensor_set(&%s[%u], %s, %u, %u);\n", w->name, array, i, p->names[first_param + i], a->dtype, a->rank);
+    tn_buf_printf(w->out, "  %s_tensor_set(&%s[%u], %s, %u, %u);\n", w->name, array, i,
+                  p->names[first_param + i], a->dtype, a->rank);
     for (uint32_t k = 0; k < a->rank; k++) {
       tn_buf_printf(w->out, "  %s[%u].shape[%u] = ", array, i, k);
       TN_TRY(put_expr(w, p, w->v.scalars[a->shape + k], 0));
@@ -288,24 +327,29 @@ static tn_status put_entry(writer *w, uint32_t index, const char *name) {
   const tn_prog_entry *e = &w->v.entries[index];
   params p = {0};
   TN_TRY(add_dims(w, &p, e));
-  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_input + i].name)));
-  for (uint32_t i = 0; i < e->noutputs; i++) TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_output + i].name)));
+  for (uint32_t i = 0; i < e->ninputs; i++)
+    TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_input + i].name)));
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    TN_TRY(add_param(w, &p, tn_view_str(&w->v, w->v.args[e->first_output + i].name)));
   put_entry_comment(w, e, &p);
   put_sizes(w, e, name, &p);
   tn_buf_printf(w->out, "static inline %s_status %s_%s(%s_session *s", w->name, w->name, name, w->name);
   for (uint32_t i = 0; i < p.ndims; i++) tn_buf_printf(w->out, ", int64_t %s", p.names[i]);
   for (uint32_t i = 0; i < e->ninputs; i++)
-    tn_buf_printf(w->out, ", const %s *%s", c_type(w->v.args[e->first_input + i].dtype), p.names[p.ndims + i]);
+    tn_buf_printf(w->out, ", const %s *%s", c_type(w->v.args[e->first_input + i].dtype),
+                  p.names[p.ndims + i]);
   for (uint32_t i = 0; i < e->noutputs; i++)
-    tn_buf_printf(w->out, ", %s *%s", c_type(w->v.args[e->first_output + i].dtype), p.names[p.ndims + e->ninputs + i]);
-  tn_buf_printf(w->out, ") {\n  %s_tensor in[%u], out[%u];\n", w->name, e->ninputs ? e->ninputs : 1, e->noutputs ? e->noutputs : 1);
+    tn_buf_printf(w->out, ", %s *%s", c_type(w->v.args[e->first_output + i].dtype),
+                  p.names[p.ndims + e->ninputs + i]);
+  tn_buf_printf(w->out, ") {\n  %s_tensor in[%u], out[%u];\n", w->name, e->ninputs ? e->ninputs : 1,
+                e->noutputs ? e->noutputs : 1);
   TN_TRY(put_tensors(w, &p, p.ndims, "in", e->first_input, e->ninputs));
   TN_TRY(put_tensors(w, &p, p.ndims + e->ninputs, "out", e->first_output, e->noutputs));
   tn_buf_printf(w->out, "  return %s_invoke(s, %u, in, out);\n}\n", w->name, index);
   return TN_OK;
 }
 
-/* ---- the file -------------------------------------------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------------------------------------------ */
 
 static void put_title(const writer *w) {
   const tn_view *v = &w->v;
@@ -314,7 +358,8 @@ static void put_title(const writer *w) {
   put_comment(w, tn_view_str(v, v->head->name));
   tn_buf_puts(w->out, "'");
   if (architecture) tn_buf_puts(w->out, ", "), put_comment(w, architecture);
-  put_text(w, ". Link with lib@.so; nothing else is needed.\n * Arrays are row-major. Nothing prints, exits or aborts.\n");
+  put_text(w, ". Link with lib@.so; nothing else is needed.\n * Arrays are row-major. Nothing prints, exits "
+              "or aborts.\n");
   for (uint32_t i = 0; i < v->nconstraints; i++) {
     tn_buf text = {0};
     tn_view_expr_text(v, v->constraints[i].a, &text);
@@ -325,7 +370,9 @@ static void put_title(const writer *w) {
     tn_buf_fini(&text);
   }
   for (uint32_t i = 0, n = 0; i < v->ndims; i++) {
-    const char *is = v->dims[i].source == TN_PROG_DIM_POSITION ? "tokens in the states" : v->dims[i].source == TN_PROG_DIM_CAPACITY ? "their capacity" : NULL;
+    const char *is = v->dims[i].source == TN_PROG_DIM_POSITION   ? "tokens in the states"
+                     : v->dims[i].source == TN_PROG_DIM_CAPACITY ? "their capacity"
+                                                                 : NULL;
     if (!is || !v->nstates) continue;
     tn_buf_puts(w->out, n++ ? ", " : v->nconstraints ? "; " : " * ");
     put_comment(w, tn_view_str(v, v->dims[i].name));
@@ -344,13 +391,14 @@ static bool generates(const tn_view *v) {
   return false;
 }
 
-/* $_MAX_S: the largest size that a dim of an input may have, where there is a limit. $_MAX_LENGTH: the tokens of one
- * text that the model was trained for, where that is less. */
+/* $_MAX_S: the largest size that a dim of an input may have, where there is a limit. $_MAX_LENGTH: the tokens
+ * of one text that the model was trained for, where that is less. */
 static tn_status put_maxima(writer *w) {
   const char *names[MAX_PARAMS], *length = tn_view_meta(&w->v, "max_seq_length");
   uint32_t n = 0;
   if (length && *length && strspn(length, "0123456789") == strlen(length)) {
-    put_text(w, "\n/* Longer texts are cut to this many tokens, the last of them kept. */\n#define $_MAX_LENGTH ");
+    put_text(
+        w, "\n/* Longer texts are cut to this many tokens, the last of them kept. */\n#define $_MAX_LENGTH ");
     tn_buf_printf(w->out, "%s\n", length);
   }
   for (uint32_t i = 0; i < w->v.ndims && n < MAX_PARAMS; i++) {

@@ -1,6 +1,6 @@
-/* link.c - makes libfoo.so: kernels, their table and the runtime through the system's linker, then the program, the
- * packed weights and the trailer behind the ELF image (backends/runtime/trailer.h), so that gigabytes of weights
- * never pass through a linker. */
+/* link.c - makes libfoo.so: kernels, their table and the runtime through the system's linker, then the
+ * program, the packed weights and the trailer behind the ELF image (backends/runtime/trailer.h), so that
+ * gigabytes of weights never pass through a linker. */
 #include "tools/driver/link.h"
 #include "backends/runtime/trailer.h"
 #include "backends/runtime/view.h"
@@ -20,14 +20,16 @@ typedef struct linking {
   const char *image; /* the linked ELF file */
 } linking;
 
-static tn_status no_memory(linking *l) { return tn_fail(l->diags, TN_OOM, l->job->output, NULL, "no memory to link"); }
+static tn_status no_memory(linking *l) {
+  return tn_fail(l->diags, TN_OOM, l->job->output, NULL, "no memory to link");
+}
 
 static const char *base_name(const char *path) {
   const char *slash = strrchr(path, '/');
   return slash ? slash + 1 : path;
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 void tn_link_identifier(const char *path, tn_buf *out) {
   tn_str s = tn_str_of(base_name(path));
@@ -62,9 +64,11 @@ char *tn_link_runtime_path(tn_arena *a) {
   return NULL;
 }
 
-/* ---- the ELF image --------------------------------------------------------------------------------------------- */
+/* ---- the ELF image ------------------------------------------------------------------------------------- */
 
-static tn_status add(linking *l, const char *arg) { return arg && tn_vec_push(&l->args, arg) ? TN_OK : no_memory(l); }
+static tn_status add(linking *l, const char *arg) {
+  return arg && tn_vec_push(&l->args, arg) ? TN_OK : no_memory(l);
+}
 
 static tn_status add_object(linking *l, uint32_t target, uint32_t object) {
   const tn_link_target *t = &l->job->targets[target];
@@ -78,7 +82,8 @@ static tn_status add_object(linking *l, uint32_t target, uint32_t object) {
   char *name = tn_arena_printf(&l->arena, "%u.%u.o", target, object);
   tn_status status = name && !prefix.failed ? TN_OK : no_memory(l);
   if (!status) status = tn_elf_rename(t->objects[object], prefix.text, needed, n, t->name, &bytes, l->diags);
-  const char *path = status ? NULL : tn_tempdir_file(&l->temp, name, (tn_bytes){bytes.text, bytes.len}, l->diags);
+  const char *path =
+      status ? NULL : tn_tempdir_file(&l->temp, name, (tn_bytes){bytes.text, bytes.len}, l->diags);
   if (!status) status = path ? add(l, path) : TN_UNAVAILABLE;
   tn_buf_fini(&prefix);
   tn_buf_fini(&bytes);
@@ -90,12 +95,14 @@ static tn_status add_kernels(linking *l, uint64_t id) {
   for (uint32_t t = 0; t < j->ntargets; t++) {
     for (uint32_t i = 0; i < l->view.nkernels; i++)
       if (j->targets[t].kernels[i].object >= j->targets[t].nobjects)
-        return tn_fail(l->diags, TN_INVALID, j->targets[t].name, NULL, "kernel %u is in object %u of %u", i, j->targets[t].kernels[i].object, j->targets[t].nobjects);
+        return tn_fail(l->diags, TN_INVALID, j->targets[t].name, NULL, "kernel %u is in object %u of %u", i,
+                       j->targets[t].kernels[i].object, j->targets[t].nobjects);
     for (uint32_t i = 0; i < j->targets[t].nobjects; i++) TN_TRY(add_object(l, t, i));
   }
   tn_buf bytes = {0};
   tn_status status = tn_elf_tables(j->targets, j->ntargets, l->view.nkernels, id, &bytes);
-  const char *path = status ? NULL : tn_tempdir_file(&l->temp, "tables.o", (tn_bytes){bytes.text, bytes.len}, l->diags);
+  const char *path =
+      status ? NULL : tn_tempdir_file(&l->temp, "tables.o", (tn_bytes){bytes.text, bytes.len}, l->diags);
   tn_buf_fini(&bytes);
   if (status) return no_memory(l);
   return path ? add(l, path) : TN_UNAVAILABLE;
@@ -103,7 +110,9 @@ static tn_status add_kernels(linking *l, uint64_t id) {
 
 /* The few functions that are seen from outside, under the model's name. */
 static tn_status add_exports(linking *l) {
-  static const struct { const char *suffix, *symbol; } exports[] = {
+  static const struct {
+    const char *suffix, *symbol;
+  } exports[] = {
 #define TN_X(suffix, symbol) {#suffix, #symbol},
       TN_LINK_EXPORTS(TN_X)
 #undef TN_X
@@ -111,20 +120,25 @@ static tn_status add_exports(linking *l) {
   tn_buf script = {0};
   tn_buf_puts(&script, "{ global: tn_model_query;");
   for (size_t i = 0; i < TN_COUNT(exports); i++) {
-    TN_TRY(add(l, tn_arena_printf(&l->arena, "--defsym=%s_%s=%s", l->job->name, exports[i].suffix, exports[i].symbol)));
+    TN_TRY(add(l, tn_arena_printf(&l->arena, "--defsym=%s_%s=%s", l->job->name, exports[i].suffix,
+                                  exports[i].symbol)));
     tn_buf_printf(&script, " %s_%s;", l->job->name, exports[i].suffix);
   }
   tn_buf_puts(&script, " local: *; };\n");
-  const char *path = script.failed ? NULL : tn_tempdir_file(&l->temp, "exports.map", (tn_bytes){script.text, script.len}, l->diags);
+  const char *path =
+      script.failed ? NULL
+                    : tn_tempdir_file(&l->temp, "exports.map", (tn_bytes){script.text, script.len}, l->diags);
   tn_buf_fini(&script);
   return path ? add(l, tn_arena_printf(&l->arena, "--version-script=%s", path)) : TN_UNAVAILABLE;
 }
 
 static tn_status link_image(linking *l, uint64_t id) {
-  static const char *const fixed[] = {"--gc-sections", "--build-id=none", "--hash-style=gnu", "--strip-debug", "-znow", "-zrelro", "-znoexecstack", "-zdefs"};
+  static const char *const fixed[] = {"--gc-sections", "--build-id=none", "--hash-style=gnu", "--strip-debug",
+                                      "-znow",         "-zrelro",         "-znoexecstack",    "-zdefs"};
   const char *runtime = l->job->runtime ? l->job->runtime : tn_link_runtime_path(&l->arena);
   if (!runtime || !tn_path_exists(runtime))
-    return tn_fail(l->diags, TN_NOT_FOUND, runtime ? runtime : "lib/tenon/tenon-runtime.o", NULL, "the runtime that goes into every artefact is not there; is the installation whole?");
+    return tn_fail(l->diags, TN_NOT_FOUND, runtime ? runtime : "lib/tenon/tenon-runtime.o", NULL,
+                   "the runtime that goes into every artefact is not there; is the installation whole?");
   for (size_t i = 0; i < TN_COUNT(fixed); i++) TN_TRY(add(l, fixed[i]));
   TN_TRY(add(l, tn_arena_printf(&l->arena, "-soname=%s", base_name(l->job->output))));
   TN_TRY(add_exports(l));
@@ -132,13 +146,18 @@ static tn_status link_image(linking *l, uint64_t id) {
   TN_TRY(add(l, runtime));
   l->image = tn_tempdir_file(&l->temp, "image.so", (tn_bytes){0}, l->diags);
   if (!l->image) return TN_OOM;
-  return tn_linker_run(l->job->linker, &(tn_link_args){l->args.items, l->args.count}, l->image, &l->temp, l->diags);
+  return tn_linker_run(l->job->linker, &(tn_link_args){l->args.items, l->args.count}, l->image, &l->temp,
+                       l->diags);
 }
 
-/* ---- what lies behind it --------------------------------------------------------------------------------------- */
+/* ---- what lies behind it ------------------------------------------------------------------------------- */
 
 /* The packed weights on their way into a file: written and hashed in pieces of TN_TRAILER_PIECE. */
-typedef struct stream { tn_outfile *file; uint8_t *piece; uint64_t fill, bytes, hash; } stream;
+typedef struct stream {
+  tn_outfile *file;
+  uint8_t *piece;
+  uint64_t fill, bytes, hash;
+} stream;
 
 static tn_status stream_flush(stream *s) {
   if (!s->fill) return TN_OK;
@@ -178,7 +197,8 @@ static tn_status pad(tn_outfile *o) {
 static uint64_t weights_needed(const tn_view *v) {
   uint64_t end = 0;
   for (uint32_t i = 0; i < v->nweights; i++)
-    if (v->weights[i].file == TN_PROG_NONE && v->weights[i].offset + v->weights[i].bytes > end) end = v->weights[i].offset + v->weights[i].bytes;
+    if (v->weights[i].file == TN_PROG_NONE && v->weights[i].offset + v->weights[i].bytes > end)
+      end = v->weights[i].offset + v->weights[i].bytes;
   return end;
 }
 
@@ -187,15 +207,21 @@ static tn_status write_weights(linking *l, tn_outfile *o, tn_trailer *t) {
   tn_writer out = {&s, stream_write};
   if (!s.piece) return no_memory(l);
   tn_status status = TN_OK;
-  if (l->job->weights_path) status = write_file(l, l->job->weights_path, &out);
-  else if (l->job->weights_write) status = l->job->weights_write(l->job->ctx, &out);
+  if (l->job->weights_path)
+    status = write_file(l, l->job->weights_path, &out);
+  else if (l->job->weights_write)
+    status = l->job->weights_write(l->job->ctx, &out);
   if (!status) status = stream_flush(&s);
   tn_mem_free(s.piece);
   t->weights_bytes = s.bytes;
   t->weights_hash = s.hash;
-  if (status) return tn_fail(l->diags, status, o->path, NULL, "the weights could not be written: %llu bytes are", (unsigned long long)s.bytes);
+  if (status)
+    return tn_fail(l->diags, status, o->path, NULL, "the weights could not be written: %llu bytes are",
+                   (unsigned long long)s.bytes);
   if (s.bytes < weights_needed(&l->view))
-    return tn_fail(l->diags, TN_INTERNAL, o->path, NULL, "%llu bytes of packed weights, the program reads %llu", (unsigned long long)s.bytes, (unsigned long long)weights_needed(&l->view));
+    return tn_fail(l->diags, TN_INTERNAL, o->path, NULL,
+                   "%llu bytes of packed weights, the program reads %llu", (unsigned long long)s.bytes,
+                   (unsigned long long)weights_needed(&l->view));
   return TN_OK;
 }
 
@@ -213,7 +239,8 @@ static tn_status open_output(linking *l, tn_outfile *o, const char *path) {
 }
 
 static tn_status close_output(linking *l, tn_outfile *o, const char *path, uint32_t mode, tn_status status) {
-  if (!status && (status = tn_outfile_commit(o, mode))) tn_fail(l->diags, status, path, NULL, "cannot be put in place");
+  if (!status && (status = tn_outfile_commit(o, mode)))
+    tn_fail(l->diags, status, path, NULL, "cannot be put in place");
   tn_outfile_abort(o);
   return status;
 }
@@ -226,7 +253,8 @@ static tn_status write_external(linking *l, tn_trailer *t) {
   if (!file) return no_memory(l);
   const char *name = file + (base - path);
   if (strlen(name) >= sizeof t->weights_file)
-    return tn_fail(l->diags, TN_INVALID, file, NULL, "the name has %zu bytes, the limit is %zu", strlen(name), sizeof t->weights_file - 1);
+    return tn_fail(l->diags, TN_INVALID, file, NULL, "the name has %zu bytes, the limit is %zu", strlen(name),
+                   sizeof t->weights_file - 1);
   tn_outfile o;
   tn_trailer own = {.program_hash = t->program_hash};
   TN_TRY(open_output(l, &o, file));
@@ -234,11 +262,14 @@ static tn_status write_external(linking *l, tn_trailer *t) {
   t->weights_bytes = own.weights_bytes;
   t->weights_hash = own.weights_hash;
   memcpy(t->weights_file, name, strlen(name) + 1);
-  if (!status && (status = write_trailer(&o, &own, TN_TRAILER_WEIGHTS))) tn_fail(l->diags, status, file, NULL, "cannot write");
+  if (!status && (status = write_trailer(&o, &own, TN_TRAILER_WEIGHTS)))
+    tn_fail(l->diags, status, file, NULL, "cannot write");
   return close_output(l, &o, file, 0644, status);
 }
 
-static tn_status outfile_write(void *ctx, const void *data, uint64_t len) { return tn_outfile_write(ctx, data, len); }
+static tn_status outfile_write(void *ctx, const void *data, uint64_t len) {
+  return tn_outfile_write(ctx, data, len);
+}
 
 static tn_status write_library(linking *l, tn_outfile *o, tn_trailer *t) {
   TN_TRY(write_file(l, l->image, &(tn_writer){o, outfile_write}));
@@ -268,7 +299,8 @@ static tn_status link_job(linking *l) {
   TN_TRY(open_output(l, &o, j->output));
   uint32_t before = l->diags->errors;
   status = write_library(l, &o, &t);
-  if (status && l->diags->errors == before) tn_fail(l->diags, status, j->output, NULL, "cannot write all of it; is the disk full?");
+  if (status && l->diags->errors == before)
+    tn_fail(l->diags, status, j->output, NULL, "cannot write all of it; is the disk full?");
   return close_output(l, &o, j->output, 0755, status);
 }
 

@@ -1,19 +1,22 @@
-/* link.h - from kernel objects, step program and packed weights to libfoo.so. Needs a linker (ld.lld, ld or cc) but
- * no compiler and no development packages. The file is written whole or not at all, and the same input gives the
- * same bytes. */
+/* link.h - from kernel objects, step program and packed weights to libfoo.so. Needs a linker (ld.lld, ld or
+ * cc) but no compiler and no development packages. The file is written whole or not at all, and the same
+ * input gives the same bytes. */
 #ifndef TN_LINK_H
 #define TN_LINK_H
 #include "ir/base/diag.h"
 
 /* Where a kernel of the program comes from: a global symbol of one of the target's objects. */
-typedef struct tn_link_kernel { const char *symbol; uint32_t object; } tn_link_kernel;
+typedef struct tn_link_kernel {
+  const char *symbol;
+  uint32_t object;
+} tn_link_kernel;
 
 /* The code for one kind of processor. */
 typedef struct tn_link_target {
-  const char *name, *features;     /* as in tn_target */
+  const char *name, *features; /* as in tn_target */
   uint32_t score, nobjects;
-  const tn_bytes *objects;         /* relocatable ELF objects */
-  const tn_link_kernel *kernels;   /* one per row of the program's kernels, in that order */
+  const tn_bytes *objects;       /* relocatable ELF objects */
+  const tn_link_kernel *kernels; /* one per row of the program's kernels, in that order */
 } tn_link_target;
 
 enum {
@@ -23,17 +26,18 @@ enum {
 };
 
 typedef struct tn_link_job {
-  const char *output;              /* path of the library */
-  const char *name;                /* prefix of the exported functions: a C identifier (tn_link_identifier) */
+  const char *output; /* path of the library */
+  const char *name;   /* prefix of the exported functions: a C identifier (tn_link_identifier) */
   const tn_link_target *targets;
-  uint32_t ntargets, weights;      /* TN_WEIGHTS_* */
-  tn_bytes program;                /* ir/base/program.h; its hash filled in */
-  /* The packed weight section: a file that holds it, or a function that streams it; both NULL: no packed weights. */
+  uint32_t ntargets, weights; /* TN_WEIGHTS_* */
+  tn_bytes program;           /* ir/base/program.h; its hash filled in */
+  /* The packed weight section: a file that holds it, or a function that streams it; both NULL: no packed
+   * weights. */
   const char *weights_path;
   tn_status (*weights_write)(void *ctx, const tn_writer *out);
   void *ctx;
-  const char *runtime;             /* tenon-runtime.o; NULL: the one of this installation */
-  const char *linker;              /* path or name; NULL: ld.lld-22, ld.lld, ld, cc, the first that is found */
+  const char *runtime; /* tenon-runtime.o; NULL: the one of this installation */
+  const char *linker;  /* path or name; NULL: ld.lld-22, ld.lld, ld, cc, the first that is found */
 } tn_link_job;
 tn_status tn_link_artefact(const tn_link_job *j, tn_diags *diags);
 
@@ -43,12 +47,14 @@ void tn_link_identifier(const char *path, tn_buf *out);
 char *tn_link_runtime_path(tn_arena *a);
 
 /* Functions of the runtime that a library exports under its own name: X(suffix, symbol in the runtime). */
-#define TN_LINK_EXPORTS(X)                                                                               \
-  X(query, tn_model_query) X(open, tn_rt_model_open) X(close, tn_rt_model_close)                         \
-  X(meta, tn_rt_meta) X(session_new, tn_rt_session_new) X(session_free, tn_rt_session_free)              \
-  X(session_reset, tn_rt_session_reset) X(position, tn_rt_position) X(rewind, tn_rt_rewind)              \
-  X(error, tn_rt_error) X(invoke, tn_rt_invoke) X(tokenize, tn_rt_tokenize)                              \
-  X(detokenize, tn_rt_detokenize) X(token_text, tn_rt_token_text) X(token_id, tn_rt_token_id)            \
+/* clang-format off */
+#define TN_LINK_EXPORTS(X)                                                                     \
+  X(query, tn_model_query) X(open, tn_rt_model_open) X(close, tn_rt_model_close)               \
+  X(meta, tn_rt_meta) X(session_new, tn_rt_session_new) X(session_free, tn_rt_session_free)    \
+  X(session_reset, tn_rt_session_reset) X(position, tn_rt_position) X(rewind, tn_rt_rewind)    \
+  X(error, tn_rt_error) X(invoke, tn_rt_invoke) X(tokenize, tn_rt_tokenize)                    \
+  X(detokenize, tn_rt_detokenize) X(token_text, tn_rt_token_text) X(token_id, tn_rt_token_id)  \
   X(generate, tn_rt_generate)
+/* clang-format on */
 
 #endif

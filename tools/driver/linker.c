@@ -1,5 +1,5 @@
-/* linker.c - the system's linker as a child process, started without a shell. The C library is given by the path of the
- * one that is loaded, libc.so.6, so that no development package is needed. */
+/* linker.c - the system's linker as a child process, started without a shell. The C library is given by the
+ * path of the one that is loaded, libc.so.6, so that no development package is needed. */
 #include "tools/driver/linker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -12,14 +12,15 @@
 
 extern char **environ;
 
-/* ---- temporary files ------------------------------------------------------------------------------------------- */
+/* ---- temporary files ----------------------------------------------------------------------------------- */
 
 tn_status tn_tempdir_open(tn_tempdir *t, tn_diags *diags) {
   const char *base = getenv("TMPDIR");
   memset(t, 0, sizeof *t);
   int n = snprintf(t->path, sizeof t->path, "%s/tenon-XXXXXX", base && *base ? base : "/tmp");
   if (n > 0 && (size_t)n < sizeof t->path && mkdtemp(t->path)) return TN_OK;
-  tn_status status = tn_fail(diags, TN_UNAVAILABLE, t->path, NULL, "cannot make a folder for temporary files: %s", strerror(errno));
+  tn_status status = tn_fail(diags, TN_UNAVAILABLE, t->path, NULL,
+                             "cannot make a folder for temporary files: %s", strerror(errno));
   t->path[0] = 0;
   return status;
 }
@@ -54,7 +55,7 @@ void tn_tempdir_close(tn_tempdir *t) {
   if (t->path[0]) rmdir(t->path);
 }
 
-/* ---- finding --------------------------------------------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------------------------------------- */
 
 static const char *const linkers[] = {"ld.lld-22", "ld.lld", "ld", "cc"};
 static const char *const folders[] = {"/usr/lib/llvm-22/bin", "/usr/bin"};
@@ -83,8 +84,12 @@ static char *find_linker(tn_arena *a, const char *wanted, tn_diags *diags) {
   char *path = wanted ? find_program(a, wanted) : NULL;
   for (size_t i = 0; !wanted && !path && i < TN_COUNT(linkers); i++) path = find_program(a, linkers[i]);
   if (path) return path;
-  if (wanted) tn_fail(diags, TN_NOT_FOUND, wanted, NULL, "no such linker");
-  else tn_fail(diags, TN_NOT_FOUND, NULL, NULL, "no linker found: looked for ld.lld-22, ld.lld, ld and cc on PATH; install lld or binutils, or name one by --linker");
+  if (wanted)
+    tn_fail(diags, TN_NOT_FOUND, wanted, NULL, "no such linker");
+  else
+    tn_fail(diags, TN_NOT_FOUND, NULL, NULL,
+            "no linker found: looked for ld.lld-22, ld.lld, ld and cc on PATH; install lld or binutils, or "
+            "name one by --linker");
   return NULL;
 }
 
@@ -102,7 +107,11 @@ static uint32_t find_libraries(tn_arena *a, const char **out, uint32_t room) {
   dl_iterate_phdr(note_libc, &loaded);
   slash = loaded ? strrchr(loaded, '/') : NULL;
   const char *places[] = {slash ? tn_arena_str(a, (tn_str){loaded, (uint64_t)(slash - loaded)}) : NULL,
-                          "/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib", "/lib"};
+                          "/lib/x86_64-linux-gnu",
+                          "/lib64",
+                          "/usr/lib64",
+                          "/usr/lib",
+                          "/lib"};
   uint32_t count = 0;
   for (size_t n = 0; n < TN_COUNT(names); n++)
     for (size_t i = 0; i < TN_COUNT(places) && count < room; i++) {
@@ -114,7 +123,7 @@ static uint32_t find_libraries(tn_arena *a, const char **out, uint32_t room) {
   return count;
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static tn_status spawn(char *const *argv, const char *log, int *code) {
   posix_spawn_file_actions_t actions;
@@ -139,8 +148,10 @@ static tn_status refused(const char *linker, const char *log, int code, tn_diags
   if (mapped) text = (const char *)f.data, shown = f.size > 3000 ? 3000 : (int)f.size;
   while (shown && text[shown - 1] == '\n') shown--;
   tn_status status = WIFEXITED(code)
-                         ? tn_fail(diags, TN_INTERNAL, linker, NULL, "the linker failed with status %d: %.*s", WEXITSTATUS(code), shown, text)
-                         : tn_fail(diags, TN_INTERNAL, linker, NULL, "the linker was ended by signal %d: %.*s", WTERMSIG(code), shown, text);
+                         ? tn_fail(diags, TN_INTERNAL, linker, NULL, "the linker failed with status %d: %.*s",
+                                   WEXITSTATUS(code), shown, text)
+                         : tn_fail(diags, TN_INTERNAL, linker, NULL,
+                                   "the linker was ended by signal %d: %.*s", WTERMSIG(code), shown, text);
   if (mapped) tn_file_unmap(&f);
   return status;
 }
@@ -152,13 +163,16 @@ static bool is_driver(const char *linker) {
   return !tn_str_starts(base, "ld") && !tn_str_ends(base, "-ld") && !tn_str_starts(base, "mold");
 }
 
-static tn_status run(const char *linker, const tn_link_args *args, const char *output, tn_arena *a, tn_tempdir *temp, tn_diags *diags) {
+static tn_status run(const char *linker, const tn_link_args *args, const char *output, tn_arena *a,
+                     tn_tempdir *temp, tn_diags *diags) {
   const char *libraries[3], *log = tn_tempdir_file(temp, "linker.log", (tn_bytes){0}, diags);
   uint32_t nlibraries = find_libraries(a, libraries, TN_COUNT(libraries)), n = 0;
   bool driver = is_driver(linker);
   const char **argv = tn_arena_alloc(a, (16 + 2 * ((size_t)args->count + nlibraries)) * sizeof *argv);
   if (!log || !argv) return TN_OOM;
-  if (nlibraries < 2) return tn_fail(diags, TN_NOT_FOUND, NULL, NULL, "libc.so.6 and libm.so.6 were not found beside the C library that is loaded");
+  if (nlibraries < 2)
+    return tn_fail(diags, TN_NOT_FOUND, NULL, NULL,
+                   "libc.so.6 and libm.so.6 were not found beside the C library that is loaded");
   argv[n++] = linker;
   argv[n++] = "-shared";
   if (driver) argv[n++] = "-nostdlib";
@@ -178,7 +192,8 @@ static tn_status run(const char *linker, const tn_link_args *args, const char *o
   return code ? refused(linker, log, code, diags) : TN_OK;
 }
 
-tn_status tn_linker_run(const char *linker, const tn_link_args *args, const char *output, tn_tempdir *temp, tn_diags *diags) {
+tn_status tn_linker_run(const char *linker, const tn_link_args *args, const char *output, tn_tempdir *temp,
+                        tn_diags *diags) {
   tn_arena a;
   tn_arena_init(&a);
   const char *path = find_linker(&a, linker, diags);

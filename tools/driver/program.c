@@ -181,19 +181,21 @@ static tn_prog_operand place_of(writer *w, tn_value v) {
   return (tn_prog_operand){TN_PROG_SLOT, (uint32_t)slot};
 }
 
+/* The places of a fused location, each once, the first six: "bert.model:29, bert.model:30". */
 static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
   tn_loc_info l;
-  if (!loc || depth > 4) return;
+  if (!loc || depth > 24 || out->len > 160) return;
   tn_ir_loc_get(w->m, loc, &l);
-  if (l.kind == TN_LOC_FUSED) {
+  if (l.kind == TN_LOC_FUSED || l.kind == TN_LOC_DERIVED) {
     loc_text(w, l.a, out, depth + 1);
-    if (out->len < 160) tn_buf_puts(out, " + "), loc_text(w, l.b, out, depth + 1);
-  } else if (l.kind == TN_LOC_DERIVED) {
-    loc_text(w, l.a, out, depth + 1);
-  } else {
-    tn_buf_printf(out, "%s", l.name ? l.name : "?");
-    if (l.line) tn_buf_printf(out, ":%u", l.line);
+    if (l.kind == TN_LOC_FUSED) loc_text(w, l.b, out, depth + 1);
+    return;
   }
+  char place[128];
+  snprintf(place, sizeof place, l.line ? "%.100s:%u" : "%.100s", l.name ? l.name : "?", l.line);
+  for (const char *at = tn_buf_cstr(out), *hit; (hit = strstr(at, place)); at = hit + 1)
+    if (!hit[strlen(place)] || hit[strlen(place)] == ',') return;
+  tn_buf_printf(out, "%s%s", out->len ? ", " : "", place);
 }
 
 static const tn_build_kernel *kernel_of(const writer *w, tn_op op) {

@@ -1,8 +1,9 @@
-/* embed.c - sentence embeddings, one line of numbers per line of text: minilm.h and libminilm.so are all it needs.
+/* embed.c - sentence embeddings, one line of numbers per line of text: minilm.h and libminilm.so are all it
+ * needs.
  *
  *   tools/fetch-minilm .cache/minilm && tenon compile .cache/minilm -o libminilm.so
  *   cc -I. embed.c -L. -lminilm -Wl,-rpath,'$ORIGIN' -o embed && ./embed < sentences.txt */
-#include "minilm.h"
+#include <minilm.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,9 +18,11 @@ int main(void) {
     float embedding[MINILM_EMBED_EMBEDDING_DIM1];
     uint64_t n = sizeof ids / sizeof *ids;
     status = minilm_tokenize(session, line, strcspn(line, "\n"), NULL, 0, 0, ids, NULL, &n);
-    if (n > MINILM_MAX_LENGTH) ids[MINILM_MAX_LENGTH - 1] = ids[n - 1], n = MINILM_MAX_LENGTH;
+    if (status != MINILM_OK) break;
+    if (n > MINILM_MAX_LENGTH) ids[MINILM_MAX_LENGTH - 1] = ids[n - 1]; /* keeps the [SEP] */
+    if (n > MINILM_MAX_LENGTH) n = MINILM_MAX_LENGTH;
     for (uint64_t i = 0; i < n; i++) mask[i] = 1;
-    if (status == MINILM_OK) status = minilm_embed(session, 1, (int64_t)n, ids, mask, types, embedding);
+    status = minilm_embed(session, 1, (int64_t)n, ids, mask, types, embedding);
     for (int i = 0; status == MINILM_OK && i < MINILM_EMBED_EMBEDDING_DIM1; i++)
       printf("%.7g%c", (double)embedding[i], i + 1 < MINILM_EMBED_EMBEDDING_DIM1 ? ' ' : '\n');
   }
