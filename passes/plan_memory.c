@@ -8,7 +8,10 @@
 #include "passes/passes.h"
 #include "passes/rw.h"
 
-typedef struct slot { tn_dim bytes; bool free; } slot;
+typedef struct slot {
+  tn_dim bytes, size; /* of the largest tenant; size is a multiple of 64 (kept apart: bytes compare more often) */
+  bool free;
+} slot;
 typedef struct tenant { uint32_t slot, next; } tenant;
 
 typedef struct planner {
@@ -75,7 +78,13 @@ static bool better(planner *p, int r, const slot *a, const slot *b) {
   return r == 2 && tn_dim_known_le(p->m, b->bytes, a->bytes) && a->bytes != b->bytes;
 }
 
+static tn_dim round_up(planner *p, tn_dim bytes) {
+  tn_dim line = tn_ir_dim_const(p->m, 64), more = tn_dim_add(p->m, bytes, tn_ir_dim_const(p->m, 63));
+  return tn_dim_mul(p->m, tn_ir_dim_make(p->m, TN_DIM_FLOORDIV, more, line), line);
+}
+
 static int64_t take_slot(planner *p, tn_dim bytes) {
+  tn_dim size = round_up(p, bytes);
   int best = -1, best_rank = 4;
   for (uint32_t i = 0; p->reuse && i < p->slots.count && best_rank; i++) {
     const slot *s = &p->slots.items[i];
@@ -85,11 +94,14 @@ static int64_t take_slot(planner *p, tn_dim bytes) {
     best = (int)i;
     best_rank = r;
   }
-  if (best < 0) return tn_vec_push(&p->slots, ((slot){bytes, false})) ? (int64_t)p->slots.count - 1 : -3;
+  if (best < 0) return tn_vec_push(&p->slots, ((slot){bytes, size, false})) ? (int64_t)p->slots.count - 1 : -3;
   slot *s = &p->slots.items[best];
   s->free = false;
-  if (best_rank == 2) s->bytes = bytes;
-  if (best_rank == 3) s->bytes = tn_ir_dim_make(p->m, TN_DIM_MAX, s->bytes, bytes);
+  if (best_rank == 2) s->bytes = bytes, s->size = size;
+  if (best_rank == 3) {
+    s->bytes = tn_ir_dim_make(p->m, TN_DIM_MAX, s->bytes, bytes);
+    s->size = tn_ir_dim_make(p->m, TN_DIM_MAX, s->size, size);
+  }
   return best;
 }
 
@@ -128,17 +140,12 @@ static tn_status place_kernel(planner *p, tn_op kernel) {
   return tn_ir_op_set_attr(p->m, kernel, "slots", &a);
 }
 
-static tn_dim round_up(planner *p, tn_dim bytes) {
-  tn_dim line = tn_ir_dim_const(p->m, 64), more = tn_dim_add(p->m, bytes, tn_ir_dim_const(p->m, 63));
-  return tn_dim_mul(p->m, tn_ir_dim_make(p->m, TN_DIM_FLOORDIV, more, line), line);
-}
-
 static tn_status write_sizes(planner *p) {
   TN_VEC(tn_dim) sizes = {0};
   tn_dim sum = tn_ir_dim_const(p->m, 0);
   bool ok = true;
   for (uint32_t i = 0; i < p->slots.count && ok; i++) {
-    tn_dim d = round_up(p, p->slots.items[i].bytes);
+    tn_dim d = p->slots.items[i].size;
     sum = tn_dim_add(p->m, sum, d);
     ok = d && sum && tn_vec_push(&sizes, d);
   }

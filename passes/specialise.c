@@ -22,6 +22,15 @@ static bool args_mention(tn_module *m, const tn_func_info *f, const char *symbol
   return false;
 }
 
+static bool name_taken(tn_module *m, const char *name) {
+  for (tn_func f = 1; f <= tn_ir_func_count(m); f++) {
+    tn_func_info i;
+    tn_ir_func_get(m, f, &i);
+    if (!strcmp(i.name, name)) return true;
+  }
+  return false;
+}
+
 static tn_status specialise(tn_pass_ctx *c, tn_func f, const char *symbol, int64_t value) {
   tn_module *m = c->m;
   tn_func_info i;
@@ -31,6 +40,7 @@ static tn_status specialise(tn_pass_ctx *c, tn_func f, const char *symbol, int64
   char *of = tn_arena_str(c->arena, tn_str_of(i.name));
   char *name = tn_arena_printf(c->arena, "%s.%c%lld", i.name, tolower((unsigned char)symbol[0]), (long long)value);
   if (!of || !name) return TN_OOM;
+  if (name_taken(m, name)) return TN_OK; /* the pass has been here before */
   tn_func clone = tn_func_clone(m, f, name, symbol, tn_ir_dim_const(m, value));
   if (!clone) return TN_INTERNAL;
   tn_attr attrs[3] = {{.kind = TN_ATTR_STR, .u.s = of}, {.kind = TN_ATTR_STR, .u.s = symbol}, {.kind = TN_ATTR_INT, .u.i = value}};

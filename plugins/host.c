@@ -1,5 +1,5 @@
-/* host.c - the set of plugins of one run: the services that tenon offers them, their start, and their tables by kind.
- * Nothing of a plugin runs before something of it is asked for. */
+/* host.c - the set of plugins of one run: the services that tenon offers them, their start, and their tables
+ * by kind. Nothing of a plugin runs before something of it is asked for. */
 #include "plugins/registry.h"
 #include <stdio.h>
 
@@ -13,8 +13,10 @@ static void host_diag(void *ctx, tn_module *m, const tn_diag *theirs) {
   tn_diag d;
   tn_take(&d, sizeof d, theirs);
   int len = d.text.len > 4000 ? 4000 : (int)d.text.len;
-  if (m) tn_ir_report(m, d.severity, d.loc, "%.*s", len, d.text.ptr);
-  else tn_diags_add(((tn_plugins *)ctx)->diags, d.severity, NULL, 0, 0, NULL, "%.*s", len, d.text.ptr);
+  if (m)
+    tn_ir_report(m, d.severity, d.loc, "%.*s", len, d.text.ptr);
+  else
+    tn_diags_add(((tn_plugins *)ctx)->diags, d.severity, NULL, 0, 0, NULL, "%.*s", len, d.text.ptr);
 }
 
 static const char *host_option(const tn_options *o, const char *key) {
@@ -33,7 +35,8 @@ tn_status tn_plugins_new(tn_plugins **out, tn_diags *diags) {
   if (!p) return TN_OOM;
   p->diags = diags;
   tn_arena_init(&p->arena);
-  p->host = (tn_host){sizeof(tn_host), TN_ABI, p, host_alloc, host_diag, host_option, host_extension, &tn_ir_table};
+  p->host =
+      (tn_host){sizeof(tn_host), TN_ABI, p, host_alloc, host_diag, host_option, host_extension, &tn_ir_table};
   *out = p;
   return TN_OK;
 }
@@ -54,15 +57,15 @@ void tn_plugins_free(tn_plugins *p) {
 }
 
 /* Takes every table of one kind and notes it in `provides`. */
-#define TAKE_TABLES(kind, word, T, vec)                                                  \
-  for (uint32_t k = 0; k < 1024 && e->table.table; k++) {                                \
-    const void *theirs = e->table.table(e->self, kind, k);                               \
-    if (!theirs) break;                                                                  \
-    T ref = {.plugin = i};                                                               \
-    tn_take(&ref.table, sizeof ref.table, theirs);                                       \
-    TAKE_SELF(ref, e)                                                                    \
-    if (!tn_vec_push(&p->vec, ref)) return TN_OOM;                                       \
-    tn_buf_printf(&provides, "%s" word ":%s", provides.len ? ", " : "", ref.table.name); \
+#define TAKE_TABLES(kind, word, T, vec)                                                                      \
+  for (uint32_t k = 0; k < 1024 && e->table.table; k++) {                                                    \
+    const void *theirs = e->table.table(e->self, kind, k);                                                   \
+    if (!theirs) break;                                                                                      \
+    T ref = {.plugin = i};                                                                                   \
+    tn_take(&ref.table, sizeof ref.table, theirs);                                                           \
+    TAKE_SELF(ref, e)                                                                                        \
+    if (!tn_vec_push(&p->vec, ref)) return TN_OOM;                                                           \
+    tn_buf_printf(&provides, "%s" word ":%s", provides.len ? ", " : "", ref.table.name);                     \
   }
 
 static tn_status take_tables(tn_plugins *p, uint32_t i) {
@@ -85,15 +88,19 @@ tn_status tn_plugins_start(tn_plugins *p, uint32_t i, tn_plugin_query_fn query, 
   tn_plugin_entry *e = &p->list.items[i];
   const char *why = NULL;
   const tn_plugin *theirs = query(TN_ABI, &why);
-  if (!theirs) return tn_fail(p->diags, TN_UNSUPPORTED, where, NULL, "the plugin refuses this host: %s", why ? why : "no reason given");
+  if (!theirs)
+    return tn_fail(p->diags, TN_UNSUPPORTED, where, NULL, "the plugin refuses this host: %s",
+                   why ? why : "no reason given");
   tn_take(&e->table, sizeof e->table, theirs);
   if (e->table.abi >> 16 != TN_ABI_MAJOR)
-    return tn_fail(p->diags, TN_UNSUPPORTED, where, NULL, "plugin ABI %u.%u, this host has %u.%u", e->table.abi >> 16,
-                   e->table.abi & 0xffff, TN_ABI_MAJOR, TN_ABI_MINOR);
-  if (!e->table.id || !e->table.version) return tn_fail(p->diags, TN_INVALID, where, NULL, "the plugin has no id or no version");
+    return tn_fail(p->diags, TN_UNSUPPORTED, where, NULL, "plugin ABI %u.%u, this host has %u.%u",
+                   e->table.abi >> 16, e->table.abi & 0xffff, TN_ABI_MAJOR, TN_ABI_MINOR);
+  if (!e->table.id || !e->table.version)
+    return tn_fail(p->diags, TN_INVALID, where, NULL, "the plugin has no id or no version");
   if (e->table.init) {
     tn_status s = e->table.init(&p->host, &e->self);
-    if (s != TN_OK) return tn_fail(p->diags, s, where, NULL, "plugin '%s' did not start (status %d)", e->table.id, s);
+    if (s != TN_OK)
+      return tn_fail(p->diags, s, where, NULL, "plugin '%s' did not start (status %d)", e->table.id, s);
   }
   e->row.id = e->table.id;
   e->row.version = e->table.version;
@@ -137,17 +144,18 @@ tn_status tn_plugins_backend(tn_plugins *p, const char *name, tn_backend_ref *ou
   tn_buf have = {0};
   for (uint32_t i = 0; i < p->list.count; i++)
     tn_buf_printf(&have, "%s%s (%s)", i ? "; " : "", p->list.items[i].row.id, p->list.items[i].row.provides);
-  tn_status s = tn_fail(p->diags, TN_NOT_FOUND, NULL, NULL, "no plugin has a backend '%s'; there are: %s", name, tn_buf_cstr(&have));
+  tn_status s = tn_fail(p->diags, TN_NOT_FOUND, NULL, NULL, "no plugin has a backend '%s'; there are: %s",
+                        name, tn_buf_cstr(&have));
   tn_buf_fini(&have);
   return s;
 }
 
-#define ALL_OF(fn, kind, T, vec)                                      \
-  tn_status fn(tn_plugins *p, const T **out, uint32_t *count) {       \
-    TN_TRY(open_promised(p, kind, NULL));                             \
-    *out = p->vec.items;                                              \
-    *count = p->vec.count;                                            \
-    return TN_OK;                                                     \
+#define ALL_OF(fn, kind, T, vec)                                                                             \
+  tn_status fn(tn_plugins *p, const T **out, uint32_t *count) {                                              \
+    TN_TRY(open_promised(p, kind, NULL));                                                                    \
+    *out = p->vec.items;                                                                                     \
+    *count = p->vec.count;                                                                                   \
+    return TN_OK;                                                                                            \
   }
 ALL_OF(tn_plugins_frontends, "frontend", tn_frontend_ref, frontends)
 ALL_OF(tn_plugins_passes, "pass", tn_pass_ref, passes)

@@ -22,37 +22,47 @@ static tn_str trim(tn_str s) {
   return s;
 }
 
-static tn_status read_line(tn_plugins *p, const char *path, uint32_t line, tn_str text, const char *values[K_COUNT]) {
+static tn_status read_line(tn_plugins *p, const char *path, uint32_t line, tn_str text,
+                           const char *values[K_COUNT]) {
   const char *hash = memchr(text.ptr, '#', text.len);
   if (hash) text.len = (uint64_t)(hash - text.ptr);
   text = trim(text);
   if (!text.len) return TN_OK;
   const char *eq = memchr(text.ptr, '=', text.len);
-  if (!eq) return tn_fail_at(p->diags, TN_INVALID, path, line, 0, "expected KEY = VALUE, found '%.*s'", (int)text.len, text.ptr);
+  if (!eq)
+    return tn_fail_at(p->diags, TN_INVALID, path, line, 0, "expected KEY = VALUE, found '%.*s'",
+                      (int)text.len, text.ptr);
   tn_str key = trim((tn_str){text.ptr, (uint64_t)(eq - text.ptr)});
   tn_str value = trim((tn_str){eq + 1, (uint64_t)(text.ptr + text.len - eq - 1)});
   for (int k = 0; k < K_COUNT; k++) {
     if (!tn_str_is(key, key_names[k])) continue;
-    if (values[k]) return tn_fail_at(p->diags, TN_INVALID, path, line, 0, "key '%s' appears twice", key_names[k]);
+    if (values[k])
+      return tn_fail_at(p->diags, TN_INVALID, path, line, 0, "key '%s' appears twice", key_names[k]);
     values[k] = tn_arena_str(&p->arena, value);
     return values[k] ? TN_OK : TN_OOM;
   }
   return tn_fail_at(p->diags, TN_INVALID, path, line, 0, "unknown key '%.*s'", (int)key.len, key.ptr);
 }
 
-static tn_status add_manifest(tn_plugins *p, const char *folder, const char *path, const char *values[K_COUNT]) {
+static tn_status add_manifest(tn_plugins *p, const char *folder, const char *path,
+                              const char *values[K_COUNT]) {
   for (int k = 0; k <= K_PROVIDES; k++)
     if (!values[k]) return tn_fail(p->diags, TN_INVALID, path, NULL, "key '%s' is missing", key_names[k]);
   if (strchr(values[K_LIBRARY], '/') || !strcmp(values[K_LIBRARY], ".."))
-    return tn_fail(p->diags, TN_INVALID, path, NULL, "library '%s' is not a plain file name", values[K_LIBRARY]);
+    return tn_fail(p->diags, TN_INVALID, path, NULL, "library '%s' is not a plain file name",
+                   values[K_LIBRARY]);
   unsigned major = 0, minor = 0;
   if (sscanf(values[K_ABI], "%u.%u", &major, &minor) != 2)
     return tn_fail(p->diags, TN_INVALID, path, NULL, "abi '%s' is not MAJOR.MINOR", values[K_ABI]);
   for (uint32_t i = 0; i < p->list.count; i++) /* the first one found wins */
     if (!strcmp(p->list.items[i].row.id, values[K_ID])) return TN_OK;
   tn_plugin_entry e = {0};
-  e.row = (tn_plugin_row){values[K_ID], values[K_VERSION], values[K_SUMMARY] ? values[K_SUMMARY] : "",
-                          tn_path_join(&p->arena, folder, values[K_LIBRARY]), values[K_PROVIDES], false};
+  e.row = (tn_plugin_row){values[K_ID],
+                          values[K_VERSION],
+                          values[K_SUMMARY] ? values[K_SUMMARY] : "",
+                          tn_path_join(&p->arena, folder, values[K_LIBRARY]),
+                          values[K_PROVIDES],
+                          false};
   if (!e.row.path || !tn_vec_push(&p->list, e)) return TN_OOM;
   return TN_OK;
 }
@@ -66,7 +76,9 @@ static tn_status read_manifest(tn_plugins *p, const char *folder, const char *na
   if (s != TN_OK) return tn_fail(p->diags, s, path, NULL, "cannot read the manifest: %s", why);
   const char *values[K_COUNT] = {0};
   const char *at = (const char *)f.data, *end = at + f.size;
-  if (f.size > 65536) s = tn_fail(p->diags, TN_INVALID, path, NULL, "a manifest of %llu bytes, the limit is 65536", (unsigned long long)f.size);
+  if (f.size > 65536)
+    s = tn_fail(p->diags, TN_INVALID, path, NULL, "a manifest of %llu bytes, the limit is 65536",
+                (unsigned long long)f.size);
   for (uint32_t line = 1; s == TN_OK && at < end; line++) {
     const char *nl = memchr(at, '\n', (size_t)(end - at));
     if (!nl) nl = end;

@@ -6,6 +6,7 @@ import lit.formats
 config.name = "tenon"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".tir"]
+config.excludes = ["Inputs"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(lit_config.params["out"], "tests")
 tools = [os.path.dirname(lit_config.params["tenon"]), lit_config.params["llvm"]]

@@ -2,7 +2,8 @@
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t check_options[] = {OPT_backend, OPT_task, OPT_page, OPT_plugin, OPT_json, OPT_verbose, OPT_help};
+static const uint8_t check_options[] = {OPT_backend, OPT_task,    OPT_page, OPT_plugin,
+                                        OPT_json,    OPT_verbose, OPT_help};
 
 static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
   uint64_t ops = 0, bytes = 0;
@@ -15,11 +16,14 @@ static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
   }
   const char *arch = tn_ir_meta_get(m, "architecture"), *task = tn_ir_meta_get(m, "task");
   if (a->given[OPT_json])
-    printf("{\"ok\": true, \"architecture\": \"%s\", \"task\": \"%s\", \"entries\": %u, \"ops\": %llu, \"weights\": %u, \"weight_bytes\": %llu, \"warnings\": %u}\n",
-           arch ? arch : "", task ? task : "", tn_ir_func_count(m), (unsigned long long)ops, tn_ir_weight_count(m), (unsigned long long)bytes, d->diags->warnings);
+    printf("{\"ok\": true, \"architecture\": \"%s\", \"task\": \"%s\", \"entries\": %u, \"ops\": %llu, "
+           "\"weights\": %u, \"weight_bytes\": %llu, \"warnings\": %u}\n",
+           arch ? arch : "", task ? task : "", tn_ir_func_count(m), (unsigned long long)ops,
+           tn_ir_weight_count(m), (unsigned long long)bytes, d->diags->warnings);
   else
-    printf("%s: ok for backend %s: %s, %u entry points, %llu ops, %u weights, %.1f MB\n", a->positional[0], d->options.backend, arch ? arch : "IR text",
-           tn_ir_func_count(m), (unsigned long long)ops, tn_ir_weight_count(m), (double)bytes / 1e6);
+    printf("%s: ok for backend %s: %s, %u entry points, %llu ops, %u weights, %.1f MB\n", a->positional[0],
+           d->options.backend, arch ? arch : "IR text", tn_ir_func_count(m), (unsigned long long)ops,
+           tn_ir_weight_count(m), (double)bytes / 1e6);
 }
 
 /* --json: the messages are the data. */
@@ -56,6 +60,13 @@ static int run_check(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_check = {"check", "say everything that would stop a compile", "MODEL [options]",
-                                 "Reads the configuration, the tensors and the page, builds the graph, and asks the backends about every op.",
-                                 check_options, TN_COUNT(check_options), 1, 1, run_check};
+const tn_command tn_cmd_check = {"check",
+                                 "say everything that would stop a compile",
+                                 "MODEL [options]",
+                                 "Reads the configuration, the tensors and the page, builds the graph, and "
+                                 "asks the backends about every op.",
+                                 check_options,
+                                 TN_COUNT(check_options),
+                                 1,
+                                 1,
+                                 run_check};

@@ -5,9 +5,27 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-static const uint8_t compile_options[] = {OPT_output, OPT_O0, OPT_O1, OPT_O2, OPT_O3, OPT_passes, OPT_backend, OPT_isa, OPT_weights, OPT_emit,
-                                          OPT_task, OPT_page, OPT_plugin, OPT_verify_each, OPT_time_passes, OPT_fusion_report,
-                                          OPT_require_fusion, OPT_no_locs, OPT_json, OPT_verbose, OPT_help};
+static const uint8_t compile_options[] = {OPT_output,
+                                          OPT_O0,
+                                          OPT_O1,
+                                          OPT_O2,
+                                          OPT_O3,
+                                          OPT_passes,
+                                          OPT_backend,
+                                          OPT_isa,
+                                          OPT_weights,
+                                          OPT_emit,
+                                          OPT_task,
+                                          OPT_page,
+                                          OPT_plugin,
+                                          OPT_verify_each,
+                                          OPT_time_passes,
+                                          OPT_fusion_report,
+                                          OPT_require_fusion,
+                                          OPT_no_locs,
+                                          OPT_json,
+                                          OPT_verbose,
+                                          OPT_help};
 
 static int weights_mode(const char *text) {
   static const char *const names[] = {"embed", "external", "inplace"};
@@ -44,14 +62,18 @@ static void report_result(const tn_args *a, const char *path, const tn_aot_resul
     tn_buf_json(&out, tn_str_of(path));
     tn_buf_puts(&out, ", \"header\": ");
     tn_buf_json(&out, tn_str_of(r->header));
-    tn_buf_printf(&out, ", \"library_bytes\": %llu, \"weights_bytes\": %llu, \"seconds\": %.3f, \"peak_memory_bytes\": %llu}",
-                  (unsigned long long)r->library_bytes, (unsigned long long)r->weights_bytes, seconds, (unsigned long long)peak * 1024);
+    tn_buf_printf(
+        &out,
+        ", \"library_bytes\": %llu, \"weights_bytes\": %llu, \"seconds\": %.3f, \"peak_memory_bytes\": %llu}",
+        (unsigned long long)r->library_bytes, (unsigned long long)r->weights_bytes, seconds,
+        (unsigned long long)peak * 1024);
     puts(tn_buf_cstr(&out));
     tn_buf_fini(&out);
     return;
   }
-  printf("%s (%.1f MB, of which %.1f MB weights) and %s in %.2f s, peak memory %.0f MB\n", path, (double)r->library_bytes / 1e6,
-         (double)r->weights_bytes / 1e6, r->header, seconds, (double)peak / 1e3);
+  printf("%s (%.1f MB, of which %.1f MB weights) and %s in %.2f s, peak memory %.0f MB\n", path,
+         (double)r->library_bytes / 1e6, (double)r->weights_bytes / 1e6, r->header, seconds,
+         (double)peak / 1e3);
 }
 
 static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m, double begin) {
@@ -84,10 +106,14 @@ static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m, int emit
 
 static int run_compile(const tn_args *a) {
   int emit = emit_kind(a->last[OPT_emit]);
-  if (emit < 0) return fprintf(stderr, "tenon: --emit: '%s' is not lib, ir, kernels or program\n", a->last[OPT_emit]), 2;
+  if (emit < 0)
+    return fprintf(stderr, "tenon: --emit: '%s' is not lib, ir, kernels or program\n", a->last[OPT_emit]), 2;
   if (weights_mode(a->last[OPT_weights]) < 0)
-    return fprintf(stderr, "tenon: --weights: '%s' is not embed, external or inplace\n", a->last[OPT_weights]), 2;
-  if (emit == EMIT_LIB && !a->last[OPT_output]) return fputs("tenon: compile needs -o libNAME.so\n", stderr), 2;
+    return fprintf(stderr, "tenon: --weights: '%s' is not embed, external or inplace\n",
+                   a->last[OPT_weights]),
+           2;
+  if (emit == EMIT_LIB && !a->last[OPT_output])
+    return fputs("tenon: compile needs -o libNAME.so\n", stderr), 2;
   tn_diags diags;
   tn_arena arena;
   tn_diags_init(&diags);
@@ -106,8 +132,14 @@ static int run_compile(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_compile = {
-    "compile", "compile a model to a shared library with a C header", "MODEL -o libNAME.so [options]",
-    "MODEL is a Hugging Face folder (config.json and *.safetensors) or an IR file (.tir). Writes libNAME.so, which\n"
-    "needs libc and libm only, and NAME.h beside it.",
-    compile_options, TN_COUNT(compile_options), 1, 1, run_compile};
+const tn_command tn_cmd_compile = {"compile",
+                                   "compile a model to a shared library with a C header",
+                                   "MODEL -o libNAME.so [options]",
+                                   "MODEL is a Hugging Face folder (config.json and *.safetensors) or an IR "
+                                   "file (.tir). Writes libNAME.so, which\n"
+                                   "needs libc and libm only, and NAME.h beside it.",
+                                   compile_options,
+                                   TN_COUNT(compile_options),
+                                   1,
+                                   1,
+                                   run_compile};

@@ -1,17 +1,22 @@
-/* cmd_inspect.c - tenon inspect: what is in a model or a library: entry points, configuration, tensors, kernels, memory. */
+/* cmd_inspect.c - tenon inspect: what is in a model or a library: entry points, configuration, tensors,
+ * kernels, memory. */
 #include "tools/inspect.h"
 #include "tools/reports.h"
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t inspect_options[] = {OPT_tensors, OPT_html, OPT_O0, OPT_O1, OPT_O2, OPT_O3, OPT_passes, OPT_backend, OPT_isa, OPT_page, OPT_plugin, OPT_json, OPT_help};
+static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,  OPT_O2,
+                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa, OPT_page,
+                                          OPT_plugin,  OPT_json,   OPT_help};
 
-/* ---- collecting --------------------------------------------------------------------------------------------------- */
+/* ---- collecting
+ * --------------------------------------------------------------------------------------------------- */
 
 static void collect_body(tn_module *m, tn_op kernel, tn_buf *ops) {
   for (tn_op op = tn_ir_first_op(m, 0, kernel); op; op = tn_ir_next_op(m, op)) {
     uint32_t code = tn_ir_opcode(m, op);
-    if (code != TN_OPC_yield && code != TN_OPC_constant) tn_buf_printf(ops, "%s%s", ops->len ? ", " : "", tn_ir_opcode_name(code));
+    if (code != TN_OPC_yield && code != TN_OPC_constant)
+      tn_buf_printf(ops, "%s%s", ops->len ? ", " : "", tn_ir_opcode_name(code));
   }
 }
 
@@ -42,13 +47,16 @@ void tn_inspect_kernels_fini(tn_inspect_kernels *k) {
   tn_vec_fini(k);
 }
 
-/* ---- a library ---------------------------------------------------------------------------------------------------- */
+/* ---- a library
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void library_arg(tn_buf *out, bool json, bool first, const tn_arg_info *arg, const char *kind) {
   if (json) {
-    tn_buf_printf(out, "%s{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\"}", first ? "" : ", ", arg->name, tn_ir_dtype_info(arg->dtype)->name, arg->shape);
+    tn_buf_printf(out, "%s{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\"}", first ? "" : ", ",
+                  arg->name, tn_ir_dtype_info(arg->dtype)->name, arg->shape);
   } else {
-    tn_buf_printf(out, "    %-6s %-10s %s%s\n", kind, arg->name, tn_ir_dtype_info(arg->dtype)->name, arg->shape);
+    tn_buf_printf(out, "    %-6s %-10s %s%s\n", kind, arg->name, tn_ir_dtype_info(arg->dtype)->name,
+                  arg->shape);
   }
 }
 
@@ -56,7 +64,8 @@ static void library_entry(const tn_opened *o, uint32_t i, bool json, tn_buf *out
   tn_entry_info e;
   tn_arg_info arg;
   o->api->entry(o->model, i, &e);
-  tn_buf_printf(out, json ? "%s{\"name\": \"%s\", \"inputs\": [" : "%sentry %s\n", json && i ? ", " : "", e.name);
+  tn_buf_printf(out, json ? "%s{\"name\": \"%s\", \"inputs\": [" : "%sentry %s\n", json && i ? ", " : "",
+                e.name);
   for (uint32_t k = 0; k < e.ninputs; k++)
     if (o->api->input(o->model, i, k, &arg) == TN_OK) library_arg(out, json, k == 0, &arg, "input");
   if (json) tn_buf_puts(out, "], \"outputs\": [");
@@ -72,15 +81,20 @@ static tn_status inspect_library(const tn_args *a, tn_diags *d) {
   tn_buf out = {0};
   if (s == TN_OK) {
     tn_buf_puts(&out, json ? "{\"name\": " : "model ");
-    if (json) tn_buf_json(&out, tn_str_of(o.api->name(o.model)));
-    else tn_buf_printf(&out, "%s\n", o.api->name(o.model));
+    if (json)
+      tn_buf_json(&out, tn_str_of(o.api->name(o.model)));
+    else
+      tn_buf_printf(&out, "%s\n", o.api->name(o.model));
     if (json) tn_buf_puts(&out, ", \"entries\": [");
     for (uint32_t i = 0; i < o.api->entry_count(o.model); i++) library_entry(&o, i, json, &out);
     if (json) tn_buf_puts(&out, "], \"meta\": {");
     for (uint32_t i = 0; i < o.api->meta_count(o.model); i++) {
       const char *key = o.api->meta_key(o.model, i), *value = o.api->meta(o.model, key);
-      if (json) tn_buf_puts(&out, i ? ", " : ""), tn_buf_json(&out, tn_str_of(key)), tn_buf_puts(&out, ": "), tn_buf_json(&out, tn_str_of(value));
-      else tn_buf_printf(&out, "meta  %-16s %.200s\n", key, value);
+      if (json)
+        tn_buf_puts(&out, i ? ", " : ""), tn_buf_json(&out, tn_str_of(key)), tn_buf_puts(&out, ": "),
+            tn_buf_json(&out, tn_str_of(value));
+      else
+        tn_buf_printf(&out, "meta  %-16s %.200s\n", key, value);
     }
     tn_buf_puts(&out, json ? "}}\n" : "");
     fputs(tn_buf_cstr(&out), stdout);
@@ -90,7 +104,8 @@ static tn_status inspect_library(const tn_args *a, tn_diags *d) {
   return s;
 }
 
-/* ---- a model ------------------------------------------------------------------------------------------------------ */
+/* ---- a model
+ * ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t weight_bytes(const tn_weight_info *w) {
   uint64_t n = 0;
@@ -110,7 +125,8 @@ static void put_tensors(tn_module *m, bool json, tn_buf *out) {
       tn_buf_printf(out, "  %-60s ", info.name);
     }
     tn_type_print(m, info.type, out);
-    tn_buf_printf(out, json ? "\", \"bytes\": %llu}" : "  %llu bytes\n", (unsigned long long)weight_bytes(&info));
+    tn_buf_printf(out, json ? "\", \"bytes\": %llu}" : "  %llu bytes\n",
+                  (unsigned long long)weight_bytes(&info));
   }
 }
 
@@ -119,7 +135,10 @@ static void put_function(tn_module *m, tn_func f, bool json, tn_buf *out) {
   tn_ir_func_get(m, f, &info);
   tn_inspect_kernels k = {0};
   tn_inspect_collect(m, f, &k);
-  tn_buf_printf(out, json ? "%s\n  {\"name\": \"%s\", \"kernels\": %u, \"arena\": \"" : "%sentry %s: %u kernels, arena ", json && f > 1 ? "," : "", info.name, k.count);
+  tn_buf_printf(out,
+                json ? "%s\n  {\"name\": \"%s\", \"kernels\": %u, \"arena\": \""
+                     : "%sentry %s: %u kernels, arena ",
+                json && f > 1 ? "," : "", info.name, k.count);
   tn_attr arena;
   if (tn_ir_func_attr(m, f, "arena", &arena)) tn_dim_print(m, arena.u.dim, out);
   tn_buf_puts(out, json ? "\"}" : " bytes\n");
@@ -146,12 +165,17 @@ static void put_model(const tn_args *a, tn_module *m, tn_buf *out) {
     tn_ir_weight_get(m, w, &info);
     total += weight_bytes(&info);
   }
-  tn_buf_printf(out, json ? "{\"name\": \"%s\", \"weights\": %u, \"weight_bytes\": %llu, \"meta\": {" : "model %s: %u weights, %llu bytes\n", tn_ir_module_name(m),
-                tn_ir_weight_count(m), (unsigned long long)total);
+  tn_buf_printf(out,
+                json ? "{\"name\": \"%s\", \"weights\": %u, \"weight_bytes\": %llu, \"meta\": {"
+                     : "model %s: %u weights, %llu bytes\n",
+                tn_ir_module_name(m), tn_ir_weight_count(m), (unsigned long long)total);
   for (uint32_t i = 0; i < tn_ir_meta_count(m); i++) {
     const char *key = tn_ir_meta_key(m, i), *value = tn_ir_meta_get(m, key);
-    if (json) tn_buf_puts(out, i ? ", " : ""), tn_buf_json(out, tn_str_of(key)), tn_buf_puts(out, ": "), tn_buf_json(out, tn_str_of(value));
-    else tn_buf_printf(out, "meta  %-16s %.200s\n", key, value);
+    if (json)
+      tn_buf_puts(out, i ? ", " : ""), tn_buf_json(out, tn_str_of(key)), tn_buf_puts(out, ": "),
+          tn_buf_json(out, tn_str_of(value));
+    else
+      tn_buf_printf(out, "meta  %-16s %.200s\n", key, value);
   }
   if (json) tn_buf_puts(out, "},\n \"functions\": [");
   for (tn_func f = 1; f <= tn_ir_func_count(m); f++) put_function(m, f, json, out);
@@ -206,13 +230,21 @@ static int run_inspect(const tn_args *a) {
   tn_arena arena;
   tn_diags_init(&diags);
   tn_arena_init(&arena);
-  tn_status s = tn_path_is_artefact(a->positional[0]) ? inspect_library(a, &diags) : inspect_model(a, &diags, &arena);
+  tn_status s =
+      tn_path_is_artefact(a->positional[0]) ? inspect_library(a, &diags) : inspect_model(a, &diags, &arena);
   int rc = tn_tool_finish(a, &diags, s);
   tn_arena_fini(&arena);
   tn_diags_fini(&diags);
   return rc;
 }
 
-const tn_command tn_cmd_inspect = {"inspect", "show what is in a model or a library", "MODEL|libNAME.so [--tensors] [--html FILE] [options]",
-                                   "Entry points with their shapes, metadata, kernels and the size of the arena as an expression over the dims.",
-                                   inspect_options, TN_COUNT(inspect_options), 1, 1, run_inspect};
+const tn_command tn_cmd_inspect = {"inspect",
+                                   "show what is in a model or a library",
+                                   "MODEL|libNAME.so [--tensors] [--html FILE] [options]",
+                                   "Entry points with their shapes, metadata, kernels and the size of the "
+                                   "arena as an expression over the dims.",
+                                   inspect_options,
+                                   TN_COUNT(inspect_options),
+                                   1,
+                                   1,
+                                   run_inspect};

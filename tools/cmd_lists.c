@@ -19,14 +19,21 @@ static int flush(tn_buf *out) {
   return rc;
 }
 
-/* ---- ops ---------------------------------------------------------------------------------------------------------- */
+/* ---- ops
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void op_text(const tn_op_spec *s, tn_buf *out) {
   tn_buf_printf(out, "%s (%s): %s\n", s->name, s->family, s->doc);
-  for (uint32_t k = 0; k < s->n_in; k++) tn_buf_printf(out, "    in   %-12s %s%s\n", s->in[k].name, s->in[k].shape, s->in[k].optional ? " (may be absent)" : "");
-  for (uint32_t k = 0; k < s->n_out; k++) tn_buf_printf(out, "    out  %-12s %s\n", s->out[k].name, s->out[k].shape);
+  for (uint32_t k = 0; k < s->n_in; k++)
+    tn_buf_printf(out, "    in   %-12s %s%s\n", s->in[k].name, s->in[k].shape,
+                  s->in[k].optional ? " (may be absent)" : "");
+  for (uint32_t k = 0; k < s->n_out; k++)
+    tn_buf_printf(out, "    out  %-12s %s\n", s->out[k].name, s->out[k].shape);
   for (uint32_t k = 0; k < s->nattrs; k++)
-    tn_buf_printf(out, "    attr %-12s %s%s%s\n", s->attrs[k].name, s->attrs[k].doc, s->attrs[k].required ? " (required)" : "; default ", s->attrs[k].required ? "" : s->attrs[k].def);
+    tn_buf_printf(out, "    attr %-12s %s%s%s\n", s->attrs[k].name, s->attrs[k].doc,
+                  s->attrs[k].required ? " (required)" : "; default ",
+                  s->attrs[k].required ? "" : s->attrs[k].def);
 }
 
 static void op_json(const tn_op_spec *s, tn_buf *out) {
@@ -50,9 +57,12 @@ static int run_ops(const tn_args *a) {
   for (uint32_t i = 1; i < TN_OPC_COUNT; i++) {
     const tn_op_spec *s = tn_op_spec_of(i);
     if (a->npositional && strcmp(a->positional[0], s->name)) continue;
-    if (json) tn_buf_puts(&out, shown ? ",\n " : ""), op_json(s, &out);
-    else if (a->npositional) op_text(s, &out);
-    else tn_buf_printf(&out, "%-16s %-10s %s\n", s->name, s->family, s->doc);
+    if (json)
+      tn_buf_puts(&out, shown ? ",\n " : ""), op_json(s, &out);
+    else if (a->npositional)
+      op_text(s, &out);
+    else
+      tn_buf_printf(&out, "%-16s %-10s %s\n", s->name, s->family, s->doc);
     shown++;
   }
   if (json) tn_buf_puts(&out, "]\n");
@@ -60,9 +70,18 @@ static int run_ops(const tn_args *a) {
   return flush(&out);
 }
 
-const tn_command tn_cmd_ops = {"ops", "list the ops of the IR, or explain one", "[OP]", NULL, list_options, TN_COUNT(list_options), 0, 1, run_ops};
+const tn_command tn_cmd_ops = {"ops",
+                               "list the ops of the IR, or explain one",
+                               "[OP]",
+                               NULL,
+                               list_options,
+                               TN_COUNT(list_options),
+                               0,
+                               1,
+                               run_ops};
 
-/* ---- models ------------------------------------------------------------------------------------------------------- */
+/* ---- models
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void model_row(const tn_page_info *p, bool json, bool first, tn_buf *out) {
   if (json) {
@@ -87,7 +106,8 @@ static int run_models(const tn_args *a) {
   tn_page_set *pages = NULL;
   const char *files[64];
   uint32_t nfiles = 0;
-  for (const char *f; nfiles < TN_COUNT(files) && (f = tn_args_nth(a, OPT_page, nfiles));) files[nfiles++] = f;
+  for (const char *f; nfiles < TN_COUNT(files) && (f = tn_args_nth(a, OPT_page, nfiles));)
+    files[nfiles++] = f;
   tn_status s = tn_pages_open(&pages, NULL, 0, files, nfiles, &diags);
   tn_buf out = {0};
   bool json = a->given[OPT_json];
@@ -107,9 +127,18 @@ static int run_models(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_models = {"models", "list the architectures that have a model page", "[--model-page FILE]", NULL, model_options, TN_COUNT(model_options), 0, 0, run_models};
+const tn_command tn_cmd_models = {"models",
+                                  "list the architectures that have a model page",
+                                  "[--model-page FILE]",
+                                  NULL,
+                                  model_options,
+                                  TN_COUNT(model_options),
+                                  0,
+                                  0,
+                                  run_models};
 
-/* ---- plugins ------------------------------------------------------------------------------------------------------ */
+/* ---- plugins
+ * ------------------------------------------------------------------------------------------------------ */
 
 static int run_plugins(const tn_args *a) {
   tn_diags diags;
@@ -127,7 +156,8 @@ static int run_plugins(const tn_args *a) {
     tn_plugin_row r;
     tn_plugins_get(d.plugins, i, &r);
     if (!json) {
-      tn_buf_printf(&out, "%s %s: %s\n    provides %s\n    %s\n", r.id, r.version, r.summary, r.provides, r.path ? r.path : "built in");
+      tn_buf_printf(&out, "%s %s: %s\n    provides %s\n    %s\n", r.id, r.version, r.summary, r.provides,
+                    r.path ? r.path : "built in");
       continue;
     }
     tn_buf_puts(&out, i ? ",\n {" : "{");
@@ -146,4 +176,12 @@ static int run_plugins(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_plugins = {"plugins", "list the plugins that were found, without running them", "[--plugin FILE]", NULL, plugin_options, TN_COUNT(plugin_options), 0, 0, run_plugins};
+const tn_command tn_cmd_plugins = {"plugins",
+                                   "list the plugins that were found, without running them",
+                                   "[--plugin FILE]",
+                                   NULL,
+                                   plugin_options,
+                                   TN_COUNT(plugin_options),
+                                   0,
+                                   0,
+                                   run_plugins};

@@ -1,16 +1,35 @@
-/* cmd_opt.c - tenon opt: passes over IR text, for tests and for the curious; and the check of // error: lines. */
+/* cmd_opt.c - tenon opt: passes over IR text, for tests and for the curious; and the check of // error:
+ * lines. */
 #include "tools/reports.h"
 #include "tools/tool.h"
 #include <ctype.h>
 #include <stdlib.h>
 
-static const uint8_t opt_options[] = {OPT_passes, OPT_O0, OPT_O1, OPT_O2, OPT_O3, OPT_backend, OPT_isa, OPT_plugin, OPT_page, OPT_print_after, OPT_verify_each,
-                                      OPT_time_passes, OPT_rule_stats, OPT_fusion_report, OPT_require_fusion, OPT_verify_diagnostics,
-                                      OPT_no_locs, OPT_output, OPT_json, OPT_help};
+static const uint8_t opt_options[] = {OPT_passes,
+                                      OPT_O0,
+                                      OPT_O1,
+                                      OPT_O2,
+                                      OPT_O3,
+                                      OPT_backend,
+                                      OPT_isa,
+                                      OPT_plugin,
+                                      OPT_page,
+                                      OPT_print_after,
+                                      OPT_verify_each,
+                                      OPT_time_passes,
+                                      OPT_rule_stats,
+                                      OPT_fusion_report,
+                                      OPT_require_fusion,
+                                      OPT_verify_diagnostics,
+                                      OPT_no_locs,
+                                      OPT_output,
+                                      OPT_json,
+                                      OPT_help};
 
 static tn_status put_text(const tn_args *a, const tn_buf *text, tn_diags *d) {
   const char *path = a->last[OPT_output], *why = "no space";
-  if (!path || !strcmp(path, "-")) return fputs(text->text ? text->text : "", stdout) < 0 ? TN_UNAVAILABLE : TN_OK;
+  if (!path || !strcmp(path, "-"))
+    return fputs(text->text ? text->text : "", stdout) < 0 ? TN_UNAVAILABLE : TN_OK;
   tn_outfile o;
   tn_status s = tn_outfile_open(&o, path, &why);
   if (s != TN_OK) return tn_fail(d, s, path, NULL, "cannot write: %s", why);
@@ -26,7 +45,8 @@ static tn_status optimize(const tn_args *a, tn_driver *d, tn_module **m) {
   tn_pipeline_run run = {.print_to = &text};
   tn_report_request(a, &run);
   tn_status s = TN_OK;
-  bool passes = a->last[OPT_passes] || a->given[OPT_O0] || a->given[OPT_O1] || a->given[OPT_O2] || a->given[OPT_O3];
+  bool passes =
+      a->last[OPT_passes] || a->given[OPT_O0] || a->given[OPT_O1] || a->given[OPT_O2] || a->given[OPT_O3];
   if (passes) s = tn_driver_optimize(d, *m, &run);
   tn_report_pipeline(a, *m, &run, stderr);
   if (s == TN_OK) s = tn_module_verify(*m);
@@ -37,9 +57,14 @@ static tn_status optimize(const tn_args *a, tn_driver *d, tn_module **m) {
   return s;
 }
 
-/* ---- --verify-diagnostics ----------------------------------------------------------------------------------------- */
+/* ---- --verify-diagnostics
+ * ----------------------------------------------------------------------------------------- */
 
-typedef struct expected { uint32_t line; tn_str text; bool met; } expected;
+typedef struct expected {
+  uint32_t line;
+  tn_str text;
+  bool met;
+} expected;
 typedef TN_VEC(expected) expectations;
 
 /* "// error: TEXT" stands on the line of the message, "// error@-1: TEXT" one line below it. */
@@ -69,7 +94,8 @@ static bool collect_expected(const tn_file *f, expectations *list) {
   return true;
 }
 
-/* Every error message must be expected on its line (its text contains the expected one), every expectation met. */
+/* Every error message must be expected on its line (its text contains the expected one), every expectation
+ * met. */
 static int match_diagnostics(const tn_diags *d, expectations *list) {
   int bad = 0;
   for (uint32_t i = 0; i < d->list.count; i++) {
@@ -78,14 +104,17 @@ static int match_diagnostics(const tn_diags *d, expectations *list) {
     bool found = false;
     for (uint32_t k = 0; k < list->count && !found; k++) {
       expected *e = &list->items[k];
-      if (e->met || e->line != msg->line || !memmem(msg->text, strlen(msg->text), e->text.ptr, e->text.len)) continue;
+      if (e->met || e->line != msg->line || !memmem(msg->text, strlen(msg->text), e->text.ptr, e->text.len))
+        continue;
       e->met = found = true;
     }
     if (!found) fprintf(stderr, "line %u: unexpected error: %s\n", msg->line, msg->text), bad++;
   }
   for (uint32_t k = 0; k < list->count; k++)
     if (!list->items[k].met)
-      fprintf(stderr, "line %u: expected error was not given: %.*s\n", list->items[k].line, (int)list->items[k].text.len, list->items[k].text.ptr), bad++;
+      fprintf(stderr, "line %u: expected error was not given: %.*s\n", list->items[k].line,
+              (int)list->items[k].text.len, list->items[k].text.ptr),
+          bad++;
   if (!list->count) fputs("no // error: lines in the file\n", stderr), bad++;
   return bad ? 1 : 0;
 }
@@ -114,7 +143,8 @@ static int run_opt(const tn_args *a) {
   tn_status s = tn_driver_init(&d, &o, &diags);
   if (s == TN_OK && backends) s = tn_driver_pick(&d, false);
   if (s == TN_OK) s = optimize(a, &d, &m);
-  int rc = a->given[OPT_verify_diagnostics] ? verify_diagnostics(a->positional[0], &diags) : tn_tool_finish(a, &diags, s);
+  int rc = a->given[OPT_verify_diagnostics] ? verify_diagnostics(a->positional[0], &diags)
+                                            : tn_tool_finish(a, &diags, s);
   tn_module_free(m);
   tn_driver_fini(&d);
   tn_arena_fini(&arena);
@@ -122,7 +152,14 @@ static int run_opt(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_opt = {"opt", "run passes over IR text and print the result", "FILE.tir|MODEL|- [--passes=LIST | -O3] [options]",
-                               "Without passes the text is parsed, verified and printed in canonical form. Backends are asked only when --backend\n"
+const tn_command tn_cmd_opt = {"opt",
+                               "run passes over IR text and print the result",
+                               "FILE.tir|MODEL|- [--passes=LIST | -O3] [options]",
+                               "Without passes the text is parsed, verified and printed in canonical form. "
+                               "Backends are asked only when --backend\n"
                                "names one; otherwise nothing fuses but what `fuse{force=1}` asks for.",
-                               opt_options, TN_COUNT(opt_options), 1, 1, run_opt};
+                               opt_options,
+                               TN_COUNT(opt_options),
+                               1,
+                               1,
+                               run_opt};

@@ -3,13 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t run_options[] = {OPT_task, OPT_text, OPT_context, OPT_prompt, OPT_ids, OPT_tokens, OPT_temperature, OPT_top_k, OPT_top_p,
-                                      OPT_min_p, OPT_repetition, OPT_seed, OPT_top, OPT_entry, OPT_input, OPT_output_dir, OPT_threads, OPT_capacity,
-                                      OPT_O0, OPT_O1, OPT_O2, OPT_O3, OPT_passes, OPT_backend, OPT_isa, OPT_page, OPT_plugin, OPT_profile, OPT_json,
-                                      OPT_verbose, OPT_help};
+static const uint8_t run_options[] = {
+    OPT_task,  OPT_text,       OPT_context, OPT_prompt,     OPT_ids,  OPT_tokens, OPT_temperature,
+    OPT_top_k, OPT_top_p,      OPT_min_p,   OPT_repetition, OPT_seed, OPT_top,    OPT_entry,
+    OPT_input, OPT_output_dir, OPT_threads, OPT_capacity,   OPT_O0,   OPT_O1,     OPT_O2,
+    OPT_O3,    OPT_passes,     OPT_backend, OPT_isa,        OPT_page, OPT_plugin, OPT_profile,
+    OPT_json,  OPT_verbose,    OPT_help};
 
 /* Finds --input NAME=FILE for each input of the entry point and reads it. */
-static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn_tensor *in, uint32_t n, tn_diags *d) {
+static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn_tensor *in, uint32_t n,
+                             tn_diags *d) {
   for (uint32_t i = 0; i < n; i++) {
     tn_arg_info arg;
     o->api->input(o->model, (uint32_t)entry, i, &arg);
@@ -19,13 +22,16 @@ static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn
       if (!eq) return tn_fail(d, TN_INVALID, NULL, NULL, "--input: '%s' is not NAME=FILE", text);
       if (tn_str_is((tn_str){text, (uint64_t)(eq - text)}, arg.name)) file = eq + 1;
     }
-    if (!file) return tn_fail(d, TN_INVALID, NULL, NULL, "input '%s' (%s %s) is missing: give --input %s=FILE.npy", arg.name, tn_ir_dtype_info(arg.dtype)->name, arg.shape, arg.name);
+    if (!file)
+      return tn_fail(d, TN_INVALID, NULL, NULL, "input '%s' (%s %s) is missing: give --input %s=FILE.npy",
+                     arg.name, tn_ir_dtype_info(arg.dtype)->name, arg.shape, arg.name);
     TN_TRY(tn_npy_read(file, &in[i], d));
   }
   return TN_OK;
 }
 
-static tn_status write_outputs(const tn_args *a, const tn_opened *o, int entry, const tn_tensor *out, uint32_t n, tn_diags *d) {
+static tn_status write_outputs(const tn_args *a, const tn_opened *o, int entry, const tn_tensor *out,
+                               uint32_t n, tn_diags *d) {
   const char *dir = a->last[OPT_output_dir];
   tn_arena arena;
   tn_arena_init(&arena);
@@ -48,22 +54,29 @@ static void print_profile(tn_session *s) {
   double total = 0;
   for (uint32_t i = 0; i < n && i < TN_COUNT(rows); i++) total += rows[i].seconds;
   for (uint32_t i = 0; i < n && i < TN_COUNT(rows); i++)
-    fprintf(stderr, "%9.3f ms %5.1f %%  %-28s %s\n", rows[i].seconds * 1e3, 100 * rows[i].seconds / total, rows[i].symbol, rows[i].loc);
+    fprintf(stderr, "%9.3f ms %5.1f %%  %-28s %s\n", rows[i].seconds * 1e3, 100 * rows[i].seconds / total,
+            rows[i].symbol, rows[i].loc);
 }
 
 static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) {
   int entry = tn_opened_entry(o, a->last[OPT_entry]);
-  if (entry < 0) return tn_fail(d, TN_NOT_FOUND, NULL, NULL, "the model has no entry point '%s'", a->last[OPT_entry]);
+  if (entry < 0)
+    return tn_fail(d, TN_NOT_FOUND, NULL, NULL, "the model has no entry point '%s'", a->last[OPT_entry]);
   tn_entry_info info;
   o->api->entry(o->model, (uint32_t)entry, &info);
   tn_tensor *in = calloc(info.ninputs + 1, sizeof *in), *out = calloc(info.noutputs + 1, sizeof *out);
   tn_session *s = NULL;
   bool bad = false;
   char error[256] = "";
-  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad), .capacity = tn_args_int(a, OPT_capacity, 0, &bad)};
+  tn_session_options so = {.size = sizeof so,
+                           .error = error,
+                           .error_size = sizeof error,
+                           .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad),
+                           .capacity = tn_args_int(a, OPT_capacity, 0, &bad)};
   tn_status st = !in || !out ? TN_OOM : bad ? TN_INVALID : read_inputs(a, o, entry, in, info.ninputs, d);
   if (st == TN_OK && info.ninputs && in[0].rank) so.batch = in[0].shape[0];
-  if (st == TN_OK && (st = o->api->session_new(o->model, &so, &s)) != TN_OK) tn_fail(d, st, NULL, NULL, "cannot open a session: %s", error);
+  if (st == TN_OK && (st = o->api->session_new(o->model, &so, &s)) != TN_OK)
+    tn_fail(d, st, NULL, NULL, "cannot open a session: %s", error);
   bool profile = a->given[OPT_profile] && o->api == &tn_rt_api;
   if (st == TN_OK && profile) st = tn_rt_profile(s, true);
   if (st == TN_OK) st = tn_invoke_alloc(o, s, entry, in, out, d);
@@ -94,7 +107,14 @@ static int run_run(const tn_args *a) {
   return rc;
 }
 
-const tn_command tn_cmd_run = {"run", "run a model or a compiled library", "MODEL|libNAME.so [--task NAME] [--text TEXT | -p PROMPT] [options]",
-                               "Tasks: feature-extraction, text-classification, token-classification, fill-mask, question-answering,\n"
-                               "text-generation. With --entry the tensors of --input are run instead.",
-                               run_options, TN_COUNT(run_options), 1, 1, run_run};
+const tn_command tn_cmd_run = {
+    "run",
+    "run a model or a compiled library",
+    "MODEL|libNAME.so [--task NAME] [--text TEXT | -p PROMPT] [options]",
+    "Tasks: feature-extraction, text-classification, token-classification, fill-mask, question-answering,\n"
+    "text-generation. With --entry the tensors of --input are run instead.",
+    run_options,
+    TN_COUNT(run_options),
+    1,
+    1,
+    run_run};

@@ -1,5 +1,6 @@
-/* cmd_verify.c - tenon verify: do two ways to run a model give the same? Each side is a model or a library, with a
- * level and a backend behind an @ (MODEL@O0,ref), or a .safetensors file that holds inputs and outputs by name. */
+/* cmd_verify.c - tenon verify: do two ways to run a model give the same? Each side is a model or a library,
+ * with a level and a backend behind an @ (MODEL@O0,ref), or a .safetensors file that holds inputs and outputs
+ * by name. */
 #include "tools/compare.h"
 #include "tools/tool.h"
 #include "frontend/safetensors/safetensors.h"
@@ -7,14 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t verify_options[] = {OPT_entry, OPT_input, OPT_per_node, OPT_atol, OPT_rtol, OPT_batch, OPT_prompt_len, OPT_seed, OPT_threads, OPT_page, OPT_plugin, OPT_json, OPT_help};
+static const uint8_t verify_options[] = {OPT_entry,  OPT_input,      OPT_per_node, OPT_atol,    OPT_rtol,
+                                         OPT_batch,  OPT_prompt_len, OPT_seed,     OPT_threads, OPT_page,
+                                         OPT_plugin, OPT_json,       OPT_help};
 
 enum { MAX_TENSORS = 32 };
 typedef struct side {
   const char *spec;
   tn_opened o;
   tn_session *s;
-  bool stored;                 /* a .safetensors file */
+  bool stored; /* a .safetensors file */
   tn_st_files files;
   tn_file map;
   tn_tensor in[MAX_TENSORS], out[MAX_TENSORS];
@@ -32,7 +35,8 @@ typedef struct verify {
   bool json, bad;
 } verify;
 
-/* ---- opening the sides -------------------------------------------------------------------------------------------- */
+/* ---- opening the sides
+ * -------------------------------------------------------------------------------------------- */
 
 /* "O0,ref" after the @: a level and a backend, in any order. */
 static tn_status parse_settings(verify *v, const char *text, tn_driver_options *o) {
@@ -40,8 +44,10 @@ static tn_status parse_settings(verify *v, const char *text, tn_driver_options *
     size_t n = strcspn(s, ",");
     char *word = tn_arena_str(&v->arena, (tn_str){s, n});
     if (!word) return TN_OOM;
-    if (word[0] == 'O' && word[1] >= '0' && word[1] <= '3' && !word[2]) o->pipeline = word;
-    else o->backend = word;
+    if (word[0] == 'O' && word[1] >= '0' && word[1] <= '3' && !word[2])
+      o->pipeline = word;
+    else
+      o->backend = word;
     s += n + (s[n] == ',');
   }
   return TN_OK;
@@ -71,12 +77,17 @@ static tn_status open_side(verify *v, side *x, const char *spec) {
 static tn_status start_session(verify *v, side *x, int64_t batch) {
   if (x->stored) return TN_OK;
   char error[256] = "";
-  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(v->a, OPT_threads, 0, &v->bad), .batch = batch};
+  tn_session_options so = {.size = sizeof so,
+                           .error = error,
+                           .error_size = sizeof error,
+                           .threads = (uint32_t)tn_args_int(v->a, OPT_threads, 0, &v->bad),
+                           .batch = batch};
   tn_status s = x->o.api->session_new(x->o.model, &so, &x->s);
   return s == TN_OK ? s : tn_fail(v->d, s, x->spec, NULL, "cannot open a session: %s", error);
 }
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------- */
+/* ---- inputs
+ * ------------------------------------------------------------------------------------------------------- */
 
 static tn_status stored_tensor(verify *v, side *x, const char *name, tn_tensor *t) {
   const tn_st_tensor *st = tn_st_find(&x->files, name);
@@ -90,18 +101,25 @@ static tn_status stored_tensor(verify *v, side *x, const char *name, tn_tensor *
 }
 
 /* Random ids; a ragged mask whose first row is full; zeros for types. */
-static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int64_t batch, int64_t length, tn_tensor *t) {
+static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int64_t batch, int64_t length,
+                           tn_tensor *t) {
   if (arg->rank != 2 || arg->dtype != TN_DT_i32)
-    return tn_fail(v->d, TN_UNSUPPORTED, NULL, arg->name, "only i32 inputs of rank 2 are generated, this is %s %s; use --input or a .safetensors file", tn_ir_dtype_info(arg->dtype)->name, arg->shape);
+    return tn_fail(
+        v->d, TN_UNSUPPORTED, NULL, arg->name,
+        "only i32 inputs of rank 2 are generated, this is %s %s; use --input or a .safetensors file",
+        tn_ir_dtype_info(arg->dtype)->name, arg->shape);
   const char *meta = x->o.api->meta(x->o.model, "vocab");
-  uint64_t vocab = meta ? strtoull(meta, NULL, 10) : 100, seed = (uint64_t)tn_args_int(v->a, OPT_seed, 0, &v->bad);
+  uint64_t vocab = meta ? strtoull(meta, NULL, 10) : 100,
+           seed = (uint64_t)tn_args_int(v->a, OPT_seed, 0, &v->bad);
   int32_t *data = malloc((size_t)(batch * length + 1) * sizeof *data);
   if (!data) return TN_OOM;
   for (int64_t i = 0; i < batch * length; i++) {
     uint32_t r[4];
     tn_philox((uint64_t)i, seed, r);
     int64_t row = i / length, col = i % length, keep = length - (row * length) / (2 * batch);
-    data[i] = !strcmp(arg->name, "mask") ? col < keep : !strcmp(arg->name, "types") ? 0 : (int32_t)(r[0] % (vocab ? vocab : 1));
+    data[i] = !strcmp(arg->name, "mask")    ? col < keep
+              : !strcmp(arg->name, "types") ? 0
+                                            : (int32_t)(r[0] % (vocab ? vocab : 1));
   }
   *t = (tn_tensor){data, TN_DT_i32, 2, {batch, length}};
   return TN_OK;
@@ -118,8 +136,10 @@ static const char *input_file(const tn_args *a, const char *name) {
 static tn_status prepare_inputs(verify *v, side *runner, side *stored) {
   int64_t batch[2], length[2];
   int entry = tn_opened_entry(&runner->o, v->entry);
-  if (entry < 0) return tn_fail(v->d, TN_NOT_FOUND, runner->spec, NULL, "the model has no entry point '%s'", v->entry);
-  if (tn_args_list(v->a, OPT_batch, "3", batch, 2) != 1 || tn_args_list(v->a, OPT_prompt_len, "17", length, 2) != 1 || batch[0] < 1 || length[0] < 1)
+  if (entry < 0)
+    return tn_fail(v->d, TN_NOT_FOUND, runner->spec, NULL, "the model has no entry point '%s'", v->entry);
+  if (tn_args_list(v->a, OPT_batch, "3", batch, 2) != 1 ||
+      tn_args_list(v->a, OPT_prompt_len, "17", length, 2) != 1 || batch[0] < 1 || length[0] < 1)
     return tn_fail(v->d, TN_INVALID, NULL, NULL, "verify takes one positive -b and one --prompt-tokens");
   tn_entry_info info;
   runner->o.api->entry(runner->o.model, (uint32_t)entry, &info);
@@ -138,27 +158,35 @@ static tn_status prepare_inputs(verify *v, side *runner, side *stored) {
 
 static tn_status run_side(verify *v, side *x, const side *inputs) {
   int entry = tn_opened_entry(&x->o, v->entry);
-  if (entry < 0) return tn_fail(v->d, TN_NOT_FOUND, x->spec, NULL, "the model has no entry point '%s'", v->entry);
+  if (entry < 0)
+    return tn_fail(v->d, TN_NOT_FOUND, x->spec, NULL, "the model has no entry point '%s'", v->entry);
   tn_entry_info info;
   x->o.api->entry(x->o.model, (uint32_t)entry, &info);
-  if (info.ninputs != inputs->nin) return tn_fail(v->d, TN_INVALID, x->spec, NULL, "entry '%s' has %u inputs, the other side has %u", v->entry, info.ninputs, inputs->nin);
+  if (info.ninputs != inputs->nin)
+    return tn_fail(v->d, TN_INVALID, x->spec, NULL, "entry '%s' has %u inputs, the other side has %u",
+                   v->entry, info.ninputs, inputs->nin);
   TN_TRY(start_session(v, x, inputs->nin && inputs->in[0].rank ? inputs->in[0].shape[0] : 1));
   x->nout = info.noutputs;
   return tn_invoke_alloc(&x->o, x->s, entry, inputs->in, x->out, v->d);
 }
 
-/* ---- comparing ---------------------------------------------------------------------------------------------------- */
+/* ---- comparing
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void show(verify *v, const char *what, const tn_comparison *c) {
   if (v->json) {
     tn_buf name = {0};
     tn_buf_json(&name, tn_str_of(what));
-    printf("%s{\"name\": %s, \"ok\": %s, \"max_abs\": %.9g, \"max_rel\": %.9g, \"max_ulp\": %.0f, \"cosine\": %.12g, \"nmse\": %.6g, \"index\": %lld, \"a\": %.9g, \"b\": %.9g}",
-           v->rows ? ",\n  " : "", tn_buf_cstr(&name), c->ok ? "true" : "false", c->max_abs, c->max_rel, c->max_ulp, c->cosine, c->nmse, (long long)c->at, c->a, c->b);
+    printf("%s{\"name\": %s, \"ok\": %s, \"max_abs\": %.9g, \"max_rel\": %.9g, \"max_ulp\": %.0f, "
+           "\"cosine\": %.12g, \"nmse\": %.6g, \"index\": %lld, \"a\": %.9g, \"b\": %.9g}",
+           v->rows ? ",\n  " : "", tn_buf_cstr(&name), c->ok ? "true" : "false", c->max_abs, c->max_rel,
+           c->max_ulp, c->cosine, c->nmse, (long long)c->at, c->a, c->b);
     tn_buf_fini(&name);
   } else {
-    if (!v->rows) printf("%-4s %-44s %10s %10s %10s %12s\n", "", "value", "max abs", "max rel", "max ulp", "cosine");
-    printf("%-4s %-44s %10.3g %10.3g %10.3g %12.9f\n", c->ok ? "ok" : "FAIL", what, c->max_abs, c->max_rel, c->max_ulp, c->cosine);
+    if (!v->rows)
+      printf("%-4s %-44s %10s %10s %10s %12s\n", "", "value", "max abs", "max rel", "max ulp", "cosine");
+    printf("%-4s %-44s %10.3g %10.3g %10.3g %12.9f\n", c->ok ? "ok" : "FAIL", what, c->max_abs, c->max_rel,
+           c->max_ulp, c->cosine);
   }
   v->rows++;
   v->failures += !c->ok;
@@ -178,8 +206,11 @@ static tn_status compare_nodes(verify *v) {
   tn_nodes nodes[2] = {0};
   tn_status s = TN_OK;
   for (int i = 0; i < 2 && s == TN_OK; i++)
-    s = v->sides[i].o.module ? tn_nodes_collect(&v->sides[i].o, v->sides[i].s, v->entry, v->sides[i == 1 && !v->sides[1].nin ? 0 : i].in, &v->arena, &nodes[i])
-                             : tn_fail(v->d, TN_INVALID, v->sides[i].spec, NULL, "--per-node needs models, not libraries or stored tensors, on both sides");
+    s = v->sides[i].o.module
+            ? tn_nodes_collect(&v->sides[i].o, v->sides[i].s, v->entry,
+                               v->sides[i == 1 && !v->sides[1].nin ? 0 : i].in, &v->arena, &nodes[i])
+            : tn_fail(v->d, TN_INVALID, v->sides[i].spec, NULL,
+                      "--per-node needs models, not libraries or stored tensors, on both sides");
   uint32_t matched = 0;
   const char *first = NULL;
   for (uint32_t i = 0; s == TN_OK && i < nodes[0].count; i++) {
@@ -216,11 +247,13 @@ static tn_status output_names(verify *v, const side *runner, const char **names,
 
 static tn_status verify_all(verify *v) {
   for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
-  if (v->sides[0].stored && v->sides[1].stored) return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
+  if (v->sides[0].stored && v->sides[1].stored)
+    return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
   side *runner = v->sides[0].stored ? &v->sides[1] : &v->sides[0];
   side *stored = v->sides[0].stored ? &v->sides[0] : v->sides[1].stored ? &v->sides[1] : NULL;
   tn_entry_info first;
-  if (!v->entry && runner->o.api->entry(runner->o.model, 0, &first) == TN_OK) v->entry = tn_arena_str(&v->arena, tn_str_of(first.name));
+  if (!v->entry && runner->o.api->entry(runner->o.model, 0, &first) == TN_OK)
+    v->entry = tn_arena_str(&v->arena, tn_str_of(first.name));
   TN_TRY(prepare_inputs(v, runner, stored));
   const char *names[MAX_TENSORS];
   uint32_t n;
@@ -256,8 +289,11 @@ static int run_verify(const tn_args *a) {
   tn_arena_init(&v.arena);
   if (v.json) printf("{\"values\": [");
   tn_status s = v.bad ? TN_INVALID : verify_all(&v);
-  if (v.json) printf("], \"ok\": %s}\n", s == TN_OK && !v.failures ? "true" : "false");
-  else if (s == TN_OK) printf("%s: %u values compared, %u outside atol %g rtol %g\n", v.failures ? "FAILED" : "PASSED", v.rows, v.failures, v.atol, v.rtol);
+  if (v.json)
+    printf("], \"ok\": %s}\n", s == TN_OK && !v.failures ? "true" : "false");
+  else if (s == TN_OK)
+    printf("%s: %u values compared, %u outside atol %g rtol %g\n", v.failures ? "FAILED" : "PASSED", v.rows,
+           v.failures, v.atol, v.rtol);
   close_side(&v.sides[0]);
   close_side(&v.sides[1]);
   int rc = tn_tool_finish(a, &diags, s);
@@ -266,7 +302,15 @@ static int run_verify(const tn_args *a) {
   return rc ? rc : v.failures != 0;
 }
 
-const tn_command tn_cmd_verify = {"verify", "compare two ways to run a model, value by value", "A B [--entry NAME] [--per-node] [--atol X] [--rtol X] [options]",
-                                  "A and B: a model or a library, optionally with a level and a backend (MODEL@O0,ref); one of them may be a\n"
-                                  ".safetensors file with inputs and outputs by name. Exit status 1 when a value is outside the tolerance.",
-                                  verify_options, TN_COUNT(verify_options), 2, 2, run_verify};
+const tn_command tn_cmd_verify = {
+    "verify",
+    "compare two ways to run a model, value by value",
+    "A B [--entry NAME] [--per-node] [--atol X] [--rtol X] [options]",
+    "A and B: a model or a library, optionally with a level and a backend (MODEL@O0,ref); one of them may be "
+    "a\n"
+    ".safetensors file with inputs and outputs by name. Exit status 1 when a value is outside the tolerance.",
+    verify_options,
+    TN_COUNT(verify_options),
+    2,
+    2,
+    run_verify};

@@ -5,7 +5,10 @@
 
 /* Distance in representable float32 values. */
 static double ulp_distance(double a, double b) {
-  union { float f; int32_t i; } x = {(float)a}, y = {(float)b};
+  union {
+    float f;
+    int32_t i;
+  } x = {(float)a}, y = {(float)b};
   int64_t p = x.i < 0 ? INT32_MIN - (int64_t)x.i : x.i, q = y.i < 0 ? INT32_MIN - (int64_t)y.i : y.i;
   return fabs((double)(p - q));
 }
@@ -34,7 +37,8 @@ bool tn_compare(const tn_tensor *a, const tn_tensor *b, double atol, double rtol
   return true;
 }
 
-/* ---- values inside a function ------------------------------------------------------------------------------------- */
+/* ---- values inside a function
+ * ------------------------------------------------------------------------------------- */
 
 typedef struct collector {
   tn_module *m;
@@ -42,7 +46,7 @@ typedef struct collector {
   tn_func_info f;
   const tn_tensor *in;
   tn_arena *arena;
-  tn_map seen;          /* key without number -> how many so far */
+  tn_map seen; /* key without number -> how many so far */
 } collector;
 
 /* The value of a dim for these inputs; symbols are found in the shapes of the arguments. */
@@ -113,7 +117,8 @@ static tn_status add_node(collector *c, tn_op kernel, uint32_t i, int64_t slot, 
   return tn_vec_push(out, node) ? TN_OK : TN_OOM;
 }
 
-tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const tn_tensor *in, tn_arena *arena, tn_nodes *out) {
+tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const tn_tensor *in,
+                           tn_arena *arena, tn_nodes *out) {
   collector c = {.m = o->module, .s = s, .in = in, .arena = arena};
   tn_func f = 1;
   for (; f <= tn_ir_func_count(c.m); f++) {
@@ -126,7 +131,8 @@ tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const
   for (tn_op op = tn_ir_first_op(c.m, f, 0); op && st == TN_OK; op = tn_ir_next_op(c.m, op)) {
     tn_attr slots;
     if (tn_ir_opcode(c.m, op) != TN_OPC_kernel || !tn_ir_op_attr(c.m, op, "slots", &slots)) continue;
-    for (uint32_t i = 0; i < tn_ir_op_nresults(c.m, op) && i < slots.count && st == TN_OK; i++) st = add_node(&c, op, i, slots.u.ints[i], out);
+    for (uint32_t i = 0; i < tn_ir_op_nresults(c.m, op) && i < slots.count && st == TN_OK; i++)
+      st = add_node(&c, op, i, slots.u.ints[i], out);
   }
   tn_map_fini(&c.seen);
   return st;

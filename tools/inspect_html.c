@@ -1,26 +1,36 @@
-/* inspect_html.c - one self-contained page: the kernels of each function drawn top to bottom with their data flow, the
- * memory plan as bars over time, and the weights. No scripts, no outside files. */
+/* inspect_html.c - one self-contained page: the kernels of each function drawn top to bottom with their data
+ * flow, the memory plan as bars over time, and the weights. No scripts, no outside files. */
 #include "tools/inspect.h"
 
 static const char style[] =
     ":root{--bg:#fcfcfb;--fg:#1d2129;--dim:#68707c;--line:#d9dce1;--box:#fff;--edge:#9aa5b4}"
-    "@media(prefers-color-scheme:dark){:root{--bg:#15181d;--fg:#e6e8eb;--dim:#98a1ad;--line:#333a44;--box:#1d2229;--edge:#5b6675}}"
-    "body{background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}"
-    "h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line);padding-bottom:.2rem}"
+    "@media(prefers-color-scheme:dark){:root{--bg:#15181d;--fg:#e6e8eb;--dim:#98a1ad;--line:#333a44;--box:#"
+    "1d2229;--edge:#5b6675}}"
+    "body{background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif;margin:2rem "
+    "auto;max-width:70rem;padding:0 1rem}"
+    "h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid "
+    "var(--line);padding-bottom:.2rem}"
     "p.s{color:var(--dim);margin:.2rem 0}code,td.m,text{font-family:ui-monospace,Menlo,Consolas,monospace}"
-    "table{border-collapse:collapse;font-size:.85rem}td,th{padding:.15rem .8rem .15rem 0;text-align:left;border-bottom:1px solid var(--line)}"
+    "table{border-collapse:collapse;font-size:.85rem}td,th{padding:.15rem .8rem .15rem "
+    "0;text-align:left;border-bottom:1px solid var(--line)}"
     "details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}svg{max-width:100%;height:auto}"
-    "svg rect.k{fill:var(--box);stroke:var(--line)}svg text{fill:var(--fg);font-size:12px}svg text.d{fill:var(--dim);font-size:11px}"
+    "svg rect.k{fill:var(--box);stroke:var(--line)}svg text{fill:var(--fg);font-size:12px}svg "
+    "text.d{fill:var(--dim);font-size:11px}"
     "svg path{fill:none;stroke:var(--edge);stroke-width:1.3}"
     ".matmul{fill:#3b7dd8}.attention{fill:#c2557a}.norm{fill:#3f9b6e}.loop{fill:#c98a2b}.other{fill:#7a6bc4}";
 
 static void put_html(tn_buf *out, const char *s) {
   for (; s && *s; s++) {
-    if (*s == '<') tn_buf_puts(out, "&lt;");
-    else if (*s == '>') tn_buf_puts(out, "&gt;");
-    else if (*s == '&') tn_buf_puts(out, "&amp;");
-    else if (*s == '"') tn_buf_puts(out, "&quot;");
-    else tn_buf_put(out, s, 1);
+    if (*s == '<')
+      tn_buf_puts(out, "&lt;");
+    else if (*s == '>')
+      tn_buf_puts(out, "&gt;");
+    else if (*s == '&')
+      tn_buf_puts(out, "&amp;");
+    else if (*s == '"')
+      tn_buf_puts(out, "&quot;");
+    else
+      tn_buf_put(out, s, 1);
   }
 }
 
@@ -29,7 +39,8 @@ static const char *colour_of(const char *root) {
   return strstr(root, "norm") || !strcmp(root, "softmax") || !strncmp(root, "reduce", 6) ? "norm" : "other";
 }
 
-/* ---- the graph ---------------------------------------------------------------------------------------------------- */
+/* ---- the graph
+ * ---------------------------------------------------------------------------------------------------- */
 
 enum { ROW = 58, BOX = 44, LEFT = 150, WIDTH = 760, LANES = 12 };
 
@@ -37,7 +48,8 @@ enum { ROW = 58, BOX = 44, LEFT = 150, WIDTH = 760, LANES = 12 };
 static int maker_of(tn_module *m, const tn_inspect_kernels *k, tn_value v) {
   tn_value_info info;
   tn_ir_value_get(m, v, &info);
-  while (info.kind == TN_VALUE_RESULT && tn_ir_opcode(m, info.op) == TN_OPC_reshape) tn_ir_value_get(m, tn_ir_op_operand(m, info.op, 0), &info);
+  while (info.kind == TN_VALUE_RESULT && tn_ir_opcode(m, info.op) == TN_OPC_reshape)
+    tn_ir_value_get(m, tn_ir_op_operand(m, info.op, 0), &info);
   if (info.kind != TN_VALUE_RESULT) return -1;
   uint32_t lo = 0;
   for (; lo < k->count; lo++)
@@ -49,8 +61,10 @@ static void put_box(tn_buf *out, const tn_inspect_kernel *k, uint32_t i) {
   int y = (int)i * ROW;
   tn_buf_printf(out, "<g><title>");
   put_html(out, tn_buf_cstr((tn_buf *)&k->ops));
-  tn_buf_printf(out, "</title><rect class=\"k\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"6\"/><rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"5\" height=\"%d\" rx=\"2\"/>", LEFT, y, WIDTH - LEFT - 8,
-                BOX, colour_of(k->root), LEFT, y, BOX);
+  tn_buf_printf(out,
+                "</title><rect class=\"k\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"6\"/><rect "
+                "class=\"%s\" x=\"%d\" y=\"%d\" width=\"5\" height=\"%d\" rx=\"2\"/>",
+                LEFT, y, WIDTH - LEFT - 8, BOX, colour_of(k->root), LEFT, y, BOX);
   tn_buf_printf(out, "<text x=\"%d\" y=\"%d\">", LEFT + 14, y + 18);
   put_html(out, k->root);
   tn_buf_printf(out, "</text><text class=\"d\" x=\"%d\" y=\"%d\">", LEFT + 110, y + 18);
@@ -73,7 +87,8 @@ static void put_edge(tn_buf *out, int from, int to) {
     return;
   }
   int span = to - from < LANES ? to - from : LANES, x = LEFT - 10 - span * 10;
-  tn_buf_printf(out, "<path d=\"M%d %d C%d %d %d %d %d %d\"/>\n", LEFT, y0 - BOX / 2, x, y0 - BOX / 2, x, y1 + BOX / 2, LEFT, y1 + BOX / 2);
+  tn_buf_printf(out, "<path d=\"M%d %d C%d %d %d %d %d %d\"/>\n", LEFT, y0 - BOX / 2, x, y0 - BOX / 2, x,
+                y1 + BOX / 2, LEFT, y1 + BOX / 2);
 }
 
 static void put_graph(tn_module *m, const tn_inspect_kernels *k, tn_buf *out) {
@@ -87,7 +102,8 @@ static void put_graph(tn_module *m, const tn_inspect_kernels *k, tn_buf *out) {
   tn_buf_puts(out, "</svg>\n");
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t last_use(tn_module *m, const tn_inspect_kernels *k, tn_value v, uint32_t made) {
   tn_value_info info;
@@ -110,7 +126,10 @@ static void put_memory(tn_module *m, tn_func f, const tn_inspect_kernels *k, tn_
   tn_attr sizes, slots;
   if (!tn_ir_func_attr(m, f, "slots", &sizes) || !sizes.count || !k->count) return;
   double step = (double)(WIDTH - LEFT) / k->count;
-  tn_buf_printf(out, "<details open><summary>memory plan: %u slots over %u steps</summary><svg viewBox=\"0 0 %d %u\" width=\"%d\">\n", sizes.count, k->count, WIDTH, sizes.count * 22 + 6, WIDTH);
+  tn_buf_printf(out,
+                "<details open><summary>memory plan: %u slots over %u steps</summary><svg viewBox=\"0 0 %d "
+                "%u\" width=\"%d\">\n",
+                sizes.count, k->count, WIDTH, sizes.count * 22 + 6, WIDTH);
   for (uint32_t s = 0; s < sizes.count; s++) {
     tn_buf_printf(out, "<text class=\"d\" x=\"0\" y=\"%u\">slot %u</text>", s * 22 + 15, s);
     tn_buf text = {0};
@@ -127,14 +146,18 @@ static void put_memory(tn_module *m, tn_func f, const tn_inspect_kernels *k, tn_
     for (uint32_t r = 0; r < slots.count; r++) {
       if (slots.u.ints[r] < 0) continue;
       uint32_t last = last_use(m, k, tn_ir_op_result(m, k->items[i].op, r), i);
-      tn_buf_printf(out, "<rect class=\"%s\" x=\"%.2f\" y=\"%lld\" width=\"%.2f\" height=\"16\" opacity=\".75\"><title>step %u %s, last used by step %u</title></rect>\n",
-                    colour_of(k->items[i].root), LEFT + i * step, (long long)slots.u.ints[r] * 22 + 3, (last - i + 1) * step - 0.5, i, k->items[i].root, last);
+      tn_buf_printf(out,
+                    "<rect class=\"%s\" x=\"%.2f\" y=\"%lld\" width=\"%.2f\" height=\"16\" "
+                    "opacity=\".75\"><title>step %u %s, last used by step %u</title></rect>\n",
+                    colour_of(k->items[i].root), LEFT + i * step, (long long)slots.u.ints[r] * 22 + 3,
+                    (last - i + 1) * step - 0.5, i, k->items[i].root, last);
     }
   }
   tn_buf_puts(out, "</svg></details>\n");
 }
 
-/* ---- the page ----------------------------------------------------------------------------------------------------- */
+/* ---- the page
+ * ----------------------------------------------------------------------------------------------------- */
 
 static tn_status put_function(tn_module *m, tn_func f, tn_buf *out) {
   tn_func_info info;
@@ -163,7 +186,8 @@ static tn_status put_function(tn_module *m, tn_func f, tn_buf *out) {
 }
 
 static void put_weights(tn_module *m, tn_buf *out) {
-  tn_buf_puts(out, "<h2>weights</h2><details><summary>all tensors</summary><table><tr><th>name</th><th>type</th><th>bytes</th></tr>\n");
+  tn_buf_puts(out, "<h2>weights</h2><details><summary>all "
+                   "tensors</summary><table><tr><th>name</th><th>type</th><th>bytes</th></tr>\n");
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
     tn_weight_info info;
     tn_ir_weight_get(m, w, &info);
@@ -195,11 +219,13 @@ static void put_meta(tn_module *m, tn_buf *out) {
 }
 
 tn_status tn_inspect_html(tn_module *m, const char *title, tn_buf *out) {
-  tn_buf_puts(out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>");
+  tn_buf_puts(out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
+                   "content=\"width=device-width\"><title>");
   put_html(out, title);
   tn_buf_printf(out, "</title><style>%s</style>\n<h1>", style);
   put_html(out, tn_ir_module_name(m));
-  tn_buf_printf(out, "</h1><p class=\"s\">%u entry points and variants, %u weights</p>\n", tn_ir_func_count(m), tn_ir_weight_count(m));
+  tn_buf_printf(out, "</h1><p class=\"s\">%u entry points and variants, %u weights</p>\n",
+                tn_ir_func_count(m), tn_ir_weight_count(m));
   put_meta(m, out);
   tn_status s = TN_OK;
   for (tn_func f = 1; s == TN_OK && f <= tn_ir_func_count(m); f++) s = put_function(m, f, out);

@@ -4,9 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct { const char *descr; tn_dtype dtype; } descrs[] = {
-    {"<f8", TN_DT_f64}, {"<f4", TN_DT_f32}, {"<f2", TN_DT_f16}, {"<i8", TN_DT_i64}, {"<i4", TN_DT_i32}, {"<i2", TN_DT_i16}, {"|i1", TN_DT_i8},
-    {"<u8", TN_DT_u64}, {"<u4", TN_DT_u32}, {"<u2", TN_DT_u16}, {"|u1", TN_DT_u8},  {"|b1", TN_DT_bool}};
+static const struct {
+  const char *descr;
+  tn_dtype dtype;
+} descrs[] = {{"<f8", TN_DT_f64}, {"<f4", TN_DT_f32}, {"<f2", TN_DT_f16}, {"<i8", TN_DT_i64},
+              {"<i4", TN_DT_i32}, {"<i2", TN_DT_i16}, {"|i1", TN_DT_i8},  {"<u8", TN_DT_u64},
+              {"<u4", TN_DT_u32}, {"<u2", TN_DT_u16}, {"|u1", TN_DT_u8},  {"|b1", TN_DT_bool}};
 
 int64_t tn_tensor_count(const tn_tensor *t) {
   int64_t n = 1;
@@ -19,14 +22,16 @@ uint64_t tn_tensor_bytes(const tn_tensor *t) {
   return info ? ((uint64_t)tn_tensor_count(t) * info->bits + 7) / 8 : 0;
 }
 
-#define AT(dt, T) case TN_DT_##dt: return (double)((const T *)t->data)[i];
+#define AT(dt, T)                                                                                            \
+  case TN_DT_##dt: return (double)((const T *)t->data)[i];
 double tn_tensor_at(const tn_tensor *t, int64_t i) {
   switch (t->dtype) {
-    AT(f64, double) AT(f32, float) AT(i64, int64_t) AT(i32, int32_t) AT(i16, int16_t) AT(i8, int8_t)
-    AT(u64, uint64_t) AT(u32, uint32_t) AT(u16, uint16_t) AT(u8, uint8_t) AT(bool, uint8_t)
-  case TN_DT_f16: return (double)tn_f16_to_f32(((const uint16_t *)t->data)[i]);
+  AT(f64, double)
+  AT(f32, float) AT(i64, int64_t) AT(i32, int32_t) AT(i16, int16_t) AT(i8, int8_t) AT(u64, uint64_t)
+      AT(u32, uint32_t) AT(u16, uint16_t) AT(u8, uint8_t) AT(bool, uint8_t) case TN_DT_f16:
+    return (double)tn_f16_to_f32(((const uint16_t *)t->data)[i]);
   case TN_DT_bf16: return (double)tn_bf16_to_f32(((const uint16_t *)t->data)[i]);
-  default: return 0;
+    default : return 0;
   }
 }
 #undef AT
@@ -39,9 +44,13 @@ static const char *dict_value(const char *header, const char *key) {
 }
 
 static tn_status parse_header(const char *path, const char *header, tn_tensor *t, tn_diags *d) {
-  const char *descr = dict_value(header, "'descr'"), *order = dict_value(header, "'fortran_order'"), *shape = dict_value(header, "'shape'");
-  if (!descr || !order || !shape || *shape != '(') return tn_fail(d, TN_INVALID, path, NULL, "the .npy header lacks descr, fortran_order or shape");
-  if (!strncmp(order, "True", 4)) return tn_fail(d, TN_UNSUPPORTED, path, NULL, "Fortran order; save the array with numpy.ascontiguousarray");
+  const char *descr = dict_value(header, "'descr'"), *order = dict_value(header, "'fortran_order'"),
+             *shape = dict_value(header, "'shape'");
+  if (!descr || !order || !shape || *shape != '(')
+    return tn_fail(d, TN_INVALID, path, NULL, "the .npy header lacks descr, fortran_order or shape");
+  if (!strncmp(order, "True", 4))
+    return tn_fail(d, TN_UNSUPPORTED, path, NULL,
+                   "Fortran order; save the array with numpy.ascontiguousarray");
   t->dtype = 0;
   for (size_t i = 0; i < TN_COUNT(descrs); i++)
     if (!strncmp(descr + 1, descrs[i].descr, 3)) t->dtype = descrs[i].dtype;
@@ -50,7 +59,8 @@ static tn_status parse_header(const char *path, const char *header, tn_tensor *t
   for (const char *s = shape + 1; *s != ')';) {
     char *end;
     long long n = strtoll(s, &end, 10);
-    if (end == s || n < 0 || t->rank == TN_MAX_RANK || !tn_mul_u64(total, (uint64_t)n, &total) || total > (1ull << 40))
+    if (end == s || n < 0 || t->rank == TN_MAX_RANK || !tn_mul_u64(total, (uint64_t)n, &total) ||
+        total > (1ull << 40))
       return tn_fail(d, TN_INVALID, path, NULL, "bad shape %.40s", shape);
     t->shape[t->rank++] = n;
     s = end + strspn(end, ", ");
@@ -59,11 +69,14 @@ static tn_status parse_header(const char *path, const char *header, tn_tensor *t
 }
 
 static tn_status read_mapped(const char *path, const tn_file *f, tn_tensor *t, tn_diags *d) {
-  if (f->size < 12 || memcmp(f->data, "\x93NUMPY", 6)) return tn_fail(d, TN_INVALID, path, NULL, "not a .npy file");
+  if (f->size < 12 || memcmp(f->data, "\x93NUMPY", 6))
+    return tn_fail(d, TN_INVALID, path, NULL, "not a .npy file");
   bool v1 = f->data[6] == 1;
   uint64_t start = v1 ? 10 : 12, len = (uint64_t)f->data[8] | (uint64_t)f->data[9] << 8;
   if (!v1) len |= (uint64_t)f->data[10] << 16 | (uint64_t)f->data[11] << 24;
-  if (start + len > f->size || len > 65536) return tn_fail(d, TN_INVALID, path, NULL, "the .npy header of %llu bytes does not fit the file", (unsigned long long)len);
+  if (start + len > f->size || len > 65536)
+    return tn_fail(d, TN_INVALID, path, NULL, "the .npy header of %llu bytes does not fit the file",
+                   (unsigned long long)len);
   char *header = tn_mem_alloc(len + 1);
   if (!header) return TN_OOM;
   memcpy(header, f->data + start, len);
@@ -72,7 +85,8 @@ static tn_status read_mapped(const char *path, const tn_file *f, tn_tensor *t, t
   TN_TRY(s);
   uint64_t bytes = tn_tensor_bytes(t);
   if (f->size - start - len != bytes)
-    return tn_fail(d, TN_INVALID, path, NULL, "%llu bytes of data, the shape needs %llu", (unsigned long long)(f->size - start - len), (unsigned long long)bytes);
+    return tn_fail(d, TN_INVALID, path, NULL, "%llu bytes of data, the shape needs %llu",
+                   (unsigned long long)(f->size - start - len), (unsigned long long)bytes);
   t->data = malloc(bytes + 1);
   if (!t->data) return TN_OOM;
   memcpy(t->data, f->data + start + len, bytes);
@@ -94,10 +108,13 @@ tn_status tn_npy_write(const char *path, const tn_tensor *t, tn_diags *d) {
   const char *descr = NULL;
   for (size_t i = 0; i < TN_COUNT(descrs); i++)
     if (descrs[i].dtype == t->dtype) descr = descrs[i].descr;
-  if (!descr) return tn_fail(d, TN_UNSUPPORTED, path, NULL, "NumPy has no element type %s", tn_ir_dtype_info(t->dtype)->name);
+  if (!descr)
+    return tn_fail(d, TN_UNSUPPORTED, path, NULL, "NumPy has no element type %s",
+                   tn_ir_dtype_info(t->dtype)->name);
   tn_buf h = {0};
   tn_buf_printf(&h, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
-  for (uint32_t i = 0; i < t->rank; i++) tn_buf_printf(&h, "%lld,%s", (long long)t->shape[i], i + 1 < t->rank ? " " : "");
+  for (uint32_t i = 0; i < t->rank; i++)
+    tn_buf_printf(&h, "%lld,%s", (long long)t->shape[i], i + 1 < t->rank ? " " : "");
   tn_buf_puts(&h, "), }");
   while ((10 + h.len + 1) % 64) tn_buf_puts(&h, " ");
   tn_buf_puts(&h, "\n");

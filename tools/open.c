@@ -1,5 +1,5 @@
-/* open.c - a model ready to run, from a shared library or from anything that can be imported; the commands see one
- * table of functions (tenon/model.h) either way. */
+/* open.c - a model ready to run, from a shared library or from anything that can be imported; the commands
+ * see one table of functions (tenon/model.h) either way. */
 #include "tools/tool.h"
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -14,10 +14,14 @@ static tn_status open_library(tn_opened *o, const char *path, tn_diags *d) {
   tn_model_query_fn query = NULL;
   tn_status s = TN_OK;
   char error[512] = "";
-  if (!o->library) s = tn_fail(d, TN_NOT_FOUND, path, NULL, "cannot load the library: %s", full && tn_path_exists(full) ? dlerror() : "there is no such file");
+  if (!o->library)
+    s = tn_fail(d, TN_NOT_FOUND, path, NULL, "cannot load the library: %s",
+                full && tn_path_exists(full) ? dlerror() : "there is no such file");
   if (s == TN_OK) *(void **)&query = dlsym(o->library, "tn_model_query");
-  if (s == TN_OK && !query) s = tn_fail(d, TN_INVALID, path, NULL, "not a tenon artefact: it has no symbol tn_model_query");
-  if (s == TN_OK && !(o->api = query(TN_ABI))) s = tn_fail(d, TN_UNSUPPORTED, path, NULL, "the artefact was made for another major version of tenon");
+  if (s == TN_OK && !query)
+    s = tn_fail(d, TN_INVALID, path, NULL, "not a tenon artefact: it has no symbol tn_model_query");
+  if (s == TN_OK && !(o->api = query(TN_ABI)))
+    s = tn_fail(d, TN_UNSUPPORTED, path, NULL, "the artefact was made for another major version of tenon");
   if (s == TN_OK) {
     s = o->api->open(NULL, &o->model, error, sizeof error);
     if (s != TN_OK) tn_diags_add(d, TN_ERROR, path, 0, 0, NULL, "%s", error);
@@ -67,7 +71,8 @@ int tn_opened_entry(const tn_opened *o, const char *name) {
   return -1;
 }
 
-tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out, tn_diags *d) {
+tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out,
+                          tn_diags *d) {
   tn_entry_info e;
   o->api->entry(o->model, (uint32_t)entry, &e);
   memset(out, 0, e.noutputs * sizeof *out);

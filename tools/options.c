@@ -1,25 +1,32 @@
-/* options.c - the command line: one table of options, one of commands; help texts come from the tables. A wrong word
- * gives one line with the nearest match and exit status 2. */
+/* options.c - the command line: one table of options, one of commands; help texts come from the tables. A
+ * wrong word gives one line with the nearest match and exit status 2. */
 #include "tools/tool.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-typedef struct option_row { const char *name; char letter; const char *arg, *help; } option_row;
+typedef struct option_row {
+  const char *name;
+  char letter;
+  const char *arg, *help;
+} option_row;
 static const option_row options[OPT_COUNT] = {
 #define TN_OPTION(id, name, letter, arg, help) {name, letter, arg, help},
 #include "tools/options.def"
 #undef TN_OPTION
 };
 
-static const tn_command *const commands[] = {&tn_cmd_compile, &tn_cmd_run,    &tn_cmd_bench,  &tn_cmd_verify, &tn_cmd_check,
-                                             &tn_cmd_inspect, &tn_cmd_opt,    &tn_cmd_models, &tn_cmd_ops,    &tn_cmd_plugins};
+static const tn_command *const commands[] = {&tn_cmd_compile, &tn_cmd_run,     &tn_cmd_bench, &tn_cmd_verify,
+                                             &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,   &tn_cmd_models,
+                                             &tn_cmd_ops,     &tn_cmd_plugins};
 
 static void print_help(void) {
-  puts("tenon compiles transformer models: a Hugging Face folder goes in, a shared library with a plain C header comes out.\n");
+  puts("tenon compiles transformer models: a Hugging Face folder goes in, a shared library with a plain C "
+       "header comes out.\n");
   puts("usage: tenon COMMAND ... (tenon COMMAND --help says more)\n");
-  for (size_t i = 0; i < TN_COUNT(commands); i++) printf("  %-9s %s\n", commands[i]->name, commands[i]->summary);
+  for (size_t i = 0; i < TN_COUNT(commands); i++)
+    printf("  %-9s %s\n", commands[i]->name, commands[i]->summary);
 }
 
 static void print_command_help(const tn_command *c) {
@@ -29,9 +36,13 @@ static void print_command_help(const tn_command *c) {
   for (uint32_t i = 0; i < c->noptions; i++) {
     const option_row *o = &options[c->options[i]];
     char left[64];
-    if (o->letter) snprintf(left, sizeof left, "-%c, --%s%s%s", o->letter, o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-    else if (o->name[0] == 'O') snprintf(left, sizeof left, "    -%s", o->name);
-    else snprintf(left, sizeof left, "    --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+    if (o->letter)
+      snprintf(left, sizeof left, "-%c, --%s%s%s", o->letter, o->name, o->arg ? " " : "",
+               o->arg ? o->arg : "");
+    else if (o->name[0] == 'O')
+      snprintf(left, sizeof left, "    -%s", o->name);
+    else
+      snprintf(left, sizeof left, "    --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
     printf("  %-30s %s\n", left, o->help);
   }
 }
@@ -56,7 +67,8 @@ static int wrong_option(const tn_command *c, const char *word) {
   return usage_error("unknown option '%s'", word, near >= 0 ? hint : NULL);
 }
 
-/* The option that `word` names among the command's, -1 if none; *value: after '=' or glued to the letter, else NULL. */
+/* The option that `word` names among the command's, -1 if none; *value: after '=' or glued to the letter,
+ * else NULL. */
 static int match_option(const tn_command *c, const char *word, const char **value) {
   *value = NULL;
   for (uint32_t i = 0; i < c->noptions; i++) {
@@ -105,10 +117,14 @@ static int run_command(const tn_command *c, int argc, char **argv) {
   const char **positional = calloc((size_t)argc + 1, sizeof *positional);
   tn_args a = {.positional = positional, .all = calloc((size_t)argc + 1, sizeof *a.all)};
   int rc = !positional || !a.all ? 1 : parse(c, argc, argv, &a, positional);
-  if (rc == 0 && a.given[OPT_help]) print_command_help(c);
+  if (rc == 0 && a.given[OPT_help])
+    print_command_help(c);
   else if (rc == 0 && (a.npositional < c->min_positional || a.npositional > c->max_positional))
-    rc = usage_error(a.npositional < c->min_positional ? "too few arguments; usage: tenon %s" : "too many arguments; usage: tenon %s", c->usage, NULL);
-  else if (rc == 0) rc = c->run(&a);
+    rc = usage_error(a.npositional < c->min_positional ? "too few arguments; usage: tenon %s"
+                                                       : "too many arguments; usage: tenon %s",
+                     c->usage, NULL);
+  else if (rc == 0)
+    rc = c->run(&a);
   free(a.all);
   free(positional);
   return rc;
@@ -131,7 +147,8 @@ int tn_tool_main(int argc, char **argv) {
   return usage_error("unknown command '%s'", word, near >= 0 ? names[near] : NULL);
 }
 
-/* ---- reading arguments ------------------------------------------------------------------------------------------ */
+/* ---- reading arguments
+ * ------------------------------------------------------------------------------------------ */
 
 const char *tn_args_nth(const tn_args *a, uint32_t option, uint32_t i) {
   for (uint32_t k = 0; k < a->nall; k++)
@@ -171,22 +188,32 @@ uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, i
     char *end;
     errno = 0;
     long long v = strtoll(at, &end, 10);
-    if (errno || end == at || (*end && *end != ',') || n == room) bad_number(option, s, &bad);
-    else out[n++] = v, at = *end ? end + 1 : end;
+    if (errno || end == at || (*end && *end != ',') || n == room)
+      bad_number(option, s, &bad);
+    else
+      out[n++] = v, at = *end ? end + 1 : end;
   }
   return bad ? 0 : n;
 }
 
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
-  *o = (tn_driver_options){.backend = a->last[OPT_backend], .isa = a->last[OPT_isa], .task = a->last[OPT_task], .progress = !a->given[OPT_json]};
-  static const struct { uint8_t option; const char *level; } levels[] = {{OPT_O0, "O0"}, {OPT_O1, "O1"}, {OPT_O2, "O2"}, {OPT_O3, "O3"}};
+  *o = (tn_driver_options){.backend = a->last[OPT_backend],
+                           .isa = a->last[OPT_isa],
+                           .task = a->last[OPT_task],
+                           .progress = !a->given[OPT_json]};
+  static const struct {
+    uint8_t option;
+    const char *level;
+  } levels[] = {{OPT_O0, "O0"}, {OPT_O1, "O1"}, {OPT_O2, "O2"}, {OPT_O3, "O3"}};
   for (size_t i = 0; i < TN_COUNT(levels); i++)
     if (a->given[levels[i].option]) o->pipeline = levels[i].level;
   if (a->last[OPT_passes]) o->pipeline = a->last[OPT_passes];
   const char **plugins = tn_arena_alloc(arena, (a->nall + 1) * sizeof *plugins);
   tn_buf pages = {0};
-  for (const char *p; plugins && (p = tn_args_nth(a, OPT_plugin, o->nplugins)); o->nplugins++) plugins[o->nplugins] = p;
-  for (uint32_t i = 0; tn_args_nth(a, OPT_page, i); i++) tn_buf_printf(&pages, "%s%s", i ? ":" : "", tn_args_nth(a, OPT_page, i));
+  for (const char *p; plugins && (p = tn_args_nth(a, OPT_plugin, o->nplugins)); o->nplugins++)
+    plugins[o->nplugins] = p;
+  for (uint32_t i = 0; tn_args_nth(a, OPT_page, i); i++)
+    tn_buf_printf(&pages, "%s%s", i ? ":" : "", tn_args_nth(a, OPT_page, i));
   o->plugins = plugins;
   if (pages.len) o->pages = tn_arena_str(arena, (tn_str){pages.text, pages.len});
   tn_buf_fini(&pages);
@@ -194,7 +221,8 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
 
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s) {
   bool failed = s != TN_OK || d->errors;
-  if (failed && !d->errors) tn_diags_add(d, TN_ERROR, NULL, 0, 0, NULL, s == TN_OOM ? "out of memory" : "failed with status %d", s);
+  if (failed && !d->errors)
+    tn_diags_add(d, TN_ERROR, NULL, 0, 0, NULL, s == TN_OOM ? "out of memory" : "failed with status %d", s);
   tn_buf out = {0};
   if (a->given[OPT_json] && failed) {
     tn_diags_json(d, &out);

@@ -29,13 +29,15 @@ static void report_fusions(tn_module *m, tn_pipeline_run *run, FILE *to) {
     tn_map_get(&seen, tn_str_of(f->pattern), &n);
     tn_map_put(&seen, tn_str_of(f->pattern), n + f->matched, NULL);
   }
-  for (uint32_t i = 0; i < seen.count; i++) fprintf(to, "fusion %-24s %llu\n", seen.entries[i].key, (unsigned long long)seen.entries[i].value);
+  for (uint32_t i = 0; i < seen.count; i++)
+    fprintf(to, "fusion %-24s %llu\n", seen.entries[i].key, (unsigned long long)seen.entries[i].value);
   for (uint32_t i = 0; i < run->fusions.count; i++) {
     const tn_fusion *f = &run->fusions.items[i];
     if (f->matched) continue;
     tn_buf where = {0};
     tn_report_loc(m, f->loc, &where);
-    fprintf(to, "near miss %s at %s: %s\n", f->pattern, tn_buf_cstr(&where), f->blocked_by ? f->blocked_by : "unknown");
+    fprintf(to, "near miss %s at %s: %s\n", f->pattern, tn_buf_cstr(&where),
+            f->blocked_by ? f->blocked_by : "unknown");
     tn_buf_fini(&where);
   }
   tn_map_fini(&seen);
@@ -49,29 +51,40 @@ static void report_rules(tn_pipeline_run *run, FILE *to) {
     tn_map_get(&hits, tn_str_of(run->rule_hits.items[i].pattern), &n);
     tn_map_put(&hits, tn_str_of(run->rule_hits.items[i].pattern), n + 1, NULL);
   }
-  for (uint32_t i = 0; i < hits.count; i++) fprintf(to, "rule %-26s %llu\n", hits.entries[i].key, (unsigned long long)hits.entries[i].value);
+  for (uint32_t i = 0; i < hits.count; i++)
+    fprintf(to, "rule %-26s %llu\n", hits.entries[i].key, (unsigned long long)hits.entries[i].value);
   tn_map_fini(&hits);
 }
 
 void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FILE *to) {
   if (a->given[OPT_time_passes])
-    for (uint32_t i = 0; i < run->times.count; i++) fprintf(to, "pass %-20s %8.3f ms\n", run->times.items[i].name, run->times.items[i].seconds * 1e3);
+    for (uint32_t i = 0; i < run->times.count; i++)
+      fprintf(to, "pass %-20s %8.3f ms\n", run->times.items[i].name, run->times.items[i].seconds * 1e3);
   if (a->given[OPT_rule_stats]) report_rules(run, to);
   if (a->given[OPT_fusion_report]) report_fusions(m, run, to);
 }
 
-/* ---- the step program ------------------------------------------------------------------------------------------- */
+/* ---- the step program
+ * ------------------------------------------------------------------------------------------- */
 
-typedef struct program_view { const char *base; const tn_prog_header *h; FILE *to; } program_view;
+typedef struct program_view {
+  const char *base;
+  const tn_prog_header *h;
+  FILE *to;
+} program_view;
 #define ROWS(v, T, table) ((const T *)((v)->base + (v)->h->table.offset))
 static const char *name_at(const program_view *v, uint32_t at) { return v->base + v->h->strings.offset + at; }
 
 static void print_expr(const program_view *v, uint32_t row) {
-  static const char *const signs[] = {[TN_DIM_ADD] = " + ", [TN_DIM_MUL] = " * ", [TN_DIM_FLOORDIV] = " / ", [TN_DIM_MOD] = " % ", [TN_DIM_MIN] = " min ", [TN_DIM_MAX] = " max "};
+  static const char *const signs[] = {[TN_DIM_ADD] = " + ", [TN_DIM_MUL] = " * ",   [TN_DIM_FLOORDIV] = " / ",
+                                      [TN_DIM_MOD] = " % ", [TN_DIM_MIN] = " min ", [TN_DIM_MAX] = " max "};
   const tn_prog_expr *e = &ROWS(v, tn_prog_expr, exprs)[row];
-  if (e->kind == TN_DIM_CONST) fprintf(v->to, "%lld", (long long)e->value);
-  else if (e->kind == TN_DIM_SYM) fputs(name_at(v, ROWS(v, tn_prog_dim, dims)[e->a].name), v->to);
-  else if (e->kind == TN_DIM_UNKNOWN) fputc('?', v->to);
+  if (e->kind == TN_DIM_CONST)
+    fprintf(v->to, "%lld", (long long)e->value);
+  else if (e->kind == TN_DIM_SYM)
+    fputs(name_at(v, ROWS(v, tn_prog_dim, dims)[e->a].name), v->to);
+  else if (e->kind == TN_DIM_UNKNOWN)
+    fputc('?', v->to);
   else {
     fputc('(', v->to);
     print_expr(v, e->a);
@@ -83,15 +96,19 @@ static void print_expr(const program_view *v, uint32_t row) {
 
 static void print_operand(const program_view *v, const tn_prog_operand *o) {
   static const char *const kinds[] = {"slot", "in", "out", "weight", "state"};
-  if (o->kind == TN_PROG_WEIGHT) fprintf(v->to, " @%s", name_at(v, ROWS(v, tn_prog_weight, weights)[o->index].name));
-  else if (o->kind == TN_PROG_STATE) fprintf(v->to, " @%s", name_at(v, ROWS(v, tn_prog_state, states)[o->index].arg.name));
-  else fprintf(v->to, " %s%u", kinds[o->kind], o->index);
+  if (o->kind == TN_PROG_WEIGHT)
+    fprintf(v->to, " @%s", name_at(v, ROWS(v, tn_prog_weight, weights)[o->index].name));
+  else if (o->kind == TN_PROG_STATE)
+    fprintf(v->to, " @%s", name_at(v, ROWS(v, tn_prog_state, states)[o->index].arg.name));
+  else
+    fprintf(v->to, " %s%u", kinds[o->kind], o->index);
 }
 
 static void print_step(const program_view *v, uint32_t i) {
   const tn_prog_step *s = &ROWS(v, tn_prog_step, steps)[i];
   fprintf(v->to, "    %s", name_at(v, ROWS(v, tn_prog_kernel, kernels)[s->kernel].symbol));
-  for (uint32_t k = 0; k < s->noperands; k++) print_operand(v, &ROWS(v, tn_prog_operand, operands)[s->first_operand + k]);
+  for (uint32_t k = 0; k < s->noperands; k++)
+    print_operand(v, &ROWS(v, tn_prog_operand, operands)[s->first_operand + k]);
   fputs(" dims(", v->to);
   for (uint32_t k = 0; k < s->nscalars; k++) {
     if (k) fputs(", ", v->to);
@@ -101,8 +118,11 @@ static void print_step(const program_view *v, uint32_t i) {
 }
 
 static void print_variant(const program_view *v, const tn_prog_variant *r) {
-  if (r->dim != TN_PROG_NONE) fprintf(v->to, "  when %s = %lld", name_at(v, ROWS(v, tn_prog_dim, dims)[r->dim].name), (long long)r->equals);
-  else fputs("  always", v->to);
+  if (r->dim != TN_PROG_NONE)
+    fprintf(v->to, "  when %s = %lld", name_at(v, ROWS(v, tn_prog_dim, dims)[r->dim].name),
+            (long long)r->equals);
+  else
+    fputs("  always", v->to);
   fprintf(v->to, ": %u steps, arena", r->nsteps);
   for (uint32_t k = 0; k < r->nslots; k++) {
     fputs(k ? " + " : " ", v->to);
@@ -120,7 +140,8 @@ tn_status tn_report_program(tn_driver *d, tn_module *m, FILE *to) {
     for (uint32_t i = 0; i < v.h->entries.count; i++) {
       const tn_prog_entry *e = &ROWS(&v, tn_prog_entry, entries)[i];
       fprintf(to, "entry %s: %u inputs, %u outputs\n", name_at(&v, e->name), e->ninputs, e->noutputs);
-      for (uint32_t k = 0; k < e->nvariants; k++) print_variant(&v, &ROWS(&v, tn_prog_variant, variants)[e->first_variant + k]);
+      for (uint32_t k = 0; k < e->nvariants; k++)
+        print_variant(&v, &ROWS(&v, tn_prog_variant, variants)[e->first_variant + k]);
     }
   }
   tn_build_fini(&b);

@@ -1,5 +1,5 @@
-/* tasks.c - the readable tasks of tenon run: text in, an answer in words or JSON out. They use only the public model
- * interface, so they work the same on an artefact and on a model compiled in this process. */
+/* tasks.c - the readable tasks of tenon run: text in, an answer in words or JSON out. They use only the
+ * public model interface, so they work the same on an artefact and on a model compiled in this process. */
 #include "frontend/config/config.h"
 #include "tools/tool.h"
 #include <math.h>
@@ -13,14 +13,19 @@ typedef struct task {
   tn_session *s;
   tn_diags *d;
   tn_arena arena;
-  tn_json *labels;          /* id2label, or NULL */
-  uint32_t done;            /* answers so far */
+  tn_json *labels; /* id2label, or NULL */
+  uint32_t done;   /* answers so far */
   bool json, bad;
 } task;
 
-typedef struct encoded { int32_t *ids, *types, *mask; uint64_t n; } encoded;
+typedef struct encoded {
+  int32_t *ids, *types, *mask;
+  uint64_t n;
+} encoded;
 
-static tn_status failed(task *t, tn_status s) { return tn_fail(t->d, s, NULL, NULL, "%s", t->o->api->error(t->s)); }
+static tn_status failed(task *t, tn_status s) {
+  return tn_fail(t->d, s, NULL, NULL, "%s", t->o->api->error(t->s));
+}
 static const char *meta(task *t, const char *key) { return t->o->api->meta(t->o->model, key); }
 
 static int64_t meta_int(task *t, const char *key, int64_t fallback) {
@@ -28,13 +33,15 @@ static int64_t meta_int(task *t, const char *key, int64_t fallback) {
   return v ? strtoll(v, NULL, 10) : fallback;
 }
 
-/* ---- text to ids ------------------------------------------------------------------------------------------------- */
+/* ---- text to ids
+ * ------------------------------------------------------------------------------------------------- */
 
 /* Longer texts lose their middle end: the last token (a separator) stays. */
 static void truncate_ids(task *t, encoded *e) {
   int64_t limit = meta_int(t, "max_seq_length", meta_int(t, "max_positions", INT32_MAX));
   if (limit < 2 || e->n <= (uint64_t)limit) return;
-  tn_diags_add(t->d, TN_WARNING, NULL, 0, 0, NULL, "a text of %llu tokens was cut to %lld", (unsigned long long)e->n, (long long)limit);
+  tn_diags_add(t->d, TN_WARNING, NULL, 0, 0, NULL, "a text of %llu tokens was cut to %lld",
+               (unsigned long long)e->n, (long long)limit);
   e->ids[limit - 1] = e->ids[e->n - 1];
   e->types[limit - 1] = e->types[e->n - 1];
   e->n = (uint64_t)limit;
@@ -47,14 +54,16 @@ static tn_status encode(task *t, const char *text, const char *pair, uint32_t fl
   e->mask = tn_arena_alloc(&t->arena, room * sizeof *e->mask);
   e->n = room;
   if (!e->ids || !e->types || !e->mask) return TN_OOM;
-  tn_status s = t->o->api->tokenize(t->s, text, strlen(text), pair, pair ? strlen(pair) : 0, flags, e->ids, e->types, &e->n);
+  tn_status s = t->o->api->tokenize(t->s, text, strlen(text), pair, pair ? strlen(pair) : 0, flags, e->ids,
+                                    e->types, &e->n);
   if (s == TN_INVALID && e->n > room) { /* a tokenizer may give more tokens than bytes */
     room = e->n;
     e->ids = tn_arena_alloc(&t->arena, room * sizeof *e->ids);
     e->types = tn_arena_alloc(&t->arena, room * sizeof *e->types);
     e->mask = tn_arena_alloc(&t->arena, room * sizeof *e->mask);
     if (!e->ids || !e->types || !e->mask) return TN_OOM;
-    s = t->o->api->tokenize(t->s, text, strlen(text), pair, pair ? strlen(pair) : 0, flags, e->ids, e->types, &e->n);
+    s = t->o->api->tokenize(t->s, text, strlen(text), pair, pair ? strlen(pair) : 0, flags, e->ids, e->types,
+                            &e->n);
   }
   if (s != TN_OK) return failed(t, s);
   for (uint64_t i = 0; i < e->n; i++) e->mask[i] = 1;
@@ -69,8 +78,14 @@ static tn_status run_entry(task *t, int entry, const encoded *e, tn_tensor *out,
   for (uint32_t i = 0; i < info.ninputs && i < TN_COUNT(in); i++) {
     tn_arg_info arg;
     t->o->api->input(t->o->model, (uint32_t)entry, i, &arg);
-    int32_t *data = !strcmp(arg.name, "ids") ? e->ids : !strcmp(arg.name, "mask") ? e->mask : !strcmp(arg.name, "types") ? e->types : NULL;
-    if (!data) return tn_fail(t->d, TN_UNSUPPORTED, NULL, info.name, "the entry point needs an input '%s' that no text gives; use --entry and --input", arg.name);
+    int32_t *data = !strcmp(arg.name, "ids")     ? e->ids
+                    : !strcmp(arg.name, "mask")  ? e->mask
+                    : !strcmp(arg.name, "types") ? e->types
+                                                 : NULL;
+    if (!data)
+      return tn_fail(t->d, TN_UNSUPPORTED, NULL, info.name,
+                     "the entry point needs an input '%s' that no text gives; use --entry and --input",
+                     arg.name);
     in[i] = (tn_tensor){data, TN_DT_i32, 2, {1, (int64_t)e->n}};
   }
   *nout = info.noutputs;
@@ -83,11 +98,14 @@ static void free_outputs(tn_tensor *out, uint32_t n) {
 
 static tn_status need_entry(task *t, const char *name, const char *what, int *entry) {
   *entry = tn_opened_entry(t->o, name);
-  if (*entry < 0) return tn_fail(t->d, TN_UNSUPPORTED, NULL, NULL, "the model has no entry point '%s', which %s needs", name, what);
+  if (*entry < 0)
+    return tn_fail(t->d, TN_UNSUPPORTED, NULL, NULL, "the model has no entry point '%s', which %s needs",
+                   name, what);
   return TN_OK;
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void json_pair(const char *key, const char *value) {
   tn_buf b = {0};
@@ -158,7 +176,8 @@ static void print_best(task *t, double *p, int64_t n, const char *(*label)(task 
   if (t->json) putchar(']');
 }
 
-/* ---- the tasks ---------------------------------------------------------------------------------------------------- */
+/* ---- the tasks
+ * ---------------------------------------------------------------------------------------------------- */
 
 static tn_status features(task *t, const char *text) {
   encoded e;
@@ -171,11 +190,14 @@ static tn_status features(task *t, const char *text) {
   TN_TRY(run_entry(t, entry, &e, out, &n));
   begin(t, text);
   int64_t count = tn_tensor_count(&out[0]), shown = t->json ? count : count < 8 ? count : 8;
-  if (t->json) fputs(", \"shape\": [", stdout);
-  else fputs("  [", stdout);
+  if (t->json)
+    fputs(", \"shape\": [", stdout);
+  else
+    fputs("  [", stdout);
   for (uint32_t i = 0; i < out[0].rank; i++) printf("%s%lld", i ? ", " : "", (long long)out[0].shape[i]);
   fputs(t->json ? "], \"values\": [" : "] ", stdout);
-  for (int64_t i = 0; i < shown; i++) printf(t->json ? "%s%.9g" : "%s%.5f", i ? ", " : "", tn_tensor_at(&out[0], i));
+  for (int64_t i = 0; i < shown; i++)
+    printf(t->json ? "%s%.9g" : "%s%.5f", i ? ", " : "", tn_tensor_at(&out[0], i));
   puts(t->json ? "]" : shown < count ? ", ..." : "");
   end(t);
   free_outputs(out, n);
@@ -253,7 +275,9 @@ static tn_status fill_mask(task *t, const char *text) {
   truncate_ids(t, &e);
   uint64_t at = 0;
   while (at < e.n && e.ids[at] != mask) at++;
-  if (mask < 0 || at == e.n) return tn_fail(t->d, TN_INVALID, NULL, NULL, "the text '%s' has no mask; write [MASK] or <mask>, as the model has it", text);
+  if (mask < 0 || at == e.n)
+    return tn_fail(t->d, TN_INVALID, NULL, NULL,
+                   "the text '%s' has no mask; write [MASK] or <mask>, as the model has it", text);
   TN_TRY(run_entry(t, entry, &e, out, &n));
   int64_t vocab = out[0].shape[out[0].rank - 1];
   double *p = row_of(t, &out[0], (int64_t)at * vocab, vocab);
@@ -266,8 +290,10 @@ static tn_status fill_mask(task *t, const char *text) {
   return TN_OK;
 }
 
-/* The likeliest span of at most 30 tokens inside the context (as in the SQuAD evaluation of Devlin et al. 2019). */
-static double best_span(const tn_tensor *start, const tn_tensor *stop, int64_t first, int64_t last, int64_t *a, int64_t *b) {
+/* The likeliest span of at most 30 tokens inside the context (as in the SQuAD evaluation of Devlin et al.
+ * 2019). */
+static double best_span(const tn_tensor *start, const tn_tensor *stop, int64_t first, int64_t last,
+                        int64_t *a, int64_t *b) {
   double best = -INFINITY;
   for (int64_t i = first; i < last; i++)
     for (int64_t k = i; k < last && k < i + 30; k++) {
@@ -294,18 +320,30 @@ static tn_status answer(task *t, const char *question) {
   uint64_t room = 64 * (uint64_t)(b - a + 1) + 1024;
   char *text = tn_arena_alloc(&t->arena, room + 1);
   if (!text) return TN_OOM;
-  tn_status s = b < a ? TN_OK : t->o->api->detokenize(t->s, e.ids + a, (uint64_t)(b - a + 1), TN_TOK_SKIP_SPECIAL, text, &room);
+  tn_status s =
+      b < a ? TN_OK
+            : t->o->api->detokenize(t->s, e.ids + a, (uint64_t)(b - a + 1), TN_TOK_SKIP_SPECIAL, text, &room);
   if (s != TN_OK) return failed(t, s);
   begin(t, question);
-  if (t->json) fputs(", ", stdout), json_pair("answer", text), printf(", \"score\": %.6g, \"first_token\": %lld, \"last_token\": %lld", score, (long long)a, (long long)b);
-  else printf("  %s\n", text);
+  if (t->json)
+    fputs(", ", stdout), json_pair("answer", text),
+        printf(", \"score\": %.6g, \"first_token\": %lld, \"last_token\": %lld", score, (long long)a,
+               (long long)b);
+  else
+    printf("  %s\n", text);
   end(t);
   return TN_OK;
 }
 
-/* ---- generation --------------------------------------------------------------------------------------------------- */
+/* ---- generation
+ * --------------------------------------------------------------------------------------------------- */
 
-typedef struct stream { task *t; tn_buf text; TN_VEC(int32_t) ids; double first, begin; } stream;
+typedef struct stream {
+  task *t;
+  tn_buf text;
+  TN_VEC(int32_t) ids;
+  double first, begin;
+} stream;
 
 static tn_status on_token(void *user, int32_t id, const char *text, uint64_t len) {
   stream *s = user;
@@ -348,7 +386,8 @@ static void print_generation(task *t, const stream *s, uint64_t prompt, double s
   if (!t->json) {
     printf("\n");
     if (t->a->given[OPT_verbose] && s->ids.count)
-      fprintf(stderr, "%llu prompt tokens in %.3f s, %u new tokens, %.1f tokens/s\n", (unsigned long long)prompt, s->first - s->begin, s->ids.count,
+      fprintf(stderr, "%llu prompt tokens in %.3f s, %u new tokens, %.1f tokens/s\n",
+              (unsigned long long)prompt, s->first - s->begin, s->ids.count,
               s->ids.count > 1 ? (s->ids.count - 1) / (seconds - (s->first - s->begin)) : 0);
     return;
   }
@@ -362,8 +401,10 @@ static tn_status generate(task *t, const char *prompt) {
   encoded e;
   tn_sampling o;
   TN_TRY(sampling_of(t, &o));
-  if (t->a->last[OPT_ids]) TN_TRY(parse_ids(t, t->a->last[OPT_ids], &e));
-  else TN_TRY(encode(t, prompt, NULL, 0, &e));
+  if (t->a->last[OPT_ids])
+    TN_TRY(parse_ids(t, t->a->last[OPT_ids], &e));
+  else
+    TN_TRY(encode(t, prompt, NULL, 0, &e));
   if (!e.n) return tn_fail(t->d, TN_INVALID, NULL, NULL, "the prompt is empty");
   TN_TRY(t->o->api->session_reset(t->s));
   begin(t, prompt);
@@ -377,12 +418,16 @@ static tn_status generate(task *t, const char *prompt) {
   return st == TN_OK ? TN_OK : failed(t, st);
 }
 
-static const struct { const char *name; tn_status (*run)(task *, const char *); } tasks[] = {
-    {"feature-extraction", features},     {"sentence-similarity", features},  {"text-classification", classify},
-    {"token-classification", classify_tokens}, {"fill-mask", fill_mask},      {"question-answering", answer},
-    {"text-generation", generate}};
+static const struct {
+  const char *name;
+  tn_status (*run)(task *, const char *);
+} tasks[] = {{"feature-extraction", features},  {"sentence-similarity", features},
+             {"text-classification", classify}, {"token-classification", classify_tokens},
+             {"fill-mask", fill_mask},          {"question-answering", answer},
+             {"text-generation", generate}};
 
-/* ---- driving ------------------------------------------------------------------------------------------------------ */
+/* ---- driving
+ * ------------------------------------------------------------------------------------------------------ */
 
 static tn_status each_line(task *t, tn_status (*run)(task *, const char *)) {
   char *line = NULL;
@@ -406,7 +451,9 @@ static tn_status each_text(task *t, tn_status (*run)(task *, const char *)) {
     TN_TRY(!strcmp(t->a->all[i].value, "-") ? each_line(t, run) : run(t, t->a->all[i].value));
   }
   if (n) return TN_OK;
-  if (isatty(STDIN_FILENO)) return tn_fail(t->d, TN_INVALID, NULL, NULL, "no text: give --text TEXT (or -p PROMPT), or pipe lines in");
+  if (isatty(STDIN_FILENO))
+    return tn_fail(t->d, TN_INVALID, NULL, NULL,
+                   "no text: give --text TEXT (or -p PROMPT), or pipe lines in");
   return each_line(t, run);
 }
 
@@ -421,10 +468,14 @@ tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d) {
   }
   int near = name ? tn_str_nearest(name, names, (int)TN_COUNT(tasks)) : -1;
   if (!run)
-    return tn_fail(d, TN_INVALID, NULL, NULL, "unknown task '%s'%s%s; use --task, or --entry with --input", name ? name : "",
-                   near >= 0 ? "; did you mean " : "", near >= 0 ? names[near] : "");
+    return tn_fail(d, TN_INVALID, NULL, NULL, "unknown task '%s'%s%s; use --task, or --entry with --input",
+                   name ? name : "", near >= 0 ? "; did you mean " : "", near >= 0 ? names[near] : "");
   char error[256] = "";
-  tn_session_options so = {.size = sizeof so, .error = error, .error_size = sizeof error, .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad), .capacity = tn_args_int(a, OPT_capacity, 0, &t.bad)};
+  tn_session_options so = {.size = sizeof so,
+                           .error = error,
+                           .error_size = sizeof error,
+                           .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad),
+                           .capacity = tn_args_int(a, OPT_capacity, 0, &t.bad)};
   if (t.bad) return TN_INVALID;
   tn_arena_init(&t.arena);
   tn_status s = o->api->session_new(o->model, &so, &t.s);

@@ -14,22 +14,25 @@ enum {
 typedef struct tn_args {
   const char *const *positional;
   uint32_t npositional;
-  uint32_t given[OPT_COUNT];              /* how often */
-  const char *last[OPT_COUNT];            /* argument of the last one, or NULL */
-  struct { uint32_t option; const char *value; } *all; /* in order */
+  uint32_t given[OPT_COUNT];   /* how often */
+  const char *last[OPT_COUNT]; /* argument of the last one, or NULL */
+  struct {
+    uint32_t option;
+    const char *value;
+  } *all; /* in order */
   uint32_t nall;
 } tn_args;
 
 typedef struct tn_command {
-  const char *name, *summary, *usage;     /* usage: after "tenon NAME " */
-  const char *details;                    /* a paragraph of help, may be NULL */
-  const uint8_t *options;                 /* OPT_ ids */
+  const char *name, *summary, *usage; /* usage: after "tenon NAME " */
+  const char *details;                /* a paragraph of help, may be NULL */
+  const uint8_t *options;             /* OPT_ ids */
   uint32_t noptions, min_positional, max_positional;
-  int (*run)(const tn_args *a);           /* exit status */
+  int (*run)(const tn_args *a); /* exit status */
 } tn_command;
 
-extern const tn_command tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect, tn_cmd_ops,
-    tn_cmd_models, tn_cmd_plugins, tn_cmd_bench;
+extern const tn_command tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect,
+    tn_cmd_ops, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench;
 
 int tn_tool_main(int argc, char **argv);
 
@@ -42,8 +45,8 @@ double tn_args_real(const tn_args *a, uint32_t option, double fallback, bool *ba
 uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, int64_t *out, uint32_t room);
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o);
 
-/* Prints what was collected on stderr, with --json and an error as JSON, and gives the exit status: 0, or 1 when there
- * were errors or s is not TN_OK. */
+/* Prints what was collected on stderr, with --json and an error as JSON, and gives the exit status: 0, or 1
+ * when there were errors or s is not TN_OK. */
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s);
 
 /* A model ready to run, from an artefact or compiled in this process. */
@@ -51,7 +54,7 @@ typedef struct tn_opened {
   const tn_model_api *api;
   tn_model *model;
   tn_driver driver;
-  tn_module *module;                      /* NULL for an artefact */
+  tn_module *module; /* NULL for an artefact */
   tn_build build;
   tn_jit jit;
   void *library;
@@ -72,7 +75,8 @@ int64_t tn_tensor_count(const tn_tensor *t);
 double tn_tensor_at(const tn_tensor *t, int64_t i);
 
 /* Runs one entry point: allocates the outputs (heap). */
-tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out, tn_diags *d);
+tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out,
+                          tn_diags *d);
 
 /* tasks.c: the readable tasks of `tenon run`. */
 tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d);

@@ -3,22 +3,24 @@
  * reads its own panels. A unit's tiles go through a small buffer, where the epilogue is evaluated row by row.
  *
  * rhs is either a weight in panels already (layout panel16 or panel16k), or anything else: then the unit packs its
- * panels into scratch first. lhs is read in place if it is an f32 buffer, else rows are evaluated into scratch. */
+ * panels into scratch first. lhs is read in place if it is an f32 buffer, else rows are evaluated into scratch; so are
+ * rows a multiple of a page apart, which would all fall into the same set of the first-level cache. */
 #include "backends/cpu/ukernel.h"
 #include "backends/llvm/convert.h"
 
-#define BLOCK_BYTES (384 * 1024) /* of lhs that should stay in the second-level cache */
-#define STAGED_ROWS 56           /* rows of lhs evaluated into scratch at a time */
+#define BLOCK_BYTES (448 * 1024) /* of lhs that should stay in the second-level cache */
+#define PAGE_ELEMENTS 1024       /* f32 values in a page */
 
 typedef struct mm {
   tn_cpu_kernel *k;
   tn_value lhs, rhs, out;
   tn_type_info tl, tr, to;
-  bool trans_a, trans_b, packed, flat, direct; /* flat: rhs is one matrix, lhs's leading dims are rows */
+  bool trans_a, trans_b, packed, flat; /* flat: rhs is one matrix, lhs's leading dims are rows */
+  bool readable, direct;        /* lhs can be read in place; it is, on the path being written */
   tn_dtype dt;                  /* of the panels */
   tn_dim n_dim, k_dim;
   ll_val m, n, depth, batches;  /* m: rows per batch */
-  ll_val a_stage, b_stage, tile;
+  ll_val a_stage, a_stride, b_stage, tile; /* a_stride: bytes between rows of lhs as the micro-kernel sees it */
   uint32_t panels, max_rows;    /* of the path being written */
   /* of the unit being written */
   ll_val batch, batch_at[TN_MAX_RANK], m0, m1, n0, group_end;
@@ -70,8 +72,7 @@ static void stage_a(mm *x) {
   tn_ll *e = x->k->e;
   ll_loop l;
   ll_loop_begin(e, &l, x->m0, x->m1, ll_k(e, 1), NULL, 0);
-  ll_val stride = ll_imul(e, x->depth, ll_k(e, 4));
-  staged_row c = {x, l.iv, ll_at(e, x->a_stage, ll_mul(e, ll_sub(e, l.iv, x->m0), stride))};
+  staged_row c = {x, l.iv, ll_at(e, x->a_stage, ll_mul(e, ll_sub(e, l.iv, x->m0), x->a_stride))};
   tn_cpu_columns(x->k, ll_k(e, 0), x->depth, stage_a_column, &c, NULL, 0);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
@@ -170,15 +171,15 @@ static void finish_tile(mm *x, ll_val r0, ll_val r1) {
 
 static tn_cpu_tile tile_of(mm *x, ll_val r0) {
   tn_ll *e = x->k->e;
-  ll_val stride = ll_imul(e, x->depth, ll_k(e, 4)), panel = ll_udiv(e, x->n0, ll_k(e, TN_CPU_PANEL));
-  tn_cpu_tile t = {.depth = x->depth, .a_stride = stride, .c = x->tile};
+  ll_val panel = ll_udiv(e, x->n0, ll_k(e, TN_CPU_PANEL));
+  tn_cpu_tile t = {.depth = x->depth, .a_stride = x->a_stride, .c = x->tile};
   t.c_stride = ll_k(e, (int64_t)x->panels * TN_CPU_PANEL * 4);
   t.panel_stride = ll_imul(e, x->depth, ll_k(e, (int64_t)TN_CPU_PANEL * tn_ll_dtype_of(x->dt).bytes));
   ll_val left = ll_ceildiv(e, ll_sub(e, x->n, x->n0), ll_k(e, TN_CPU_PANEL));
   t.np = x->packed ? left : ll_k(e, x->panels);
   t.b = x->packed ? ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs), ll_imul(e, panel, t.panel_stride)) : x->b_stage;
   if (!x->direct) {
-    t.a = ll_at(e, x->a_stage, ll_imul(e, ll_sub(e, r0, x->m0), stride));
+    t.a = ll_at(e, x->a_stage, ll_imul(e, ll_sub(e, r0, x->m0), x->a_stride));
     return t;
   }
   if (!x->flat) {
@@ -189,7 +190,7 @@ static tn_cpu_tile tile_of(mm *x, ll_val r0) {
     t.a = tn_ll_address(&x->k->body, x->lhs, tn_cpu_arg_buffer(x->k, x->lhs), &ix);
     return t;
   }
-  t.a = ll_at(e, tn_cpu_arg_buffer(x->k, x->lhs), ll_imul(e, r0, stride));
+  t.a = ll_at(e, tn_cpu_arg_buffer(x->k, x->lhs), ll_imul(e, r0, x->a_stride));
   return t;
 }
 
@@ -210,18 +211,19 @@ static void unit(mm *x) {
 }
 
 /* ---- the walk over units ------------------------------------------------------------------------------------------- */
-/* Rows per unit: what fits the cache, less when there would not be enough units for the threads. */
+/* The most rows of a unit: what fits the cache. */
+static int64_t rows_limit(mm *x) {
+  int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;
+  if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0) limit = BLOCK_BYTES / (4 * depth) / mr * mr;
+  return limit < 2 * mr ? 2 * mr : limit > 16 * mr ? 16 * mr : limit;
+}
+/* Rows per unit: less than the most when there would not be enough units for the threads. */
 static ll_val block_rows(mm *x, ll_val groups) {
   tn_ll *e = x->k->e;
-  int64_t depth, limit = STAGED_ROWS, mr = x->max_rows;
-  if (x->direct && tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0) {
-    limit = BLOCK_BYTES / (4 * depth) / mr * mr;
-    if (limit < 4 * mr) limit = 4 * mr;
-  }
-  ll_val others = ll_imax(e, ll_mul(e, groups, x->batches), ll_k(e, 1));
+  ll_val mr = ll_k(e, x->max_rows), others = ll_imax(e, ll_mul(e, groups, x->batches), ll_k(e, 1));
   ll_val want = ll_ceildiv(e, ll_mul(e, x->k->nthreads, ll_k(e, 4)), others);
-  ll_val tall = ll_mul(e, ll_ceildiv(e, ll_ceildiv(e, x->m, want), ll_k(e, mr)), ll_k(e, mr));
-  return ll_imax(e, ll_imin(e, tall, ll_k(e, limit / mr * mr)), ll_k(e, mr));
+  ll_val tall = ll_mul(e, ll_ceildiv(e, ll_ceildiv(e, x->m, want), mr), mr);
+  return ll_imax(e, ll_imin(e, tall, ll_k(e, rows_limit(x))), mr);
 }
 
 static void batch_coordinates(mm *x, ll_val batch) {
@@ -234,8 +236,11 @@ static void batch_coordinates(mm *x, ll_val batch) {
   }
 }
 
-static void walk(mm *x, uint32_t panels, uint32_t max_rows) {
+static void walk(mm *x, uint32_t panels, uint32_t max_rows, bool direct) {
   tn_ll *e = x->k->e;
+  ll_val row = ll_imul(e, x->depth, ll_k(e, 4));
+  x->direct = direct;
+  x->a_stride = direct ? row : ll_iadd(e, row, ll_k(e, 64));
   x->panels = panels;
   x->max_rows = max_rows;
   ll_val width = ll_k(e, (int64_t)panels * TN_CPU_PANEL), groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
@@ -276,7 +281,7 @@ static void read_operands(mm *x) {
   if (x->tr.layout && strcmp(x->tr.layout, x->trans_b ? "panel16" : "panel16k"))
     tn_ll_fail(k->e, "matmul does not read layout '%s'", x->tr.layout);
   x->flat = x->tr.rank == 2 && !x->trans_a;
-  x->direct = x->tl.dtype == TN_DT_f32 && !x->trans_a && tn_cpu_arg_buffer(k, x->lhs);
+  x->readable = x->tl.dtype == TN_DT_f32 && !x->trans_a && tn_cpu_arg_buffer(k, x->lhs);
   x->dt = x->packed ? x->tr.dtype : TN_DT_f32;
   x->k_dim = x->tl.dims[x->tl.rank - (x->trans_a ? 2 : 1)];
   x->n_dim = x->to.dims[x->to.rank - 1];
@@ -292,20 +297,22 @@ void tn_cpu_emit_matmul(tn_cpu_kernel *k) {
   const tn_cpu_isa *isa = k->u->isa;
   mm x = {.k = k};
   read_operands(&x);
-  if (!x.direct) x.a_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, x.k_dim, tn_cpu_dim_k(k, STAGED_ROWS)), 4);
+  bool direct = x.readable && !tn_ll_dim_multiple(&k->body, x.k_dim, PAGE_ELEMENTS);
+  tn_dim padded = tn_cpu_dim_add(k, x.k_dim, tn_cpu_dim_k(k, 16));
+  if (!direct) x.a_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, padded, tn_cpu_dim_k(k, rows_limit(&x))), 4);
   if (!x.packed) x.b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, x.k_dim, tn_cpu_dim_k(k, isa->panels * TN_CPU_PANEL)), 4);
   uint32_t cells = isa->mr * isa->panels, stream = isa->stream_rows * isa->stream_panels;
   x.tile = ll_alloca(e, (cells > stream ? cells : stream) * TN_CPU_PANEL * 4);
   tn_ll_body_give(&k->body, x.out, give_product, &x);
   if (!x.packed) {
-    walk(&x, isa->panels, isa->mr);
+    walk(&x, isa->panels, isa->mr, direct);
     return;
   }
   ll_if few;
   ll_if_begin(e, &few, ll_icmp(e, LLVMIntSLE, x.m, ll_k(e, isa->stream_rows)));
-  walk(&x, isa->stream_panels, isa->stream_rows);
+  walk(&x, isa->stream_panels, isa->stream_rows, x.readable);
   ll_if_else(e, &few);
   tn_ll_body_forget(&k->body);
-  walk(&x, isa->panels, isa->mr);
+  walk(&x, isa->panels, isa->mr, direct);
   ll_if_end(e, &few);
 }

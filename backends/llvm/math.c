@@ -60,7 +60,7 @@ ll_val tn_ll_exp(tn_ll *e, ll_val x) {
 }
 
 ll_val tn_ll_exp_neg(tn_ll *e, ll_val x) {
-  ll_val in = ll_fcmp(e, LLVMRealOGE, x, ll_f(e, x, -87.0));
+  ll_val in = ll_fcmp(e, LLVMRealUGE, x, ll_f(e, x, -87.0)); /* NaN is in, and stays */
   ll_val n, p = exp_reduced(e, ll_select(e, in, x, ll_f(e, x, -87.0)), &n);
   ll_type ti = ll_like(e, x, e->i32);
   ll_val k = ll_shl(e, LLVMBuildFPToSI(e->b, n, ti, ""), ll_int(e, ti, 23));

@@ -142,7 +142,7 @@ static tn_status feed(tn_gen *g, uint64_t n) {
 
 /* May another token be fed? */
 static bool has_room(const tn_gen *g) {
-  return g->stateful ? g->s->position < g->s->capacity : (int64_t)g->tokens.count < g->limit;
+  return g->stateful ? g->s->position < g->s->capacity : (int64_t)g->tokens.count <= g->limit;
 }
 
 static tn_status choose(tn_gen *g, uint64_t step, int32_t *token) {

@@ -62,7 +62,8 @@ typedef struct property {
 static const property properties[] = {
     {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"alpha", "\\p{Alphabetic}"}, {"blank", "\\t\\p{Zs}"},
     {"cntrl", "\\p{Cc}"}, {"digit", "\\p{Nd}"}, {"lower", "\\p{Lowercase}"}, {"upper", "\\p{Uppercase}"},
-    {"punct", "\\p{P}$+<=>\\^`|~"}, {"space", SPACE}, {"word", WORD}, {"xdigit", HEX}, {"ascii", "\\x00-\\x7f"},
+    {"punct", "\\p{P}"}, {"graph", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"},
+    {"print", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}\\p{Zs}"}, {"space", SPACE}, {"word", WORD}, {"xdigit", HEX}, {"ascii", "\\x00-\\x7f"},
     {"any", "\\x{0}-\\x{10ffff}"}, {"letter", "\\p{L}"}, {"mark", "\\p{M}"}, {"number", "\\p{N}"},
     {"punctuation", "\\p{P}"}, {"symbol", "\\p{S}"}, {"separator", "\\p{Z}"}, {"other", "\\p{C}"},
     {"uppercaseletter", "\\p{Lu}"}, {"lowercaseletter", "\\p{Ll}"}, {"titlecaseletter", "\\p{Lt}"},
@@ -131,6 +132,7 @@ static void class_posix(reader *r, bool *negated) {
   }
   *negated = not;
   if (p->items) tn_buf_puts(r->out, p->items);
+  if (!strcmp(p->name, "punct")) tn_buf_puts(r->out, "\\p{S}"); /* [:punct:] is more than \p{punct} */
   r->at = end + 2;
 }
 

@@ -2,12 +2,23 @@
 #include "tests/cpu/harness.h"
 #include "backends/ref/ref.h"
 #include "passes/pass.h"
-#include <check.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+
+/* Ends the test (Check reports the signal) or the benchmark. */
+static _Noreturn void give_up(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static _Noreturn void give_up(const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  vfprintf(stderr, fmt, ap);
+  va_end(ap);
+  fputc('\n', stderr);
+  abort();
+}
+#define NEED(cond) ((cond) ? (void)0 : give_up("%s:%d: not so: %s", __FILE__, __LINE__, #cond))
 
 /* ---- memory that ends at a wall ---------------------------------------------------------------------------------- */
 typedef struct wall { void *map, *data; size_t size; } wall;
@@ -15,8 +26,8 @@ typedef struct wall { void *map, *data; size_t size; } wall;
 static wall wall_new(uint64_t bytes) {
   size_t page = 4096, n = (size_t)tn_align_up(bytes ? bytes : 1, page) + 2 * page;
   wall w = {.size = n, .map = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
-  ck_assert_ptr_ne(w.map, MAP_FAILED);
-  ck_assert_int_eq(mprotect((char *)w.map + n - page, page, PROT_NONE), 0);
+  NEED(w.map != MAP_FAILED);
+  NEED(mprotect((char *)w.map + n - page, page, PROT_NONE) == 0);
   memset(w.map, 0xcd, n - page);
   w.data = (char *)w.map + n - page - bytes;
   return w;
@@ -36,13 +47,13 @@ static const tn_backend *plugin(void **self) {
   static void *state;
   if (!backend) {
     void *lib = dlopen(TN_BINARY_DIR "/plugins/tenon-cpu.so", RTLD_NOW | RTLD_LOCAL);
-    if (!lib) ck_abort_msg("%s", dlerror());
+    if (!lib) give_up("%s", dlerror());
     tn_plugin_query_fn query = (tn_plugin_query_fn)(uintptr_t)dlsym(lib, "tn_plugin_query");
     const char *why = NULL;
     const tn_plugin *p = query(TN_ABI, &why);
     static tn_host host = {.size = sizeof host, .abi = TN_ABI, .diag = say};
     host.ir = &tn_ir_table;
-    ck_assert_int_eq(p->init(&host, &state), TN_OK);
+    NEED(p->init(&host, &state) == TN_OK);
     backend = p->table(state, "tn.backend/1", 0);
   }
   *self = state;
@@ -66,7 +77,7 @@ static int64_t dim_value(tn_module *m, const cpu_case *c, tn_dim d) {
   if (i.kind == TN_DIM_SYM) {
     for (int k = 0; k < 8 && c->dims[k].name; k++)
       if (!strcmp(c->dims[k].name, i.symbol)) return c->dims[k].value;
-    ck_abort_msg("dim %s has no value", i.symbol);
+    give_up("dim %s has no value", i.symbol);
   }
   int64_t a = dim_value(m, c, i.a), b = dim_value(m, c, i.b);
   switch (i.kind) {
@@ -86,7 +97,7 @@ static int64_t dim_of(void *ctx, tn_dim d) {
 
 static tensor *slot(world *w, tn_value v) {
   tensor none = {0};
-  while (w->values.count <= v) ck_assert(tn_vec_push(&w->values, none));
+  while (w->values.count <= v) NEED(tn_vec_push(&w->values, none));
   return &w->values.items[v];
 }
 static tensor *make(world *w, tn_value v) {
@@ -145,7 +156,7 @@ static void world_init(world *w, const cpu_case *c) {
   if (s != TN_OK) {
     tn_buf text = {0};
     tn_diags_text(&w->diags, &text, false);
-    ck_abort_msg("%s\n%s", tn_buf_cstr(&text), c->text);
+    give_up("%s\n%s", tn_buf_cstr(&text), c->text);
   }
   w->f = tn_ir_func_count(w->m);
   tn_func_info f;
@@ -187,9 +198,9 @@ static void ref_op(world *w, tn_op op, tn_arena *a) {
   for (uint32_t i = 0; i < c.nout; i++) out[i] = slot(w, tn_ir_op_result(w->m, op, i))->t;
   if (!strcmp(name, "kv_update")) memcpy(out[0].data, in[0].data, tn_ref_bytes(&tn_ir_table, &in[0]));
   tn_ref_fn fn = tn_ref_of(name);
-  ck_assert_msg(fn != NULL, "no reference for %s", name);
+  if (!fn) give_up("no reference for %s", name);
   tn_status s = fn(&c);
-  ck_assert_msg(s == TN_OK, "reference %s: %s", name, c.error);
+  if (s != TN_OK) give_up("reference %s: %s", name, c.error);
   if (!strcmp(name, "kv_update")) memcpy(in[0].data, out[0].data, tn_ref_bytes(&tn_ir_table, &in[0]));
 }
 static tn_op ref_run(world *w) {
@@ -259,7 +270,7 @@ static tn_status read_plain(void *ctx, uint64_t off, void *dst, uint64_t len) {
 typedef struct into { char *at; uint64_t left; } into;
 static tn_status write_packed(void *ctx, const void *data, uint64_t len) {
   into *i = ctx;
-  ck_assert_uint_le(len, i->left);
+  NEED(len <= i->left);
   memcpy(i->at, data, len);
   i->at += len;
   i->left -= len;
@@ -280,12 +291,12 @@ static void pack_weights(cpu_built *b) {
     into to = {mem.data, bytes};
     tn_reader in = {slot(&b->w, info.value)->t.data, read_plain};
     tn_writer out = {&to, write_packed};
-    ck_assert_int_eq(p->pack(self, b->w.m, i, layout, &in, &out), TN_OK);
-    ck_assert_uint_eq(to.left, 0);
-    ck_assert(tn_vec_push(&b->packed, mem));
+    NEED(p->pack(self, b->w.m, i, layout, &in, &out) == TN_OK);
+    NEED(to.left == 0);
+    NEED(tn_vec_push(&b->packed, mem));
     slot(&b->w, info.value)->t.data = mem.data;
     tn_ir_type_get(b->w.m, info.type, &t);
-    ck_assert_int_eq(tn_ir_weight_set_type(b->w.m, i, tn_ir_type_make(b->w.m, t.dtype, t.rank, t.dims, layout)), TN_OK);
+    NEED(tn_ir_weight_set_type(b->w.m, i, tn_ir_type_make(b->w.m, t.dtype, t.rank, t.dims, layout)) == TN_OK);
   }
 }
 
@@ -295,7 +306,7 @@ static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
   call c = {0};
   tn_attr root;
   uint32_t nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
-  ck_assert_msg(plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) == TN_OK, "no symbol %s", r->symbol);
+  if (plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) != TN_OK) give_up("no symbol %s", r->symbol);
   tn_ir_op_attr(w->m, op, "root", &root);
   for (uint32_t i = 0; i < nout; i++) {
     tn_value v = tn_ir_op_result(w->m, op, i);
@@ -306,7 +317,7 @@ static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
   for (uint32_t i = 0; i < nout; i++) c.bufs[nin + i] = slot(w, tn_ir_op_result(w->m, op, i))->t.data;
   for (uint32_t i = 0; i < r->ndims; i++) c.dims[i] = dim_value(b->package->w.m, w->c, r->dims[i]);
   if (r->scratch) c.scratch = (uint64_t)dim_value(b->package->w.m, w->c, r->scratch);
-  ck_assert(tn_vec_push(&b->calls, c));
+  NEED(tn_vec_push(&b->calls, c));
 }
 
 static void list_calls(cpu_built *b) {
@@ -319,11 +330,11 @@ static void list_calls(cpu_built *b) {
       tensor *x = make(w, tn_ir_op_result(w->m, op, 0));
       x->t.data = slot(w, tn_ir_op_operand(w->m, op, 0))->t.data;
     } else {
-      ck_assert_str_eq(name, "kernel");
+      NEED(!strcmp(name, "kernel"));
       const kernel_row *r = NULL;
       for (uint32_t i = 0; i < b->package->rows.count; i++)
         if (b->package->rows.items[i].op == op) r = &b->package->rows.items[i];
-      ck_assert_msg(r != NULL, "a kernel op was not compiled");
+      if (!r) give_up("a kernel op was not compiled");
       add_call(b, op, r);
     }
   }
@@ -339,7 +350,7 @@ static void prepare(cpu_built *b, const cpu_case *c, const char *pipeline) {
   if (s != TN_OK) {
     tn_buf text = {0};
     tn_diags_text(&b->w.diags, &text, false);
-    ck_abort_msg("%s: status %d\n%s\n%s", target_.name, s, tn_buf_cstr(&text), c->text);
+    give_up("%s: status %d\n%s\n%s", target_.name, s, tn_buf_cstr(&text), c->text);
   }
   pack_weights(b);
 }
@@ -368,7 +379,7 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   k->w = whole.w;
   tn_package_sink sink = {.size = sizeof sink, .ctx = k, .image = take_image, .kernel = take_kernel};
   if (plugin(&self)->compile(self, &target_, k->w.m, NULL, &sink) == TN_OK) return k;
-  ck_abort_msg("%s: compile failed\n%s", target_.name, c->text);
+  give_up("%s: compile failed\n%s", target_.name, c->text);
 }
 
 static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
@@ -376,7 +387,7 @@ static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
   const tn_backend *p = plugin(&self);
   prepare(b, c, pipeline);
   b->package = package_of(c, pipeline);
-  ck_assert_int_eq(p->load(self, &target_, (tn_bytes){b->package->image.text, b->package->image.len}, &b->exec), TN_OK);
+  NEED(p->load(self, &target_, (tn_bytes){b->package->image.text, b->package->image.len}, &b->exec) == TN_OK);
   list_calls(b);
   uint64_t most = 0;
   for (uint32_t i = 0; i < b->calls.count; i++)
@@ -422,16 +433,16 @@ static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_t
     if (want->dtype == TN_DT_f64) atol = rtol = 1e-12;
     if (want->dtype == TN_DT_f8e4m3 || want->dtype == TN_DT_f8e5m2) atol = rtol = 0;
   }
-  ck_assert_int_eq(tn_ref_count(want), tn_ref_count(got));
+  NEED(tn_ref_count(want) == tn_ref_count(got));
   for (int64_t i = 0; i < tn_ref_count(want); i++) {
     if (!f) {
       int64_t a = tn_ref_get_int(want, i), b = tn_ref_get_int(got, i);
-      if (a != b) ck_abort_msg("%s: element %lld is %lld, wants %lld\n%s", where, (long long)i, (long long)b, (long long)a, c->text);
+      if (a != b) give_up("%s: element %lld is %lld, wants %lld\n%s", where, (long long)i, (long long)b, (long long)a, c->text);
       continue;
     }
     double a = tn_ref_get(want, i), b = tn_ref_get(got, i);
     bool same = (isnan(a) && isnan(b)) || a == b || fabs(a - b) <= atol + rtol * fabs(a);
-    if (!same) ck_abort_msg("%s: element %lld is %.9g, wants %.9g\n%s", where, (long long)i, b, a, c->text);
+    if (!same) give_up("%s: element %lld is %.9g, wants %.9g\n%s", where, (long long)i, b, a, c->text);
   }
 }
 
@@ -495,6 +506,6 @@ const char *cpu_text(const char *fmt, ...) {
   va_start(ap, fmt);
   int n = vsnprintf(t, sizeof texts[0], fmt, ap);
   va_end(ap);
-  ck_assert_int_lt(n, (int)sizeof texts[0]);
+  NEED(n < (int)sizeof texts[0]);
   return t;
 }

@@ -18,7 +18,7 @@ typedef struct cpu_case {
   void (*fill)(const char *name, tn_dtype dt, void *data, int64_t count); /* optional: own input values */
 } cpu_case;
 
-/* Fails the running Check test with the first difference. */
+/* Writes the first difference to stderr and aborts, which Check reports as the running test's failure. */
 void cpu_check(const cpu_case *c);
 /* printf into a text that lives until the next 8 calls. */
 const char *cpu_text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

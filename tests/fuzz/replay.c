@@ -30,7 +30,8 @@ static void replay(const char *path) {
   DIR *d = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
   for (struct dirent *e; d && (e = readdir(d));) {
     char sub[4096];
-    if (e->d_name[0] == '.' || snprintf(sub, sizeof sub, "%s/%s", path, e->d_name) >= (int)sizeof sub) continue;
+    if (e->d_name[0] == '.' || snprintf(sub, sizeof sub, "%s/%s", path, e->d_name) >= (int)sizeof sub)
+      continue;
     replay(sub);
   }
   if (d) closedir(d);

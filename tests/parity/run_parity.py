@@ -157,7 +157,7 @@ def main():
     p.add_argument("--backend", default="cpu")
     p.add_argument("--level", default="O3")
     p.add_argument("--aot", action="store_true", help="compile to a library first and run that")
-    options = p.parse_args()
+    options = p.parse_intermixed_args()
     rows = json.load(open(os.path.join(HERE, "manifest.json")))
     known = {os.path.basename(r["folder"]): r for r in rows}
     for f in options.folders:

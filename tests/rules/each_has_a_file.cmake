@@ -1,5 +1,6 @@
 # Every TN_RULE(name, ...) of RULES/*.def has TESTS/name.tir that names it in a STATS line and has both a function where it
 # fires and one where it does not; and every .tir there belongs to a rule.
+cmake_minimum_required(VERSION 3.25)
 file(GLOB defs ${RULES}/*.def)
 set(names "")
 foreach(def ${defs})

@@ -261,6 +261,18 @@ START_TEST(optional_operands_come_and_go) {
 }
 END_TEST
 
+START_TEST(a_function_returns_once) {
+  chain t = chain_make("f");
+  ck_assert_uint_eq(make((tn_point){.func = t.f}, "return", &t.a, 1, NULL, 0, 0), 0);
+  ck_assert_str_eq(last_error(), "bert.model:12:3: error: return: function 'f' has one already\n");
+  ck_assert_int_eq(tn_ir_func_result_names(m, t.f, (const char *[]){"a", "b"}, 2), TN_INVALID);
+  tn_func_info i;
+  tn_ir_func_get(m, t.f, &i);
+  ck_assert(i.nresults == 1 && i.results[0] == f32(2, tn_ir_dim_sym(m, "B"), num(8), 0));
+  ck_assert_str_eq(i.result_names[0], "out");
+}
+END_TEST
+
 START_TEST(ops_move_and_the_verifier_sees_order) {
   chain t = chain_make("f");
   ck_assert_int_eq(tn_ir_op_move(m, def(t.b), (tn_point){.before = def(t.a)}), TN_OK);
@@ -539,6 +551,7 @@ int main(void) {
   tcase_add_test(t, messages_name_the_place);
   tcase_add_test(t, uses_are_exact);
   tcase_add_test(t, optional_operands_come_and_go);
+  tcase_add_test(t, a_function_returns_once);
   tcase_add_test(t, ops_move_and_the_verifier_sees_order);
   tcase_add_test(t, the_verifier_infers_again);
   tcase_add_test(t, weights_have_their_bytes);

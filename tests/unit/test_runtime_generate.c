@@ -209,6 +209,58 @@ START_TEST(test_seeds) {
 }
 END_TEST
 
+/* ---- a model without states, with the scores of all positions
+ * ------------------------------------------------ */
+
+/* logits[s, v]: most likely is the sum of ids[0 .. s], modulo 10; dims S. */
+static void prefix_sums(const tn_kcall *c) {
+  const int32_t *ids = c->bufs[0];
+  float *scores = c->bufs[1];
+  int64_t sum = 0;
+  for (int64_t s = 0; s < c->dims[0]; s++) {
+    sum += ids[s];
+    for (int64_t v = c->thread; v < 10; v += c->nthreads) scores[s * 10 + v] = v == sum % 10 ? 1.0f : 0.0f;
+  }
+}
+
+static tn_buf stateless_program(void) {
+  toy_blob t = {0};
+  t.name = toy_str(&t, "stateless");
+  uint32_t b = toy_str(&t, "B"), s = toy_str(&t, "S"), kernel = toy_str(&t, "prefix_sums");
+  TOY_ROW(&t, dims, tn_prog_dim, {b, TN_PROG_DIM_INPUT, INT64_MAX});
+  TOY_ROW(&t, dims, tn_prog_dim, {s, TN_PROG_DIM_INPUT, 12});
+  uint32_t rows[] = {toy_sym(&t, 0), toy_sym(&t, 1), toy_const(&t, 10)}, shape = toy_scalars(&t, rows, 3);
+  toy_arg(&t, "mask", TN_DT_i64, 2, shape);
+  toy_arg(&t, "ids", TN_DT_i32, 2, shape);
+  toy_arg(&t, "logits", TN_DT_f32, 3, shape);
+  TOY_ROW(&t, kernels, tn_prog_kernel, {kernel, kernel});
+  toy_step(&t, 0, TOY_OPERANDS({TN_PROG_INPUT, 1}, {TN_PROG_OUTPUT, 0}), shape + 1, 1, TN_PROG_NONE, 0);
+  TOY_ROW(&t, variants, tn_prog_variant, {.dim = TN_PROG_NONE, .nsteps = 1});
+  uint32_t name = toy_str(&t, "logits");
+  TOY_ROW(&t, entries, tn_prog_entry, {name, 0, 2, 2, 1, 0, 1});
+  toy_meta(&t, "eos", "0");
+  return toy_finish(&t);
+}
+
+START_TEST(test_without_states) {
+  static const tn_rt_kernel kernel = {prefix_sums, NULL};
+  static const int32_t prompt[] = {1, 2, 3, 4, 1};
+  toy t = {.api = &tn_rt_api, .program = stateless_program()};
+  tn_rt_source src = {.program = {t.program.text, t.program.len}, .kernels = &kernel};
+  ck_assert_msg(tn_rt_open(&src, &t.m, t.why, sizeof t.why) == TN_OK, "%s", t.why);
+  ck_assert_int_eq(t.api->session_new(t.m, NULL, &t.s), TN_OK);
+  heard h = {0};
+  int32_t want[200];
+  tn_status status = t.api->generate(t.s, prompt, 5,
+                                     &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 50}, hear, &h);
+  ck_assert_msg(status == TN_OK, "%s", t.api->error(t.s));
+  follow(prompt, 5, 50, want);
+  ck_assert_uint_eq(h.n, 8); /* up to the limit of S, and the one after it */
+  ck_assert_mem_eq(h.ids, want, 8 * 4);
+  toy_close(&t);
+}
+END_TEST
+
 START_TEST(test_needs_one) {
   toy t;
   toy_open_with(&t, 1, 2, 0, false, (tn_bytes){0});
@@ -231,6 +283,7 @@ int main(void) {
   tcase_add_test(c, test_long_prompt);
   tcase_add_test(c, test_cancels);
   tcase_add_test(c, test_seeds);
+  tcase_add_test(c, test_without_states);
   tcase_add_test(c, test_needs_one);
   suite_add_tcase(s, c);
   return toy_main(s);

@@ -3,7 +3,11 @@
 #include "tools/driver/header.h"
 #include <sys/stat.h>
 
-typedef struct pack_ctx { tn_driver *d; tn_module *m; const tn_build *b; } pack_ctx;
+typedef struct pack_ctx {
+  tn_driver *d;
+  tn_module *m;
+  const tn_build *b;
+} pack_ctx;
 
 static tn_status write_weights(void *ctx, const tn_writer *out) {
   pack_ctx *p = ctx;
@@ -16,8 +20,10 @@ static tn_status fill_target(tn_driver *d, const tn_build *b, uint32_t t, tn_are
   tn_link_kernel *kernels = tn_arena_alloc(a, (b->rows.count + 1) * sizeof *kernels);
   if (!object || !kernels) return TN_OOM;
   for (uint32_t i = 0; i < b->images.count; i++)
-    if (b->images.items[i].target == t) *object = (tn_bytes){b->images.items[i].bytes.text, b->images.items[i].bytes.len};
-  for (uint32_t i = 0; i < b->rows.count; i++) kernels[i] = (tn_link_kernel){b->kernels.items[b->rows.items[i]].symbols[t], 0};
+    if (b->images.items[i].target == t)
+      *object = (tn_bytes){b->images.items[i].bytes.text, b->images.items[i].bytes.len};
+  for (uint32_t i = 0; i < b->rows.count; i++)
+    kernels[i] = (tn_link_kernel){b->kernels.items[b->rows.items[i]].symbols[t], 0};
   const tn_target *target = d->targets.items[t];
   *out = (tn_link_target){target->name, target->features, target->score, 1, object, kernels};
   return TN_OK;
@@ -28,7 +34,9 @@ static tn_status check_backends(tn_driver *d, const tn_build *b) {
   for (uint32_t i = 0; i < b->images.count; i++) {
     const tn_backend_ref *ref = &d->backends.items[b->images.items[i].backend];
     if (b->images.items[i].backend || !(ref->table.flags & TN_BACKEND_AOT))
-      return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "kernels of backend '%s' cannot go into a shared library; use --backend cpu", ref->table.name);
+      return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL,
+                     "kernels of backend '%s' cannot go into a shared library; use --backend cpu",
+                     ref->table.name);
   }
   return TN_OK;
 }
@@ -53,7 +61,8 @@ static tn_status write_text(const char *path, const tn_buf *text, tn_diags *d) {
   return s == TN_OK ? s : tn_fail(d, s, path, NULL, "cannot write: %s", why);
 }
 
-tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path, tn_aot_result *out) {
+tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path,
+                        tn_aot_result *out) {
   TN_TRY(check_backends(d, b));
   tn_link_target *targets = tn_arena_alloc(&d->arena, d->targets.count * sizeof *targets);
   if (!targets) return TN_OOM;
@@ -61,8 +70,14 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
   tn_buf name = {0}, header = {0};
   tn_link_identifier(path, &name);
   pack_ctx pack = {d, m, b};
-  tn_link_job job = {.output = path, .name = tn_buf_cstr(&name), .targets = targets, .ntargets = d->targets.count, .weights = mode,
-                     .program = {b->program.text, b->program.len}, .weights_write = b->weights_total ? write_weights : NULL, .ctx = &pack};
+  tn_link_job job = {.output = path,
+                     .name = tn_buf_cstr(&name),
+                     .targets = targets,
+                     .ntargets = d->targets.count,
+                     .weights = mode,
+                     .program = {b->program.text, b->program.len},
+                     .weights_write = b->weights_total ? write_weights : NULL,
+                     .ctx = &pack};
   out->header = header_path(&d->arena, path);
   out->weights_bytes = b->weights_total;
   tn_status s = tn_header_write(job.program, job.name, &header, d->diags);

@@ -1,11 +1,15 @@
-/* build.c - the second half of a compile: weight layouts, the backends' kernels for every target, then the step
- * program. Kernels are matched by their op: each target has its own symbol for it, arguments are the same. */
+/* build.c - the second half of a compile: weight layouts, the backends' kernels for every target, then the
+ * step program. Kernels are matched by their op: each target has its own symbol for it, arguments are the
+ * same. */
 #include "tools/driver/driver.h"
 #include "frontend/tokenizer/tokenizer.h"
+#include <stdlib.h>
 
-/* ---- weights ------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ------------------------------------------------------------------------------------------------- */
 
-static tn_status choose_layout(tn_driver *d, tn_module *m, tn_weight w, const tn_weight_info *info, uint64_t *bytes) {
+static tn_status choose_layout(tn_driver *d, tn_module *m, tn_weight w, const tn_weight_info *info,
+                               uint64_t *bytes) {
   const tn_backend_ref *b = &d->backends.items[0];
   const char *layout = b->table.layout ? b->table.layout(b->self, m, w, bytes) : NULL;
   if (!layout) return TN_OK;
@@ -27,16 +31,25 @@ static tn_status layout_weights(tn_driver *d, tn_module *m, uint32_t mode, tn_bu
     bool stays = mode == TN_WEIGHTS_INPLACE && info.nparts == 1;
     if (!stays) TN_TRY(choose_layout(d, m, w, &info, &bytes));
     at = tn_align_up(at, 64);
-    if (!tn_vec_push(&b->weights, w) || !tn_vec_push(&b->weight_offsets, stays ? UINT64_MAX : at) || !tn_vec_push(&b->weight_bytes, bytes)) return TN_OOM;
-    if (!stays && !tn_add_u64(at, bytes, &at)) return tn_fail(d->diags, TN_INVALID, NULL, info.name, "the weights are larger than 64 bits can count");
+    if (!tn_vec_push(&b->weights, w) || !tn_vec_push(&b->weight_offsets, stays ? UINT64_MAX : at) ||
+        !tn_vec_push(&b->weight_bytes, bytes))
+      return TN_OOM;
+    if (!stays && !tn_add_u64(at, bytes, &at))
+      return tn_fail(d->diags, TN_INVALID, NULL, info.name, "the weights are larger than 64 bits can count");
   }
   b->weights_total = tn_align_up(at, 64);
   return TN_OK;
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * ------------------------------------------------------------------------------------------------- */
 
-typedef struct sink_ctx { tn_driver *d; tn_module *m; tn_build *b; uint32_t backend, target, ntargets; } sink_ctx;
+typedef struct sink_ctx {
+  tn_driver *d;
+  tn_module *m;
+  tn_build *b;
+  uint32_t backend, target, ntargets;
+} sink_ctx;
 
 static tn_status take_image(void *ctx, tn_bytes image) {
   sink_ctx *s = ctx;
@@ -71,10 +84,12 @@ static tn_status take_kernel(void *ctx, const tn_kernel_info *theirs) {
   tn_take(&k, sizeof k, theirs);
   if (s->target == 0) return take_first(s, &k);
   tn_build_kernel *row = find_kernel(s->b, k.op);
-  if (!row || row->ndims != k.ndims || memcmp(row->dims, k.dims, k.ndims * sizeof *k.dims) || row->flags != k.flags)
+  if (!row || row->ndims != k.ndims || memcmp(row->dims, k.dims, k.ndims * sizeof *k.dims) ||
+      row->flags != k.flags)
     return tn_fail(s->d->diags, TN_INTERNAL, NULL, k.symbol, "the kernel's arguments differ between targets");
   ((const char **)row->symbols)[s->target] = tn_arena_str(&s->b->arena, tn_str_of(k.symbol));
-  if (k.scratch) row->scratch = row->scratch ? tn_ir_dim_make(s->m, TN_DIM_MAX, row->scratch, k.scratch) : k.scratch;
+  if (k.scratch)
+    row->scratch = row->scratch ? tn_ir_dim_make(s->m, TN_DIM_MAX, row->scratch, k.scratch) : k.scratch;
   return row->symbols[s->target] ? TN_OK : TN_OOM;
 }
 
@@ -82,7 +97,8 @@ static bool backend_has_kernels(tn_module *m, const char *name) {
   for (tn_func f = 1; f <= tn_ir_func_count(m); f++)
     for (tn_op op = tn_ir_first_op(m, f, 0); op; op = tn_ir_next_op(m, op)) {
       tn_attr a;
-      if (tn_ir_opcode(m, op) == TN_OPC_kernel && tn_ir_op_attr(m, op, "backend", &a) && !strcmp(a.u.s, name)) return true;
+      if (tn_ir_opcode(m, op) == TN_OPC_kernel && tn_ir_op_attr(m, op, "backend", &a) && !strcmp(a.u.s, name))
+        return true;
     }
   return false;
 }
@@ -96,8 +112,11 @@ static tn_status compile_backend(tn_driver *d, tn_module *m, uint32_t i, tn_buil
     sink_ctx ctx = {d, m, b, i, t, ntargets};
     tn_package_sink sink = {sizeof sink, 0, &ctx, take_image, take_kernel};
     uint32_t errors = d->diags->errors;
-    tn_status s = ref->table.compile(ref->self, i == 0 && d->targets.count ? d->targets.items[t] : NULL, m, &none, &sink);
-    if (s != TN_OK && d->diags->errors == errors) return tn_fail(d->diags, s, NULL, NULL, "backend '%s' failed to compile (status %d)", ref->table.name, s);
+    tn_status s = ref->table.compile(ref->self, i == 0 && d->targets.count ? d->targets.items[t] : NULL, m,
+                                     &none, &sink);
+    if (s != TN_OK && d->diags->errors == errors)
+      return tn_fail(d->diags, s, NULL, NULL, "backend '%s' failed to compile (status %d)", ref->table.name,
+                     s);
     TN_TRY(s);
   }
   return TN_OK;
@@ -127,7 +146,8 @@ static tn_status number_rows(tn_build *b) {
   return s;
 }
 
-/* ---- all together -------------------------------------------------------------------------------------------- */
+/* ---- all together
+ * -------------------------------------------------------------------------------------------- */
 
 static tn_status import_tokenizer(tn_driver *d, tn_module *m, tn_build *b) {
   if (!tn_ir_meta_get(m, "tokenizer")) return TN_OK;
@@ -135,10 +155,21 @@ static tn_status import_tokenizer(tn_driver *d, tn_module *m, tn_build *b) {
   return s == TN_NOT_FOUND ? TN_OK : s;
 }
 
+/* A library with weights inplace finds them through the folder that this metadata names. */
+static tn_status note_folder(tn_driver *d, tn_module *m) {
+  char *full = realpath(d->folder, NULL);
+  if (!full)
+    return tn_fail(d->diags, TN_UNAVAILABLE, d->folder, NULL, "the folder of the weights cannot be resolved");
+  tn_status s = tn_ir_meta_set(m, "weights.folder", full);
+  free(full);
+  return s;
+}
+
 tn_status tn_driver_build(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b) {
   memset(b, 0, sizeof *b);
   tn_arena_init(&b->arena);
   TN_TRY(import_tokenizer(d, m, b));
+  if (mode == TN_WEIGHTS_INPLACE) TN_TRY(note_folder(d, m));
   TN_TRY(layout_weights(d, m, mode, b));
   for (uint32_t i = 0; i < d->backends.count; i++) TN_TRY(compile_backend(d, m, i, b));
   TN_TRY(number_rows(b));

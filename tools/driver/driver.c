@@ -14,8 +14,8 @@ static char *own_folder(tn_arena *a) {
   return slash ? tn_arena_str(a, (tn_str){exe, (uint64_t)(slash - exe)}) : NULL;
 }
 
-/* Where the plugins lie that came with this binary: PREFIX/lib/tenon/plugins when installed, plugins/ beside the
- * binary in a build folder. */
+/* Where the plugins lie that came with this binary: PREFIX/lib/tenon/plugins when installed, plugins/ beside
+ * the binary in a build folder. */
 static char *own_plugins(tn_arena *a) {
   char *exe = own_folder(a);
   if (!exe) return NULL;
@@ -42,7 +42,8 @@ void tn_driver_fini(tn_driver *d) {
   tn_arena_fini(&d->arena);
 }
 
-/* ---- backends and targets ------------------------------------------------------------------------------------ */
+/* ---- backends and targets
+ * ------------------------------------------------------------------------------------ */
 
 /* Calls each for every non-empty part of a comma-separated list. */
 static tn_status for_each_name(tn_driver *d, const char *list, tn_status (*each)(tn_driver *, const char *)) {
@@ -62,7 +63,10 @@ static tn_status add_backend(tn_driver *d, const char *name) {
   return tn_vec_push(&d->backends, ref) ? TN_OK : TN_OOM;
 }
 
-typedef struct target_list { tn_driver *d; TN_VEC(tn_target *) all; } target_list;
+typedef struct target_list {
+  tn_driver *d;
+  TN_VEC(tn_target *) all;
+} target_list;
 
 static void collect_target(void *user, const tn_target *theirs) {
   target_list *l = user;
@@ -97,7 +101,9 @@ static tn_status best_target(tn_driver *d, const target_list *l) {
     if (b->table.runs_here && b->table.runs_here(b->self, t) != TN_OK) continue;
     if (!best || t->score > best->score) best = t;
   }
-  if (!best) return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "no target of backend '%s' runs on this machine", b->table.name);
+  if (!best)
+    return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "no target of backend '%s' runs on this machine",
+                   b->table.name);
   return tn_vec_push(&d->targets, best) ? TN_OK : TN_OOM;
 }
 
@@ -129,7 +135,8 @@ tn_status tn_driver_pick(tn_driver *d, bool all) {
   return s;
 }
 
-/* ---- loading --------------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * --------------------------------------------------------------------------------------------------- */
 
 static tn_status load_text(tn_driver *d, const char *path, tn_module *m) {
   tn_file f = {0};
@@ -150,13 +157,18 @@ static tn_status load_text(tn_driver *d, const char *path, tn_module *m) {
   return s == TN_OK ? tn_module_verify(m) : s;
 }
 
-/* Folders with model pages that are there, later ones override: the installation's, then the user's. NULL: none. */
+/* Folders with model pages that are there, later ones override: the installation's, then the user's. NULL:
+ * none. */
 static char *page_folders(tn_arena *a) {
   const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME"), *exe = own_folder(a);
   char *installed = tn_arena_printf(a, "%s/../share/tenon/models", exe ? exe : "");
-  char *mine = data && *data ? tn_arena_printf(a, "%s/tenon/models", data) : tn_arena_printf(a, "%s/.local/share/tenon/models", home ? home : "");
+  char *mine = data && *data ? tn_arena_printf(a, "%s/tenon/models", data)
+                             : tn_arena_printf(a, "%s/.local/share/tenon/models", home ? home : "");
   bool have = installed && tn_path_is_dir(installed), have_mine = mine && tn_path_is_dir(mine);
-  return have && have_mine ? tn_arena_printf(a, "%s:%s", installed, mine) : have_mine ? mine : have ? installed : NULL;
+  return have && have_mine ? tn_arena_printf(a, "%s:%s", installed, mine)
+         : have_mine       ? mine
+         : have            ? installed
+                           : NULL;
 }
 
 static tn_status import(tn_driver *d, const char *path, tn_module *m) {
@@ -167,7 +179,9 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
     uint32_t p = list[i].table.probe ? list[i].table.probe(list[i].self, path) : 0;
     if (p > score) score = p, best = i;
   }
-  if (!score) return tn_fail(d->diags, TN_UNSUPPORTED, path, NULL, "not a model that tenon knows: expected a folder with config.json, or a .tir file");
+  if (!score)
+    return tn_fail(d->diags, TN_UNSUPPORTED, path, NULL,
+                   "not a model that tenon knows: expected a folder with config.json, or a .tir file");
   const char *keys[3], *values[3];
   tn_options o = {keys, values, 0};
   const char *folders = page_folders(&d->arena);
@@ -176,7 +190,8 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
   if (d->options.pages) keys[o.count] = "page", values[o.count++] = d->options.pages;
   uint32_t errors = d->diags->errors;
   tn_status s = list[best].table.import(list[best].self, path, m, &o);
-  if (s != TN_OK && d->diags->errors == errors) return tn_fail(d->diags, s, path, NULL, "the import failed (status %d)", s);
+  if (s != TN_OK && d->diags->errors == errors)
+    return tn_fail(d->diags, s, path, NULL, "the import failed (status %d)", s);
   if (s == TN_OK && d->diags->errors > errors) return TN_INVALID;
   return s == TN_OK ? tn_module_verify(m) : s;
 }
@@ -185,19 +200,26 @@ tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
   *m = tn_module_new(d->diags);
   if (!*m) return TN_OOM;
   bool text = !strcmp(path, "-") || tn_str_ends(tn_str_of(path), ".tir");
-  if (!text && !tn_path_exists(path)) return tn_fail(d->diags, TN_NOT_FOUND, path, NULL, "there is no such file or folder");
+  if (!text && !tn_path_exists(path))
+    return tn_fail(d->diags, TN_NOT_FOUND, path, NULL, "there is no such file or folder");
   const char *slash = strrchr(path, '/');
   d->folder = !text && tn_path_is_dir(path) ? tn_arena_str(&d->arena, tn_str_of(path))
-              : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)}) : tn_arena_str(&d->arena, TN_STR("."));
+              : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)})
+                      : tn_arena_str(&d->arena, TN_STR("."));
   return text ? load_text(d, path, *m) : import(d, path, *m);
 }
 
-/* ---- passes ---------------------------------------------------------------------------------------------------- */
+/* ---- passes
+ * ---------------------------------------------------------------------------------------------------- */
 
-static const char *backend_name(void *ctx, uint32_t i) { return ((tn_driver *)ctx)->backends.items[i].table.name; }
+static const char *backend_name(void *ctx, uint32_t i) {
+  return ((tn_driver *)ctx)->backends.items[i].table.name;
+}
 
 /* Targets belong to the first backend; the others are asked without one. */
-static const tn_target *target_of(tn_driver *d, uint32_t backend) { return backend == 0 && d->targets.count ? d->targets.items[0] : NULL; }
+static const tn_target *target_of(tn_driver *d, uint32_t backend) {
+  return backend == 0 && d->targets.count ? d->targets.items[0] : NULL;
+}
 
 static bool backend_claim(void *ctx, uint32_t i, tn_module *m, tn_op op, const char **why) {
   tn_driver *d = ctx;
@@ -211,11 +233,15 @@ static bool backend_fuse(void *ctx, uint32_t i, tn_module *m, tn_op root, tn_op 
   return b->table.fuse && b->table.fuse(b->self, target_of(d, i), m, root, op, role);
 }
 
-typedef struct plugin_pass { const tn_pass_ref *ref; tn_arena *arena; } plugin_pass;
+typedef struct plugin_pass {
+  const tn_pass_ref *ref;
+  tn_arena *arena;
+} plugin_pass;
 
 static tn_status run_plugin_pass(void *ctx, tn_module *m, tn_func f, const tn_pass_option *o, uint32_t n) {
   plugin_pass *p = ctx;
-  const char **keys = tn_arena_alloc(p->arena, (n + 1) * sizeof *keys), **values = tn_arena_alloc(p->arena, (n + 1) * sizeof *values);
+  const char **keys = tn_arena_alloc(p->arena, (n + 1) * sizeof *keys),
+             **values = tn_arena_alloc(p->arena, (n + 1) * sizeof *values);
   if (!keys || !values) return TN_OOM;
   for (uint32_t i = 0; i < n; i++) keys[i] = o[i].key, values[i] = o[i].value;
   tn_options options = {keys, values, n};

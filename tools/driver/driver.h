@@ -1,5 +1,5 @@
-/* driver.h - from a model on disk to something that runs: load, optimise, compile, then either a model in this
- * process (JIT) or a shared library (ahead of time). Both take the same path up to the packed weights.
+/* driver.h - from a model on disk to something that runs: load, optimise, compile, then either a model in
+ * this process (JIT) or a shared library (ahead of time). Both take the same path up to the packed weights.
  *
  *   tn_driver d; tn_driver_init(&d, &options, &diags);
  *   tn_driver_load(&d, "folder", &m);  tn_driver_optimize(&d, m, &run);
@@ -12,15 +12,15 @@
 #include "tools/driver/link.h"
 
 typedef struct tn_driver_options {
-  const char *backend;                  /* "cpu", "ref", or several by preference: "toy,ref"; NULL: "cpu" */
-  const char *pipeline;                 /* "O0".."O3" or pass text; NULL: "O3" */
-  const char *isa;                      /* target names, comma separated; NULL: the best one here (JIT), all (AOT) */
-  const char *task;                     /* NULL: as the model says */
-  const char *const *plugins;           /* --plugin, in order */
+  const char *backend;        /* "cpu", "ref", or several by preference: "toy,ref"; NULL: "cpu" */
+  const char *pipeline;       /* "O0".."O3" or pass text; NULL: "O3" */
+  const char *isa;            /* target names, comma separated; NULL: the best one here (JIT), all (AOT) */
+  const char *task;           /* NULL: as the model says */
+  const char *const *plugins; /* --plugin, in order */
   uint32_t nplugins;
-  const char *pages;                    /* --model-page files, ':' between */
-  bool keep_values;                     /* every value keeps its own slot, for verify --per-node */
-  bool progress;                        /* a bar on stderr for the long steps */
+  const char *pages; /* --model-page files, ':' between */
+  bool keep_values;  /* every value keeps its own slot, for verify --per-node */
+  bool progress;     /* a bar on stderr for the long steps */
 } tn_driver_options;
 
 typedef struct tn_driver {
@@ -28,55 +28,60 @@ typedef struct tn_driver {
   tn_diags *diags;
   tn_plugins *plugins;
   tn_arena arena;
-  TN_VEC(tn_backend_ref) backends;      /* in order of preference */
-  TN_VEC(tn_target *) targets;          /* of backends.items[0]; chosen by options.isa */
-  char *folder;                         /* where the loaded model's weight files lie */
+  TN_VEC(tn_backend_ref) backends; /* in order of preference */
+  TN_VEC(tn_target *) targets;     /* of backends.items[0]; chosen by options.isa */
+  char *folder;                    /* where the loaded model's weight files lie */
 } tn_driver;
 
 tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags);
 void tn_driver_fini(tn_driver *d);
 
-/* Resolves options.backend and options.isa. `all`: every target of the backend unless isa says otherwise; else the
- * best that runs here. Must come before optimize and build. */
+/* Resolves options.backend and options.isa. `all`: every target of the backend unless isa says otherwise;
+ * else the best that runs here. Must come before optimize and build. */
 tn_status tn_driver_pick(tn_driver *d, bool all);
 
 /* A .tir file, or whatever a frontend takes. *m is freed by the caller, also on failure when not NULL. */
 tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m);
 
-/* Runs options.pipeline. `run` carries reports in and out; its pipeline, backends and plugin parts are filled in. */
+/* Runs options.pipeline. `run` carries reports in and out; its pipeline, backends and plugin parts are filled
+ * in. */
 tn_status tn_driver_optimize(tn_driver *d, tn_module *m, tn_pipeline_run *run);
 
 /* One kernel op's row for all targets. */
 typedef struct tn_build_kernel {
   tn_op op;
-  const char *const *symbols;           /* one per target of its backend */
+  const char *const *symbols; /* one per target of its backend */
   tn_dim *dims;
-  uint32_t ndims, flags, row;           /* row: of the program's kernels */
+  uint32_t ndims, flags, row; /* row: of the program's kernels */
   uint32_t backend;
   tn_dim scratch;
 } tn_build_kernel;
 
-typedef struct tn_build_image { uint32_t backend, target; tn_buf bytes; } tn_build_image;
+typedef struct tn_build_image {
+  uint32_t backend, target;
+  tn_buf bytes;
+} tn_build_image;
 
 typedef struct tn_build {
   tn_arena arena;
-  TN_VEC(tn_build_kernel) kernels;      /* in op id order */
-  TN_VEC(uint32_t) rows;                /* program kernel row -> index into kernels (first with those symbols) */
+  TN_VEC(tn_build_kernel) kernels; /* in op id order */
+  TN_VEC(uint32_t) rows;           /* program kernel row -> index into kernels (first with those symbols) */
   TN_VEC(tn_build_image) images;
-  TN_VEC(tn_weight) weights;            /* program weight row -> weight */
-  TN_VEC(uint64_t) weight_offsets;      /* in the weight section; parallel to weights */
+  TN_VEC(tn_weight) weights;       /* program weight row -> weight */
+  TN_VEC(uint64_t) weight_offsets; /* in the weight section; parallel to weights */
   TN_VEC(uint64_t) weight_bytes;
   uint64_t weights_total;
-  tn_buf tokenizer;                     /* blob; empty: none */
-  tn_buf program;                       /* the step program */
+  tn_buf tokenizer; /* blob; empty: none */
+  tn_buf program;   /* the step program */
 } tn_build;
 
-/* Lays out weights, compiles every kernel for every target, writes the step program. `inplace`: plain weights in
- * one file stay there (program rows name file and offset). mode: TN_WEIGHTS_* of link.h. */
+/* Lays out weights, compiles every kernel for every target, writes the step program. `inplace`: plain weights
+ * in one file stay there (program rows name file and offset). mode: TN_WEIGHTS_* of link.h. */
 tn_status tn_driver_build(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b);
 void tn_build_fini(tn_build *b);
 
-/* Streams the weight section, in order and with its padding, into `out`; memory stays near the largest panel. */
+/* Streams the weight section, in order and with its padding, into `out`; memory stays near the largest panel.
+ */
 tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn_writer *out);
 
 /* A model of this process. */
@@ -85,26 +90,43 @@ typedef struct tn_jit {
   tn_rt_kernel *kernels;
   void *weights;
   uint64_t weights_bytes;
-  TN_VEC(struct { tn_exec *exec; uint32_t backend; }) execs;
+  TN_VEC(struct {
+    tn_exec *exec;
+    uint32_t backend;
+  })
+  execs;
 } tn_jit;
 tn_status tn_driver_jit(tn_driver *d, tn_module *m, const tn_build *b, tn_jit *out);
 void tn_jit_fini(tn_driver *d, tn_jit *j);
 
 /* aot.c: writes `path` (libfoo.so) and the header beside it (foo.h). `name` NULL: from the path. */
-typedef struct tn_aot_result { char *header; uint64_t library_bytes, weights_bytes; } tn_aot_result;
-tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path, tn_aot_result *out);
+typedef struct tn_aot_result {
+  char *header;
+  uint64_t library_bytes, weights_bytes;
+} tn_aot_result;
+tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path,
+                        tn_aot_result *out);
 
 /* program.c: the step program of the lowered module. */
 tn_status tn_program_write(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b);
 
 /* weights.c: reads a weight's plain bytes from its parts. */
-typedef struct tn_weight_reader { tn_driver *d; tn_weight_info info; int fd; const char *open_file; } tn_weight_reader;
+typedef struct tn_weight_reader {
+  tn_driver *d;
+  tn_weight_info info;
+  int fd;
+  const char *open_file;
+} tn_weight_reader;
 void tn_weight_reader_init(tn_weight_reader *r, tn_driver *d, tn_module *m, tn_weight w);
 tn_status tn_weight_reader_read(void *r, uint64_t off, void *dst, uint64_t len);
 void tn_weight_reader_fini(tn_weight_reader *r);
 
 /* progress.c: one line on stderr, only on a terminal and only after a second. */
-typedef struct tn_progress { const char *what; double begin, shown; bool on; } tn_progress;
+typedef struct tn_progress {
+  const char *what;
+  double begin, shown;
+  bool on;
+} tn_progress;
 void tn_progress_begin(tn_progress *p, bool on, const char *what);
 void tn_progress_step(tn_progress *p, uint64_t done, uint64_t total);
 void tn_progress_end(tn_progress *p);

@@ -1,9 +1,12 @@
-/* jit.c - a built model in this process: weights packed into anonymous memory, images loaded by their backends. */
+/* jit.c - a built model in this process: weights packed into anonymous memory, images loaded by their
+ * backends. */
 #include "tools/driver/driver.h"
 #include <errno.h>
 #include <sys/mman.h>
 
-typedef struct memory_sink { uint8_t *at, *end; } memory_sink;
+typedef struct memory_sink {
+  uint8_t *at, *end;
+} memory_sink;
 
 static tn_status memory_write(void *ctx, const void *data, uint64_t len) {
   memory_sink *s = ctx;
@@ -15,9 +18,11 @@ static tn_status memory_write(void *ctx, const void *data, uint64_t len) {
 
 static tn_status pack_to_memory(tn_driver *d, tn_module *m, const tn_build *b, tn_jit *j) {
   if (!b->weights_total) return TN_OK;
-  void *p = mmap(NULL, b->weights_total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *p = mmap(NULL, b->weights_total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
   if (p == MAP_FAILED)
-    return tn_fail(d->diags, TN_OOM, NULL, NULL, "no memory for %llu bytes of weights: %s", (unsigned long long)b->weights_total, strerror(errno));
+    return tn_fail(d->diags, TN_OOM, NULL, NULL, "no memory for %llu bytes of weights: %s",
+                   (unsigned long long)b->weights_total, strerror(errno));
   madvise(p, b->weights_total, MADV_HUGEPAGE);
   j->weights = p;
   j->weights_bytes = b->weights_total;
@@ -33,10 +38,13 @@ static tn_status load_images(tn_driver *d, const tn_build *b, tn_jit *j) {
     const tn_backend_ref *ref = &d->backends.items[im->backend];
     const tn_target *t = im->backend == 0 && d->targets.count ? d->targets.items[0] : NULL;
     if (t && ref->table.runs_here && ref->table.runs_here(ref->self, t) != TN_OK)
-      return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "target '%s' does not run on this machine", t->name);
+      return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "target '%s' does not run on this machine",
+                     t->name);
     tn_exec *x = NULL;
     tn_status s = ref->table.load(ref->self, t, (tn_bytes){im->bytes.text, im->bytes.len}, &x);
-    if (s != TN_OK) return tn_fail(d->diags, s, NULL, NULL, "backend '%s' cannot load its own package (status %d)", ref->table.name, s);
+    if (s != TN_OK)
+      return tn_fail(d->diags, s, NULL, NULL, "backend '%s' cannot load its own package (status %d)",
+                     ref->table.name, s);
     if (!tn_vec_reserve(&j->execs, j->execs.count + 1)) return TN_OOM;
     j->execs.items[j->execs.count].exec = x;
     j->execs.items[j->execs.count++].backend = im->backend;
@@ -52,8 +60,10 @@ static tn_status find_kernels(tn_driver *d, const tn_build *b, tn_jit *j) {
     tn_status s = TN_NOT_FOUND;
     for (uint32_t x = 0; x < j->execs.count && s != TN_OK; x++)
       if (j->execs.items[x].backend == k->backend)
-        s = d->backends.items[k->backend].table.kernel(j->execs.items[x].exec, k->symbols[0], &j->kernels[i].fn, &j->kernels[i].ctx);
-    if (s != TN_OK) return tn_fail(d->diags, TN_INTERNAL, NULL, k->symbols[0], "the loaded package lacks the kernel");
+        s = d->backends.items[k->backend].table.kernel(j->execs.items[x].exec, k->symbols[0],
+                                                       &j->kernels[i].fn, &j->kernels[i].ctx);
+    if (s != TN_OK)
+      return tn_fail(d->diags, TN_INTERNAL, NULL, k->symbols[0], "the loaded package lacks the kernel");
   }
   return TN_OK;
 }
@@ -63,10 +73,16 @@ tn_status tn_driver_jit(tn_driver *d, tn_module *m, const tn_build *b, tn_jit *o
   TN_TRY(pack_to_memory(d, m, b, out));
   TN_TRY(load_images(d, b, out));
   TN_TRY(find_kernels(d, b, out));
-  tn_rt_source src = {{b->program.text, b->program.len}, out->kernels, out->weights, out->weights_bytes, d->folder, d->options.keep_values};
+  tn_rt_source src = {{b->program.text, b->program.len},
+                      out->kernels,
+                      out->weights,
+                      out->weights_bytes,
+                      d->folder,
+                      d->options.keep_values};
   char error[512] = "";
   tn_status s = tn_rt_open(&src, &out->model, error, sizeof error);
-  return s == TN_OK ? TN_OK : tn_fail(d->diags, s, NULL, NULL, "the compiled program does not open: %s", error);
+  return s == TN_OK ? TN_OK
+                    : tn_fail(d->diags, s, NULL, NULL, "the compiled program does not open: %s", error);
 }
 
 void tn_jit_fini(tn_driver *d, tn_jit *j) {

@@ -1,5 +1,6 @@
-/* program.c - writes the step program (ir/base/program.h) of a lowered module: every kernel op becomes a step, every
- * dim expression a row, names go to one pool. Rows come in id order, so equal modules give equal bytes. */
+/* program.c - writes the step program (ir/base/program.h) of a lowered module: every kernel op becomes a
+ * step, every dim expression a row, names go to one pool. Rows come in id order, so equal modules give equal
+ * bytes. */
 #include "tools/driver/driver.h"
 #include <stdlib.h>
 
@@ -8,7 +9,7 @@ typedef struct writer {
   tn_module *m;
   uint32_t mode;
   tn_build *b;
-  tn_map names, expr_of;                 /* text -> offset in strings; dim id (as bytes) -> expr row */
+  tn_map names, expr_of; /* text -> offset in strings; dim id (as bytes) -> expr row */
   tn_buf strings;
   TN_VEC(tn_prog_dim) dims;
   TN_VEC(tn_prog_constraint) constraints;
@@ -53,9 +54,12 @@ static uint32_t put_expr(writer *w, tn_dim d) {
   tn_dim_info info;
   tn_ir_dim_get(w->m, d, &info);
   tn_prog_expr e = {.kind = info.kind};
-  if (info.kind == TN_DIM_CONST) e.value = info.value;
-  else if (info.kind == TN_DIM_SYM) e.a = symbol_row(w, info.symbol);
-  else if (info.kind != TN_DIM_UNKNOWN) e.a = put_expr(w, info.a), e.b = put_expr(w, info.b);
+  if (info.kind == TN_DIM_CONST)
+    e.value = info.value;
+  else if (info.kind == TN_DIM_SYM)
+    e.a = symbol_row(w, info.symbol);
+  else if (info.kind != TN_DIM_UNKNOWN)
+    e.a = put_expr(w, info.a), e.b = put_expr(w, info.b);
   row = w->exprs.count;
   PUT(w, exprs, e);
   w->oom |= tn_map_put(&w->expr_of, key, row, NULL) != TN_OK;
@@ -79,10 +83,12 @@ static tn_prog_arg make_arg(writer *w, const char *name, tn_type type) {
   return (tn_prog_arg){put_name(w, name), t.dtype, t.rank, put_shape(w, t.dims, t.rank)};
 }
 
-/* ---- module tables -------------------------------------------------------------------------------------------- */
+/* ---- module tables
+ * -------------------------------------------------------------------------------------------- */
 
 static void put_dims(writer *w) {
-  const char *position = tn_ir_meta_get(w->m, "dim.position"), *capacity = tn_ir_meta_get(w->m, "dim.capacity");
+  const char *position = tn_ir_meta_get(w->m, "dim.position"),
+             *capacity = tn_ir_meta_get(w->m, "dim.capacity");
   for (uint32_t i = 0; i < tn_dim_symbols(w->m); i++) {
     const char *s = tn_dim_symbol(w->m, i);
     uint32_t source = position && !strcmp(s, position)   ? TN_PROG_DIM_POSITION
@@ -114,8 +120,14 @@ static void put_weights(writer *w) {
     tn_ir_type_get(w->m, info.type, &t);
     uint64_t at = w->b->weight_offsets.items[i];
     bool stays = at == UINT64_MAX;
-    tn_prog_weight row = {put_name(w, info.name), t.dtype, t.layout ? put_name(w, t.layout) : TN_PROG_NONE, t.rank, put_shape(w, t.dims, t.rank),
-                          stays ? put_name(w, info.parts[0].file) : TN_PROG_NONE, stays ? info.parts[0].offset : at, w->b->weight_bytes.items[i]};
+    tn_prog_weight row = {put_name(w, info.name),
+                          t.dtype,
+                          t.layout ? put_name(w, t.layout) : TN_PROG_NONE,
+                          t.rank,
+                          put_shape(w, t.dims, t.rank),
+                          stays ? put_name(w, info.parts[0].file) : TN_PROG_NONE,
+                          stays ? info.parts[0].offset : at,
+                          w->b->weight_bytes.items[i]};
     PUT(w, weights, row);
   }
 }
@@ -129,7 +141,8 @@ static void put_states_kernels_meta(writer *w) {
   }
   for (uint32_t i = 0; i < w->b->rows.count; i++) {
     const tn_build_kernel *k = &w->b->kernels.items[w->b->rows.items[i]];
-    tn_prog_kernel row = {put_name(w, k->symbols[0]), put_name(w, w->d->backends.items[k->backend].table.name)};
+    tn_prog_kernel row = {put_name(w, k->symbols[0]),
+                          put_name(w, w->d->backends.items[k->backend].table.name)};
     PUT(w, kernels, row);
   }
   for (uint32_t i = 0; i < tn_ir_meta_count(w->m); i++) {
@@ -137,9 +150,17 @@ static void put_states_kernels_meta(writer *w) {
     tn_prog_meta row = {put_name(w, key), put_name(w, tn_ir_meta_get(w->m, key))};
     PUT(w, meta, row);
   }
+  if (w->mode != TN_WEIGHTS_INPLACE) return;
+  char *folder = realpath(w->d->folder, NULL); /* where the runtime looks for the original files */
+  if (folder) {
+    tn_prog_meta row = {put_name(w, "weights.folder"), put_name(w, folder)};
+    PUT(w, meta, row);
+  }
+  free(folder);
 }
 
-/* ---- steps ---------------------------------------------------------------------------------------------------- */
+/* ---- steps
+ * ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t weight_row(const writer *w, tn_weight weight) {
   for (uint32_t i = 0; i < w->b->weights.count; i++)
@@ -147,7 +168,8 @@ static uint32_t weight_row(const writer *w, tn_weight weight) {
   return TN_PROG_NONE;
 }
 
-/* Which output of the function a kernel's result is: the position in `return` of it, or of a reshape of it. */
+/* Which output of the function a kernel's result is: the position in `return` of it, or of a reshape of it.
+ */
 static uint32_t output_of(writer *w, tn_value v) {
   tn_value_info info;
   tn_ir_value_get(w->m, v, &info);
@@ -174,7 +196,8 @@ static tn_prog_operand place_of(writer *w, tn_value v) {
   }
   if (tn_ir_opcode(w->m, info.op) == TN_OPC_reshape) return place_of(w, tn_ir_op_operand(w->m, info.op, 0));
   tn_attr slots;
-  if (!tn_ir_op_attr(w->m, info.op, "slots", &slots) || info.index >= slots.count) return (tn_prog_operand){TN_PROG_SLOT, TN_PROG_NONE};
+  if (!tn_ir_op_attr(w->m, info.op, "slots", &slots) || info.index >= slots.count)
+    return (tn_prog_operand){TN_PROG_SLOT, TN_PROG_NONE};
   int64_t slot = slots.u.ints[info.index];
   if (slot == -2) return place_of(w, tn_ir_op_operand(w->m, info.op, 0));
   if (slot == -1) return (tn_prog_operand){TN_PROG_OUTPUT, output_of(w, v)};
@@ -200,11 +223,14 @@ static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
 
 static const tn_build_kernel *kernel_of(const writer *w, tn_op op) {
   uint32_t lo = 0, hi = w->b->kernels.count;
-  while (lo < hi) { /* kernels are in op id order within a backend; fall back to a scan when there are several */
+  while (lo <
+         hi) { /* kernels are in op id order within a backend; fall back to a scan when there are several */
     uint32_t mid = (lo + hi) / 2;
     if (w->b->kernels.items[mid].op == op) return &w->b->kernels.items[mid];
-    if (w->b->kernels.items[mid].op < op) lo = mid + 1;
-    else hi = mid;
+    if (w->b->kernels.items[mid].op < op)
+      lo = mid + 1;
+    else
+      hi = mid;
   }
   for (uint32_t i = 0; i < w->b->kernels.count; i++)
     if (w->b->kernels.items[i].op == op) return &w->b->kernels.items[i];
@@ -219,9 +245,11 @@ static tn_status put_step(writer *w, tn_op op) {
   }
   uint32_t first = w->operands.count, nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
   for (uint32_t i = 0; i < nin + nout; i++) {
-    tn_prog_operand o = place_of(w, i < nin ? tn_ir_op_operand(w->m, op, i) : tn_ir_op_result(w->m, op, i - nin));
+    tn_prog_operand o =
+        place_of(w, i < nin ? tn_ir_op_operand(w->m, op, i) : tn_ir_op_result(w->m, op, i - nin));
     if (o.index == TN_PROG_NONE) {
-      tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "operand %u of the kernel has no place in memory", i);
+      tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "operand %u of the kernel has no place in memory",
+                   i);
       return TN_INTERNAL;
     }
     PUT(w, operands, o);
@@ -229,7 +257,8 @@ static tn_status put_step(writer *w, tn_op op) {
   uint32_t scratch = k->scratch ? put_expr(w, k->scratch) : TN_PROG_NONE;
   tn_buf loc = {0};
   loc_text(w, tn_ir_op_loc(w->m, op), &loc, 0);
-  tn_prog_step step = {k->row, first, nin + nout, put_shape(w, k->dims, k->ndims), k->ndims, scratch, k->flags, put_name(w, tn_buf_cstr(&loc))};
+  tn_prog_step step = {k->row,   first,   nin + nout, put_shape(w, k->dims, k->ndims),
+                       k->ndims, scratch, k->flags,   put_name(w, tn_buf_cstr(&loc))};
   tn_buf_fini(&loc);
   PUT(w, steps, step);
   return TN_OK;
@@ -262,14 +291,16 @@ static bool is_variant_of(writer *w, tn_func f, const char *name) {
 static tn_status put_entry(writer *w, tn_func f) {
   tn_func_info info;
   tn_ir_func_get(w->m, f, &info);
-  tn_prog_entry e = {put_name(w, info.name), w->args.count, info.nargs, 0, info.nresults, w->variants.count, 0};
+  tn_prog_entry e = {put_name(w, info.name), w->args.count,     info.nargs, 0,
+                     info.nresults,          w->variants.count, 0};
   for (uint32_t i = 0; i < info.nargs; i++) {
     tn_value_info v;
     tn_ir_value_get(w->m, info.args[i], &v);
     PUT(w, args, make_arg(w, info.arg_names[i], v.type));
   }
   e.first_output = w->args.count;
-  for (uint32_t i = 0; i < info.nresults; i++) PUT(w, args, make_arg(w, info.result_names[i], info.results[i]));
+  for (uint32_t i = 0; i < info.nresults; i++)
+    PUT(w, args, make_arg(w, info.result_names[i], info.results[i]));
   for (tn_func g = 1; g <= tn_ir_func_count(w->m); g++)
     if (is_variant_of(w, g, info.name)) TN_TRY(put_variant(w, g));
   TN_TRY(put_variant(w, f));
@@ -278,7 +309,8 @@ static tn_status put_entry(writer *w, tn_func f) {
   return TN_OK;
 }
 
-/* ---- the blob ------------------------------------------------------------------------------------------------- */
+/* ---- the blob
+ * ------------------------------------------------------------------------------------------------- */
 
 static tn_prog_span put_table(tn_buf *out, const void *rows, uint64_t count, size_t size) {
   static const char zeros[8];
@@ -305,7 +337,9 @@ static tn_status put_blob(writer *w) {
   h.text = put_table(out, text.text, text.len, 1);
   tn_buf_fini(&text);
   if (out->failed || w->oom) return TN_OOM;
-  if (out->len > UINT32_MAX) return tn_fail(w->d->diags, TN_UNSUPPORTED, NULL, NULL, "the program has %llu bytes, the limit is 4 GiB", (unsigned long long)out->len);
+  if (out->len > UINT32_MAX)
+    return tn_fail(w->d->diags, TN_UNSUPPORTED, NULL, NULL, "the program has %llu bytes, the limit is 4 GiB",
+                   (unsigned long long)out->len);
   h.bytes = out->len;
   h.hash = tn_hash_bytes(out->text + sizeof h, out->len - sizeof h, 0);
   memcpy(out->text, &h, sizeof h);
@@ -329,8 +363,10 @@ tn_status tn_program_write(tn_driver *d, tn_module *m, uint32_t mode, tn_build *
   tn_map_fini(&w.names);
   tn_map_fini(&w.expr_of);
   tn_buf_fini(&w.strings);
-  tn_vec_fini(&w.dims), tn_vec_fini(&w.constraints), tn_vec_fini(&w.exprs), tn_vec_fini(&w.entries), tn_vec_fini(&w.variants);
-  tn_vec_fini(&w.args), tn_vec_fini(&w.slots), tn_vec_fini(&w.steps), tn_vec_fini(&w.operands), tn_vec_fini(&w.scalars);
+  tn_vec_fini(&w.dims), tn_vec_fini(&w.constraints), tn_vec_fini(&w.exprs), tn_vec_fini(&w.entries),
+      tn_vec_fini(&w.variants);
+  tn_vec_fini(&w.args), tn_vec_fini(&w.slots), tn_vec_fini(&w.steps), tn_vec_fini(&w.operands),
+      tn_vec_fini(&w.scalars);
   tn_vec_fini(&w.weights), tn_vec_fini(&w.states), tn_vec_fini(&w.kernels), tn_vec_fini(&w.meta);
   return s;
 }

@@ -11,8 +11,8 @@ void tn_progress_step(tn_progress *p, uint64_t done, uint64_t total) {
   double now = p->on ? tn_now() : 0;
   if (!p->on || now - p->begin < 1 || now - p->shown < 0.1 || !total) return;
   int filled = (int)(30.0 * (double)done / (double)total);
-  fprintf(stderr, "\r%s [%.*s%*s] %3.0f%% %.0fs", p->what, filled, "##############################", 30 - filled, "",
-          100.0 * (double)done / (double)total, now - p->begin);
+  fprintf(stderr, "\r%s [%.*s%*s] %3.0f%% %.0fs", p->what, filled, "##############################",
+          30 - filled, "", 100.0 * (double)done / (double)total, now - p->begin);
   p->shown = now;
 }
 

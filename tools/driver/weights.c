@@ -1,5 +1,5 @@
-/* weights.c - streams weights from their files into the packed weight section, one panel at a time. Files are read
- * with pread, not mapped, so that what passes through does not count as this process's memory. */
+/* weights.c - streams weights from their files into the packed weight section, one panel at a time. Files are
+ * read with pread, not mapped, so that what passes through does not count as this process's memory. */
 #include "tools/driver/driver.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -24,18 +24,22 @@ static tn_status reader_open(tn_weight_reader *r, const char *file) {
   r->fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   tn_arena_fini(&a);
   r->open_file = r->fd >= 0 ? file : NULL;
-  if (r->fd < 0) return tn_fail(r->d->diags, TN_UNAVAILABLE, file, NULL, "cannot open the weight file: %s", strerror(errno));
+  if (r->fd < 0)
+    return tn_fail(r->d->diags, TN_UNAVAILABLE, file, NULL, "cannot open the weight file: %s",
+                   strerror(errno));
   return TN_OK;
 }
 
-static tn_status read_exactly(tn_weight_reader *r, const tn_part *part, uint64_t off, uint8_t *dst, uint64_t len) {
+static tn_status read_exactly(tn_weight_reader *r, const tn_part *part, uint64_t off, uint8_t *dst,
+                              uint64_t len) {
   TN_TRY(reader_open(r, part->file));
   while (len) {
     ssize_t n = pread(r->fd, dst, len > (1u << 30) ? 1u << 30 : len, (off_t)(part->offset + off));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
-      return tn_fail(r->d->diags, TN_DATA_LOSS, part->file, NULL, "weight '%s' ends early at byte %llu%s%s", r->info.name,
-                     (unsigned long long)(part->offset + off), n < 0 ? ": " : "", n < 0 ? strerror(errno) : "");
+      return tn_fail(r->d->diags, TN_DATA_LOSS, part->file, NULL, "weight '%s' ends early at byte %llu%s%s",
+                     r->info.name, (unsigned long long)(part->offset + off), n < 0 ? ": " : "",
+                     n < 0 ? strerror(errno) : "");
     dst += n, off += (uint64_t)n, len -= (uint64_t)n;
   }
   return TN_OK;
@@ -54,7 +58,9 @@ tn_status tn_weight_reader_read(void *ctx, uint64_t off, void *dst, uint64_t len
     TN_TRY(read_exactly(r, part, off, to, n));
     to += n, len -= n, off = 0;
   }
-  if (len) return tn_fail(r->d->diags, TN_INTERNAL, NULL, r->info.name, "a read goes %llu bytes past the weight's end", (unsigned long long)len);
+  if (len)
+    return tn_fail(r->d->diags, TN_INTERNAL, NULL, r->info.name,
+                   "a read goes %llu bytes past the weight's end", (unsigned long long)len);
   return TN_OK;
 }
 
@@ -73,7 +79,10 @@ static tn_status copy_plain(tn_weight_reader *r, uint64_t bytes, const tn_writer
 }
 
 /* Counts what a backend's pack writes, so that a wrong size is found here and not by a kernel. */
-typedef struct counting { const tn_writer *out; uint64_t bytes; } counting;
+typedef struct counting {
+  const tn_writer *out;
+  uint64_t bytes;
+} counting;
 static tn_status count_write(void *ctx, const void *data, uint64_t len) {
   counting *c = ctx;
   c->bytes += len;
@@ -94,11 +103,13 @@ static tn_status pack_one(tn_driver *d, tn_module *m, tn_weight w, uint64_t byte
     const tn_backend_ref *b = &d->backends.items[0];
     tn_reader in = {&r, tn_weight_reader_read};
     s = b->table.pack ? b->table.pack(b->self, m, w, t.layout, &in, &counted)
-                      : tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name, "backend '%s' cannot pack layout '%s'", b->table.name, t.layout);
+                      : tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name,
+                                "backend '%s' cannot pack layout '%s'", b->table.name, t.layout);
   }
   tn_weight_reader_fini(&r);
   if (s == TN_OK && c.bytes != bytes)
-    s = tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name, "packing wrote %llu bytes, %llu were announced", (unsigned long long)c.bytes, (unsigned long long)bytes);
+    s = tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name, "packing wrote %llu bytes, %llu were announced",
+                (unsigned long long)c.bytes, (unsigned long long)bytes);
   return s;
 }
 

@@ -1,12 +1,15 @@
-/* backend_toy.c - a whole backend in one file: it takes f32 adds and subtractions of equal shapes, and leaves everything
- * else to the next backend. A "package" is a list of ops; a kernel is one C function that reads its op from ctx.
+/* backend_toy.c - a whole backend in one file: it takes f32 adds and subtractions of equal shapes, and leaves
+ * everything else to the next backend. A "package" is a list of ops; a kernel is one C function that reads
+ * its op from ctx.
  *
  *   tenon run MODEL -O0 --plugin backend-toy.so --backend toy,ref ... */
 #include "tenon/ir.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct toy { const tn_host *host; } toy;
+typedef struct toy {
+  const tn_host *host;
+} toy;
 static toy instance; /* one host per process; init fills it in */
 
 /* A kernel of ours is a kernel op whose body is one add or sub and a yield. */
@@ -39,7 +42,8 @@ static tn_status targets(void *self, void (*each)(void *user, const tn_target *t
 }
 
 /* The package: one line "symbol sign" per kernel. */
-static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_options *o, const tn_package_sink *out) {
+static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
+                         const tn_package_sink *out) {
   const tn_ir *ir = ((toy *)self)->host->ir;
   char image[65536];
   size_t len = 0;
@@ -47,7 +51,9 @@ static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_
   for (tn_func f = 1; f <= ir->func_count(m); f++)
     for (tn_op op = ir->first_op(m, f, 0); op; op = ir->next_op(m, op)) {
       tn_attr backend;
-      if (ir->opcode(m, op) != ir->opcode_by_name("kernel") || !ir->op_attr(m, op, "backend", &backend) || strcmp(backend.u.s, "toy")) continue;
+      if (ir->opcode(m, op) != ir->opcode_by_name("kernel") || !ir->op_attr(m, op, "backend", &backend) ||
+          strcmp(backend.u.s, "toy"))
+        continue;
       tn_op inner = body_op(ir, m, op);
       int sub = ir->opcode(m, inner) == ir->opcode_by_name("sub");
       tn_value_info v;
@@ -70,10 +76,18 @@ static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_
   return out->image(out->ctx, (tn_bytes){image, len});
 }
 
-/* ---- run side ----------------------------------------------------------------------------------------------------- */
+/* ---- run side
+ * ----------------------------------------------------------------------------------------------------- */
 
-typedef struct kernel { char symbol[32]; int sub, swapped, same; } kernel;
-struct tn_exec { const tn_host *host; kernel *list; size_t count; };
+typedef struct kernel {
+  char symbol[32];
+  int sub, swapped, same;
+} kernel;
+struct tn_exec {
+  const tn_host *host;
+  kernel *list;
+  size_t count;
+};
 
 static void run(const tn_kcall *c) {
   const kernel *k = c->ctx;
@@ -128,8 +142,14 @@ static void unload(tn_exec *x) {
   free(x);
 }
 
-static const tn_backend backend = {.size = sizeof backend, .name = "toy", .targets = targets, .claim = claim, .compile = compile,
-                                   .load = load, .kernel = find_kernel, .unload = unload};
+static const tn_backend backend = {.size = sizeof backend,
+                                   .name = "toy",
+                                   .targets = targets,
+                                   .claim = claim,
+                                   .compile = compile,
+                                   .load = load,
+                                   .kernel = find_kernel,
+                                   .unload = unload};
 
 static tn_status init(const tn_host *host, void **self) {
   instance.host = host;
@@ -142,7 +162,8 @@ static const void *table(void *self, const char *kind, uint32_t index) {
   return !strcmp(kind, "tn.backend/1") && index == 0 ? &backend : NULL;
 }
 
-static const tn_plugin plugin = {sizeof plugin, TN_ABI, "org.example.backend-toy", "1.0", "adds and subtracts", 0, init, NULL, table};
+static const tn_plugin plugin = {
+    sizeof plugin, TN_ABI, "org.example.backend-toy", "1.0", "adds and subtracts", 0, init, NULL, table};
 
 TN_PLUGIN_ENTRY(backend_toy) {
   if (host_abi >> 16 != TN_ABI_MAJOR) {

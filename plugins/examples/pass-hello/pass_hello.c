@@ -4,7 +4,9 @@
 #include "tenon/ir.h"
 #include <stdio.h>
 
-typedef struct hello { const tn_host *host; } hello;
+typedef struct hello {
+  const tn_host *host;
+} hello;
 static hello instance; /* one host per process; init fills it in */
 
 static tn_status run(void *self, tn_module *m, tn_func f, const tn_options *o) {
@@ -24,7 +26,8 @@ static tn_status run(void *self, tn_module *m, tn_func f, const tn_options *o) {
   return TN_OK;
 }
 
-static const tn_pass pass = {sizeof pass, 0, "hello", "counts the ops of one kind", NULL, "op:text=matmul", run};
+static const tn_pass pass = {sizeof pass,      0,  "hello", "counts the ops of one kind", NULL,
+                             "op:text=matmul", run};
 
 static tn_status init(const tn_host *host, void **self) {
   instance.host = host;
@@ -37,7 +40,8 @@ static const void *table(void *self, const char *kind, uint32_t index) {
   return !strcmp(kind, "tn.pass/1") && index == 0 ? &pass : NULL;
 }
 
-static const tn_plugin plugin = {sizeof plugin, TN_ABI, "org.example.pass-hello", "1.0", "counts ops", 0, init, NULL, table};
+static const tn_plugin plugin = {
+    sizeof plugin, TN_ABI, "org.example.pass-hello", "1.0", "counts ops", 0, init, NULL, table};
 
 TN_PLUGIN_ENTRY(pass_hello) {
   if (host_abi >> 16 != TN_ABI_MAJOR) {
