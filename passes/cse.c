@@ -1,5 +1,5 @@
-/* cse.c - merges pure ops that are equal: same op, operands, attributes and result types. One walk in program order
- * with a table of what was seen; the first of equals stays, so every use still comes behind it. */
+/* cse.c - merges pure ops that are equal: same op, operands, attributes and result types. One walk in program
+ * order with a table of what was seen; the first of equals stays, so every use still comes behind it. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 
@@ -13,7 +13,8 @@ static void key_of(tn_module *m, tn_op op, tn_buf *key) {
   put_u32(key, tn_ir_opcode(m, op));
   put_u32(key, n);
   for (uint32_t i = 0; i < n; i++) put_u32(key, tn_ir_op_operand(m, op, swap ? 1 - i : i));
-  for (uint32_t i = 0; i < tn_ir_op_nresults(m, op); i++) put_u32(key, tn_rw_type(m, tn_ir_op_result(m, op, i)));
+  for (uint32_t i = 0; i < tn_ir_op_nresults(m, op); i++)
+    put_u32(key, tn_rw_type(m, tn_ir_op_result(m, op, i)));
   for (uint32_t i = 0; i < s->nattrs; i++) {
     tn_attr a = tn_rw_attr(m, op, s->attrs[i].name);
     tn_rw_attr_key(&a, key);

@@ -1,5 +1,6 @@
-/* fold.c - constant folding through the reference kernels: one pass in program order, so a chain of constants folds in
- * one go. A result larger than the option `limit` (bytes), or a broadcast that grows, stays an op. */
+/* fold.c - constant folding through the reference kernels: one pass in program order, so a chain of constants
+ * folds in one go. A result larger than the option `limit` (bytes), or a broadcast that grows, stays an op.
+ */
 #include "passes/passes.h"
 #include "passes/rw.h"
 #include "backends/ref/ref.h"
@@ -24,10 +25,12 @@ static bool constant_operand(tn_module *m, tn_value v, tn_ref_tensor *out) {
 /* Result sizes are known, within the limit and, for a broadcast, not above the operand's. */
 static bool worth(tn_pass_ctx *c, tn_op op) {
   int64_t limit = tn_pass_int(c, "limit", 65536), in = limit;
-  if (tn_rw_is(c->m, op, TN_OPC_broadcast) && !static_bytes(c->m, tn_ir_op_operand(c->m, op, 0), &in)) return false;
+  if (tn_rw_is(c->m, op, TN_OPC_broadcast) && !static_bytes(c->m, tn_ir_op_operand(c->m, op, 0), &in))
+    return false;
   for (uint32_t i = 0; i < tn_ir_op_nresults(c->m, op); i++) {
     int64_t bytes;
-    if (!static_bytes(c->m, tn_ir_op_result(c->m, op, i), &bytes) || bytes > limit || bytes > in) return false;
+    if (!static_bytes(c->m, tn_ir_op_result(c->m, op, i), &bytes) || bytes > limit || bytes > in)
+      return false;
   }
   return true;
 }

@@ -1,6 +1,6 @@
-/* fuse.c - grouping, first half: what an op is to fusion, who may be with whom, and the groups around roots. A root's
- * epilogue is the chain of ops behind its result, as long as each is the only user of the one before; its prologue are
- * ops whose results nobody else reads. */
+/* fuse.c - grouping, first half: what an op is to fusion, who may be with whom, and the groups around roots.
+ * A root's epilogue is the chain of ops behind its result, as long as each is the only user of the one
+ * before; its prologue are ops whose results nobody else reads. */
 #include "passes/fuse.h"
 #include "passes/partition.h"
 #include "passes/passes.h"
@@ -64,15 +64,17 @@ static tn_op sole_user(tn_fuse *x, tn_value v) {
   return found;
 }
 
-/* ---- who may be with whom ---------------------------------------------------------------------------------- */
-/* What force=1 takes, for tests without a backend: elementwise ops and reshapes behind a root, anything else only
- * before it or in a loop. */
+/* ---- who may be with whom -------------------------------------------------------------------- */
+/* What force=1 takes, for tests without a backend: elementwise ops and reshapes behind a root, anything else
+ * only before it or in a loop. */
 static bool forced(tn_fuse *x, tn_op op, uint32_t role) {
   if (role != TN_FUSE_EPILOGUE) return true;
   return tn_rw_is(x->m, op, TN_OPC_reshape) || (tn_rw_flags(x->m, op) & TN_F_ELEMENTWISE);
 }
 
-static uint32_t assigned(tn_fuse *x, tn_op op) { return op < x->c->assigned.count ? x->c->assigned.items[op] : 0; }
+static uint32_t assigned(tn_fuse *x, tn_op op) {
+  return op < x->c->assigned.count ? x->c->assigned.items[op] : 0;
+}
 
 bool tn_fuse_allowed(tn_fuse *x, const tn_fgroup *g, tn_op op, uint32_t role) {
   const tn_pass_backends *b = x->c->backends;
@@ -119,7 +121,7 @@ static tn_status find_hazards(tn_fuse *x) {
   return TN_OK;
 }
 
-/* ---- clones ------------------------------------------------------------------------------------------------ */
+/* ---- clones ---------------------------------------------------------------------------------- */
 static bool cheap_view(tn_module *m, tn_op op) {
   switch (tn_ir_opcode(m, op)) {
   case TN_OPC_cast:
@@ -155,13 +157,14 @@ bool tn_fuse_clone(tn_fuse *x, tn_fgroup *g, tn_op op, uint32_t role) {
   return true;
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------ */
+/* ---- groups ---------------------------------------------------------------------------------- */
 bool tn_fuse_join(tn_fuse *x, tn_fgroup *g, tn_op op) {
   return tn_vec_push(&g->ops, op) && tn_marks_set(&x->group, op, (uint32_t)(g - x->groups.items) + 1);
 }
 
 tn_fgroup *tn_fuse_new_group(tn_fuse *x, tn_op root, bool loop) {
-  tn_fgroup g = {.root = root, .number = tn_marks_get(&x->pos, root), .loop = loop, .assigned = assigned(x, root)};
+  tn_fgroup g = {
+      .root = root, .number = tn_marks_get(&x->pos, root), .loop = loop, .assigned = assigned(x, root)};
   if (!tn_vec_push(&x->groups, g)) return NULL;
   tn_fgroup *made = &x->groups.items[x->groups.count - 1];
   return tn_fuse_join(x, made, root) ? made : NULL;
@@ -170,7 +173,8 @@ tn_fgroup *tn_fuse_new_group(tn_fuse *x, tn_op root, bool loop) {
 /* May u, the only user of v, become the next op of g's epilogue? */
 static bool epilogue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op u) {
   if ((int64_t)g->ops.count >= x->max) return false;
-  if (!u || tn_fuse_kind(x->m, u) != TN_FK_LOOP || tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u)) return false;
+  if (!u || tn_fuse_kind(x->m, u) != TN_FK_LOOP || tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u))
+    return false;
   bool elementwise = tn_rw_flags(x->m, u) & TN_F_ELEMENTWISE;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, u); i++) {
     tn_value in = tn_ir_op_operand(x->m, u, i);
@@ -197,8 +201,8 @@ static tn_status grow_epilogue(tn_fuse *x, tn_fgroup *g) {
 
 static bool prologue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op p) {
   return (int64_t)g->ops.count < x->max && tn_fuse_kind(x->m, p) == TN_FK_LOOP && !tn_fuse_group_of(x, p) &&
-         !tn_fuse_ordered(x, p) && !tn_fuse_any_escapes(x, g, p, 0) && tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) &&
-         tn_fuse_allowed(x, g, p, TN_FUSE_PROLOGUE);
+         !tn_fuse_ordered(x, p) && !tn_fuse_any_escapes(x, g, p, 0) &&
+         tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_allowed(x, g, p, TN_FUSE_PROLOGUE);
 }
 
 /* Walks from the members' operands upwards; what joins is walked in turn. */
@@ -212,7 +216,8 @@ static tn_status grow_prologue(tn_fuse *x, tn_fgroup *g) {
       if (prologue_takes(x, g, v, p)) {
         if (!tn_fuse_join(x, g, p)) return TN_OOM;
       } else if (tn_fuse_clonable(x, p)) {
-        bool inside = tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_clone(x, g, p, TN_FUSE_PROLOGUE);
+        bool inside =
+            tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_clone(x, g, p, TN_FUSE_PROLOGUE);
         if (!inside && !tn_marks_set(&x->needed, p, 1)) return TN_OOM;
       }
     }
@@ -234,7 +239,8 @@ static tn_status group_roots(tn_fuse *x) {
 
 static tn_status read_ops(tn_fuse *x) {
   for (tn_op op = tn_ir_first_op(x->m, x->f, 0); op; op = tn_ir_next_op(x->m, op)) {
-    if (tn_rw_is(x->m, op, TN_OPC_return)) x->ret = op;
+    if (tn_rw_is(x->m, op, TN_OPC_return))
+      x->ret = op;
     else if (!tn_vec_push(&x->ops, op) || !tn_marks_set(&x->pos, op, x->ops.count))
       return TN_OOM;
     if (tn_rw_is(x->m, op, TN_OPC_kernel)) {
@@ -259,7 +265,8 @@ static void fini(tn_fuse *x) {
 }
 
 tn_status tn_pass_fuse(tn_pass_ctx *c, tn_func f) {
-  tn_fuse x = {.c = c, .m = c->m, .f = f, .max = tn_pass_int(c, "max", 64), .force = tn_pass_int(c, "force", 0)};
+  tn_fuse x = {
+      .c = c, .m = c->m, .f = f, .max = tn_pass_int(c, "max", 64), .force = tn_pass_int(c, "force", 0)};
   (void)tn_func_dce(c->m, f);
   tn_status status = tn_partition_func(c, f);
   if (status == TN_OK) status = read_ops(&x);

@@ -1,10 +1,11 @@
 /* fuse.h - the two halves of the pass `fuse`: fuse.c and fuse_loop.c decide which op goes into which group,
  * fuse_build.c writes the groups as kernel ops.
  *
- * Every group has a number, and every edge between groups goes from a lower number to a higher one: that keeps the
- * groups free of cycles without ever searching for one, and is the order in which the kernels are written. A group
- * around a root is a chain with a single end, and its number is the position of that end. A loop group has the position
- * of its first op, and another op joins only if all its other operands come from groups with lower numbers. */
+ * Every group has a number, and every edge between groups goes from a lower number to a higher one: that
+ * keeps the groups free of cycles without ever searching for one, and is the order in which the kernels are
+ * written. A group around a root is a chain with a single end, and its number is the position of that end. A
+ * loop group has the position of its first op, and another op joins only if all its other operands come from
+ * groups with lower numbers. */
 #ifndef TN_FUSE_H
 #define TN_FUSE_H
 #include "passes/rw.h"
@@ -13,31 +14,31 @@ enum {
   TN_FK_STRUCTURE = 0, /* return, kernel */
   TN_FK_LEAF,          /* cloned into each kernel that uses it: constant, iota, causal_mask, alibi */
   TN_FK_ALIAS,         /* reshape: the same memory; transparent to grouping */
-  TN_FK_LOOP,          /* elementwise, views, rope, dequant, random_uniform: element i of the result by itself */
-  TN_FK_ROOT           /* anything else has a skeleton of its own */
+  TN_FK_LOOP, /* elementwise, views, rope, dequant, random_uniform: element i of the result by itself */
+  TN_FK_ROOT  /* anything else has a skeleton of its own */
 };
 
 typedef struct tn_fgroup {
-  tn_op root;                /* the op it is built around; of a loop its first op */
+  tn_op root; /* the op it is built around; of a loop its first op */
   uint32_t number;
-  bool loop, dead;           /* dead: merged into another */
-  uint32_t assigned;         /* backend, as in tn_pass_ctx.assigned */
-  TN_VEC(tn_op) ops;         /* members */
-  TN_VEC(tn_op) clones;      /* cheap ops that it computes for itself, operands before users */
+  bool loop, dead;      /* dead: merged into another */
+  uint32_t assigned;    /* backend, as in tn_pass_ctx.assigned */
+  TN_VEC(tn_op) ops;    /* members */
+  TN_VEC(tn_op) clones; /* cheap ops that it computes for itself, operands before users */
 } tn_fgroup;
 
 typedef struct tn_fuse {
   tn_pass_ctx *c;
   tn_module *m;
   tn_func f;
-  tn_op ret;                 /* the function's return */
-  int64_t max;               /* ops per group */
+  tn_op ret;   /* the function's return */
+  int64_t max; /* ops per group */
   bool force;
-  TN_VEC(tn_op) ops;         /* in program order, without the return */
-  tn_marks pos;              /* by op: 1 + index in ops */
-  tn_marks group;            /* by op: 1 + index in groups; 0: not (yet) in one */
-  tn_marks needed;           /* by op: a clonable op that somebody could not clone */
-  tn_marks hazard;           /* by value: a state that is written more than once, or written and read */
+  TN_VEC(tn_op) ops; /* in program order, without the return */
+  tn_marks pos;      /* by op: 1 + index in ops */
+  tn_marks group;    /* by op: 1 + index in groups; 0: not (yet) in one */
+  tn_marks needed;   /* by op: a clonable op that somebody could not clone */
+  tn_marks hazard;   /* by value: a state that is written more than once, or written and read */
   TN_VEC(tn_fgroup) groups;
 } tn_fuse;
 
@@ -63,6 +64,6 @@ bool tn_fuse_clone(tn_fuse *x, tn_fgroup *g, tn_op op, uint32_t role);
 tn_fgroup *tn_fuse_new_group(tn_fuse *x, tn_op root, bool loop);
 bool tn_fuse_join(tn_fuse *x, tn_fgroup *g, tn_op op);
 
-tn_status tn_fuse_loops(tn_fuse *x);   /* fuse_loop.c: groups for all LOOP ops that no root took */
-tn_status tn_fuse_build(tn_fuse *x);   /* fuse_build.c */
+tn_status tn_fuse_loops(tn_fuse *x); /* fuse_loop.c: groups for all LOOP ops that no root took */
+tn_status tn_fuse_build(tn_fuse *x); /* fuse_build.c */
 #endif

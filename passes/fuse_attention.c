@@ -1,19 +1,19 @@
-/* fuse_attention.c - attention in the primitive ops that exporters write: matmul(softmax(scores), v), where the scores
- * are q k^T on [b, h, s, d], scaled before or after the product, plus at most one additive mask and one boolean one.
- * The attention op reads [b, s, h, d], so each operand gets a transpose in front and the result one behind; where the
- * exporter had the opposite transposes, canonicalize cancels them. Every softmax that feeds a matmul and does not fit
- * is reported as a near miss, with the reason. */
+/* fuse_attention.c - attention in the primitive ops that exporters write: matmul(softmax(scores), v), where
+ * the scores are q k^T on [b, h, s, d], scaled before or after the product, plus at most one additive mask
+ * and one boolean one. The attention op reads [b, s, h, d], so each operand gets a transpose in front and the
+ * result one behind; where the exporter had the opposite transposes, canonicalize cancels them. Every softmax
+ * that feeds a matmul and does not fit is reported as a near miss, with the reason. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 
 typedef struct attention {
   tn_module *m;
-  tn_op last;                    /* the matmul with v */
-  tn_value q, k, v, mask, bias;  /* q, k, v: [b, h, s, d] */
+  tn_op last;                   /* the matmul with v */
+  tn_value q, k, v, mask, bias; /* q, k, v: [b, h, s, d] */
   double scale;
-  bool trans_b;                  /* k is [b, h, t, d]; else [b, h, d, t] */
+  bool trans_b; /* k is [b, h, t, d]; else [b, h, d, t] */
   tn_loc loc;
-  const char *why;               /* the near miss */
+  const char *why; /* the near miss */
 } attention;
 
 static bool miss(attention *a, const char *why) {
@@ -21,7 +21,9 @@ static bool miss(attention *a, const char *why) {
   return false;
 }
 
-static void take(attention *a, tn_op op) { a->loc = tn_rw_fuse_locs(a->m, "fuse-attention", a->loc, tn_ir_op_loc(a->m, op)); }
+static void take(attention *a, tn_op op) {
+  a->loc = tn_rw_fuse_locs(a->m, "fuse-attention", a->loc, tn_ir_op_loc(a->m, op));
+}
 
 static tn_value operand(attention *a, tn_op op, uint32_t i) { return tn_ir_op_operand(a->m, op, i); }
 
@@ -30,19 +32,21 @@ static tn_op only_use(attention *a, tn_value v, uint32_t opcode) {
   return tn_rw_nuses(a->m, v) == 1 ? tn_rw_def_as(a->m, v, opcode) : 0;
 }
 
-/* ---- scores: from the softmax back to the product ---------------------------------------------------------- */
+/* ---- scores: from the softmax back to the product -------------------------------------------- */
 /* mul or div by a constant, on either side for mul. *v becomes the scaled value. */
 static bool peel_scale(attention *a, tn_value *v) {
   tn_op op = only_use(a, *v, TN_OPC_mul);
   double c;
   for (uint32_t i = 0; op && i < 2; i++) {
-    if (!tn_rw_splat(a->m, operand(a, op, 1 - i), &c) || !tn_rw_same_dims(a->m, operand(a, op, i), *v)) continue;
+    if (!tn_rw_splat(a->m, operand(a, op, 1 - i), &c) || !tn_rw_same_dims(a->m, operand(a, op, i), *v))
+      continue;
     a->scale *= c;
     *v = operand(a, op, i);
     return take(a, op), true;
   }
   op = only_use(a, *v, TN_OPC_div);
-  if (!op || !tn_rw_splat(a->m, operand(a, op, 1), &c) || c == 0 || !tn_rw_same_dims(a->m, operand(a, op, 0), *v))
+  if (!op || !tn_rw_splat(a->m, operand(a, op, 1), &c) || c == 0 ||
+      !tn_rw_same_dims(a->m, operand(a, op, 0), *v))
     return false;
   a->scale /= c;
   *v = operand(a, op, 0);
@@ -91,33 +95,37 @@ static bool very_negative(attention *a, tn_value v) {
   return tn_rw_splat(a->m, v, &c) && c <= (t == TN_DT_f16 ? -65504.0 : -1e30);
 }
 
-/* select(mask, scores, -inf); the other way round the mask would have to be negated, which no exporter writes. */
+/* select(mask, scores, -inf); the other way round the mask would have to be negated, which no exporter
+ * writes. */
 static bool peel_select(attention *a, tn_value *v) {
   tn_op op = only_use(a, *v, TN_OPC_select);
   if (!op) return false;
-  if (!very_negative(a, operand(a, op, 2))) return miss(a, "a select whose other value is not minus infinity");
-  if (!tn_rw_same_dims(a->m, operand(a, op, 1), *v)) return miss(a, "the boolean mask is larger than the scores");
+  if (!very_negative(a, operand(a, op, 2)))
+    return miss(a, "a select whose other value is not minus infinity");
+  if (!tn_rw_same_dims(a->m, operand(a, op, 1), *v))
+    return miss(a, "the boolean mask is larger than the scores");
   if (a->mask) return miss(a, "two boolean masks");
   a->mask = operand(a, op, 0);
   *v = operand(a, op, 1);
   return take(a, op), true;
 }
 
-/* ---- operands ---------------------------------------------------------------------------------------------- */
+/* ---- operands -------------------------------------------------------------------------------- */
 static bool perm_is(attention *a, tn_op op, int64_t p0, int64_t p1, int64_t p2, int64_t p3) {
   tn_attr p = tn_rw_attr(a->m, op, "perm");
   const int64_t want[4] = {p0, p1, p2, p3};
   return p.count == 4 && !memcmp(p.u.ints, want, sizeof want);
 }
 
-static tn_value transposed(attention *a, tn_value v, int64_t p0, int64_t p1, int64_t p2, int64_t p3, tn_loc loc) {
+static tn_value transposed(attention *a, tn_value v, int64_t p0, int64_t p1, int64_t p2, int64_t p3,
+                           tn_loc loc) {
   const int64_t perm[4] = {p0, p1, p2, p3};
   tn_named_attr attr = {"perm", {.kind = TN_ATTR_INTS, .count = 4, .u.ints = perm}};
   return v ? tn_rw_build(a->m, tn_rw_before(a->last), TN_OPC_transpose, &v, 1, &attr, 1, loc) : 0;
 }
 
-/* k as [b, t, h, d]: from matmul's transposed or plain right operand; the transpose in front of a plain one may also
- * have moved the heads. */
+/* k as [b, t, h, d]: from matmul's transposed or plain right operand; the transpose in front of a plain one
+ * may also have moved the heads. */
 static tn_value keys(attention *a, tn_loc loc) {
   tn_op t = tn_rw_def_as(a->m, a->k, TN_OPC_transpose);
   if (a->trans_b) return transposed(a, a->k, 0, 2, 1, 3, loc);
@@ -126,11 +134,14 @@ static tn_value keys(attention *a, tn_loc loc) {
 }
 
 static bool shapes_fit(attention *a) {
-  tn_type_info q = tn_rw_type_info(a->m, a->q), k = tn_rw_type_info(a->m, a->k), v = tn_rw_type_info(a->m, a->v);
-  if (q.rank != 4 || k.rank != 4 || v.rank != 4) return miss(a, "q, k and v are not [batch, heads, tokens, features]");
+  tn_type_info q = tn_rw_type_info(a->m, a->q), k = tn_rw_type_info(a->m, a->k),
+               v = tn_rw_type_info(a->m, a->v);
+  if (q.rank != 4 || k.rank != 4 || v.rank != 4)
+    return miss(a, "q, k and v are not [batch, heads, tokens, features]");
   if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0]) return miss(a, "batch dims differ");
   if (k.dims[1] != v.dims[1]) return miss(a, "heads of k and v differ");
-  if (q.dims[1] != k.dims[1]) return miss(a, "heads of q and k differ"); /* matmul broadcasts, attention groups */
+  if (q.dims[1] != k.dims[1])
+    return miss(a, "heads of q and k differ"); /* matmul broadcasts, attention groups */
   return k.dims[a->trans_b ? 2 : 3] == v.dims[2] || miss(a, "numbers of keys and values differ");
 }
 
@@ -148,7 +159,9 @@ static bool match(attention *a) {
   while (!a->why && (peel_select(a, &v) || peel_bias(a, &v) || peel_scale(a, &v))) continue;
   if (a->why) return false;
   tn_op scores = only_use(a, v, TN_OPC_matmul);
-  if (!scores) return miss(a, tn_rw_def_as(a->m, v, TN_OPC_matmul) ? "the scores have other uses" : "the scores are no matmul");
+  if (!scores)
+    return miss(a, tn_rw_def_as(a->m, v, TN_OPC_matmul) ? "the scores have other uses"
+                                                        : "the scores are no matmul");
   if (tn_rw_int(a->m, scores, "trans_a")) return miss(a, "q is transposed");
   take(a, scores);
   a->trans_b = tn_rw_int(a->m, scores, "trans_b");
@@ -159,7 +172,7 @@ static bool match(attention *a) {
   return shapes_fit(a);
 }
 
-/* ---- rewriting --------------------------------------------------------------------------------------------- */
+/* ---- rewriting ------------------------------------------------------------------------------- */
 static tn_status rewrite(tn_pass_ctx *c, attention *a) {
   tn_value in[5] = {transposed(a, a->q, 0, 2, 1, 3, a->loc), keys(a, a->loc),
                     transposed(a, a->v, 0, 2, 1, 3, a->loc), a->mask, a->bias};
@@ -183,10 +196,14 @@ static tn_status rewrite(tn_pass_ctx *c, attention *a) {
 
 tn_status tn_pass_fuse_attention(tn_pass_ctx *c, tn_func f) {
   for (tn_op op = tn_ir_first_op(c->m, f, 0); op; op = tn_ir_next_op(c->m, op)) {
-    if (!tn_rw_is(c->m, op, TN_OPC_matmul) || !tn_rw_def_as(c->m, tn_ir_op_operand(c->m, op, 0), TN_OPC_softmax)) continue;
+    if (!tn_rw_is(c->m, op, TN_OPC_matmul) ||
+        !tn_rw_def_as(c->m, tn_ir_op_operand(c->m, op, 0), TN_OPC_softmax))
+      continue;
     attention a = {.m = c->m, .last = op, .scale = 1};
-    if (match(&a)) TN_TRY(rewrite(c, &a));
-    else tn_pass_fusion(c, "attention", a.loc, a.why);
+    if (match(&a))
+      TN_TRY(rewrite(c, &a));
+    else
+      tn_pass_fusion(c, "attention", a.loc, a.why);
   }
   (void)tn_func_dce(c->m, f);
   return TN_OK;

@@ -1,6 +1,7 @@
-/* fuse_build.c - writes the groups of fuse.c as kernel ops, in the order of their numbers, in front of the return; the
- * old ops are erased afterwards. A kernel's operands are what its ops read from outside, the root's own operands first;
- * its results are what somebody outside reads. Reshapes whose source is outside stay outside, as aliases. */
+/* fuse_build.c - writes the groups of fuse.c as kernel ops, in the order of their numbers, in front of the
+ * return; the old ops are erased afterwards. A kernel's operands are what its ops read from outside, the
+ * root's own operands first; its results are what somebody outside reads. Reshapes whose source is outside
+ * stay outside, as aliases. */
 #include "passes/fuse.h"
 #include "passes/partition.h"
 #include <stdio.h>
@@ -8,21 +9,21 @@
 typedef struct builder {
   tn_fuse *x;
   tn_module *m;
-  tn_marks outer;            /* old value -> value in the new function body */
-  tn_marks inner;            /* old value -> value in the kernel body under construction */
+  tn_marks outer; /* old value -> value in the new function body */
+  tn_marks inner; /* old value -> value in the kernel body under construction */
   const tn_fgroup *g;
   tn_op kernel;
-  TN_VEC(tn_op) ops;         /* of the kernel: members and clones in program order */
-  TN_VEC(tn_value) inputs;   /* old values that come from outside */
-  TN_VEC(tn_value) touched;  /* keys of `inner`, to clear it */
-  TN_VEC(tn_value) outputs;  /* old values that leave */
+  TN_VEC(tn_op) ops;        /* of the kernel: members and clones in program order */
+  TN_VEC(tn_value) inputs;  /* old values that come from outside */
+  TN_VEC(tn_value) touched; /* keys of `inner`, to clear it */
+  TN_VEC(tn_value) outputs; /* old values that leave */
   bool oom;
 } builder;
 
 static tn_point at_end(builder *b) { return tn_rw_before(b->x->ret); }
 static tn_point in_body(builder *b) { return (tn_point){0, b->kernel, 0}; }
 
-/* ---- values in the function body --------------------------------------------------------------------------- */
+/* ---- values in the function body ------------------------------------------------------------- */
 static tn_value outer_value(builder *b, tn_value v) {
   tn_op def = tn_rw_def(b->m, v);
   if (!def) return v;
@@ -36,9 +37,10 @@ static tn_value outer_value(builder *b, tn_value v) {
   return made;
 }
 
-/* ---- what a kernel reads ----------------------------------------------------------------------------------- */
+/* ---- what a kernel reads --------------------------------------------------------------------- */
 static bool is_inside(builder *b, tn_op def) {
-  return def && (tn_fuse_kind(b->m, def) == TN_FK_LEAF || tn_fuse_group_of(b->x, def) == b->g || tn_fuse_clones(b->g, def));
+  return def && (tn_fuse_kind(b->m, def) == TN_FK_LEAF || tn_fuse_group_of(b->x, def) == b->g ||
+                 tn_fuse_clones(b->g, def));
 }
 
 /* A reshape goes into the body exactly when its source is there. */
@@ -46,7 +48,8 @@ static bool comes_from_outside(builder *b, tn_value v) { return !is_inside(b, tn
 
 static void add_input(builder *b, tn_value v) {
   if (!v || !comes_from_outside(b, v) || tn_marks_get(&b->inner, v)) return;
-  if (!tn_vec_push(&b->inputs, v) || !tn_vec_push(&b->touched, v) || !tn_marks_set(&b->inner, v, UINT32_MAX)) b->oom = true;
+  if (!tn_vec_push(&b->inputs, v) || !tn_vec_push(&b->touched, v) || !tn_marks_set(&b->inner, v, UINT32_MAX))
+    b->oom = true;
 }
 
 static void add_inputs_of(builder *b, tn_op op) {
@@ -71,13 +74,14 @@ static void collect(builder *b, const tn_fgroup *g) {
   if (!g->loop) add_inputs_of(b, g->root);
   for (uint32_t i = 0; i < b->ops.count; i++) add_inputs_of(b, b->ops.items[i]);
   for (uint32_t i = 0; i < b->ops.count; i++)
-    for (uint32_t r = 0; !tn_fuse_clones(g, b->ops.items[i]) && r < tn_ir_op_nresults(b->m, b->ops.items[i]); r++) {
+    for (uint32_t r = 0; !tn_fuse_clones(g, b->ops.items[i]) && r < tn_ir_op_nresults(b->m, b->ops.items[i]);
+         r++) {
       tn_value v = tn_ir_op_result(b->m, b->ops.items[i], r);
       if (tn_fuse_escapes(b->x, g, v, 0) && !tn_vec_push(&b->outputs, v)) b->oom = true;
     }
 }
 
-/* ---- the body ---------------------------------------------------------------------------------------------- */
+/* ---- the body -------------------------------------------------------------------------------- */
 static tn_status copy_inside(builder *b, tn_op op);
 
 static tn_value inner_value(builder *b, tn_value v) {
@@ -97,7 +101,8 @@ static tn_status copy_inside(builder *b, tn_op op) {
   tn_vec_fini(&in);
   for (uint32_t i = 0; copy && i < tn_ir_op_nresults(b->m, op); i++) {
     tn_value v = tn_ir_op_result(b->m, op, i);
-    if (!tn_vec_push(&b->touched, v) || !tn_marks_set(&b->inner, v, tn_ir_op_result(b->m, copy, i))) b->oom = true;
+    if (!tn_vec_push(&b->touched, v) || !tn_marks_set(&b->inner, v, tn_ir_op_result(b->m, copy, i)))
+      b->oom = true;
   }
   return b->oom ? TN_OOM : copy ? TN_OK : TN_INTERNAL;
 }
@@ -153,7 +158,8 @@ static tn_status publish(builder *b) {
 static tn_loc group_loc(builder *b) {
   tn_loc loc = tn_ir_op_loc(b->m, b->g->root);
   for (uint32_t i = 0; i < b->g->ops.count; i++)
-    if (b->g->ops.items[i] != b->g->root) loc = tn_rw_fuse_locs(b->m, "fuse", loc, tn_ir_op_loc(b->m, b->g->ops.items[i]));
+    if (b->g->ops.items[i] != b->g->root)
+      loc = tn_rw_fuse_locs(b->m, "fuse", loc, tn_ir_op_loc(b->m, b->g->ops.items[i]));
   return loc;
 }
 
@@ -164,7 +170,8 @@ static tn_status build_group(builder *b, const tn_fgroup *g) {
   tn_loc loc = group_loc(b);
   tn_status status = create_kernel(b, root, g->assigned, loc);
   for (uint32_t i = 0; status == TN_OK && i < b->ops.count; i++)
-    if (!tn_marks_get(&b->inner, tn_ir_op_result(b->m, b->ops.items[i], 0))) status = copy_inside(b, b->ops.items[i]);
+    if (!tn_marks_get(&b->inner, tn_ir_op_result(b->m, b->ops.items[i], 0)))
+      status = copy_inside(b, b->ops.items[i]);
   if (status == TN_OK) status = create_yield(b, loc);
   if (status == TN_OK) status = publish(b);
   forget_inner(b);
@@ -176,9 +183,9 @@ static tn_status build_group(builder *b, const tn_fgroup *g) {
   return status;
 }
 
-/* ---- what the function returns ----------------------------------------------------------------------------- */
-/* A kernel that only copies v: results of a function are buffers of their own, so an argument, weight or state, a leaf,
- * and whatever is returned twice need one. */
+/* ---- what the function returns --------------------------------------------------------------- */
+/* A kernel that only copies v: results of a function are buffers of their own, so an argument, weight or
+ * state, a leaf, and whatever is returned twice need one. */
 static tn_status build_copy(builder *b, tn_value v, tn_value *out) {
   tn_loc loc = tn_ir_op_loc(b->m, b->x->ret);
   tn_op leaf = tn_fuse_source_op(b->m, v), def = tn_rw_def(b->m, v);
@@ -189,7 +196,8 @@ static tn_status build_copy(builder *b, tn_value v, tn_value *out) {
   if (!tn_vec_push(&b->outputs, v)) return TN_OOM;
   uint32_t assigned = leaf && leaf < b->x->c->assigned.count ? b->x->c->assigned.items[leaf] : 0;
   if (!assigned && b->x->c->backends && b->x->c->backends->count) assigned = 1;
-  tn_status status = b->oom ? TN_OOM : create_kernel(b, "loop", assigned, def ? tn_ir_op_loc(b->m, def) : loc);
+  tn_status status =
+      b->oom ? TN_OOM : create_kernel(b, "loop", assigned, def ? tn_ir_op_loc(b->m, def) : loc);
   if (status == TN_OK) status = create_yield(b, def ? tn_ir_op_loc(b->m, def) : loc);
   forget_inner(b);
   *out = status == TN_OK ? tn_ir_op_result(b->m, b->kernel, 0) : 0;
@@ -206,16 +214,19 @@ static tn_status build_returns(builder *b) {
   for (uint32_t i = 0; i < tn_ir_op_noperands(b->m, b->x->ret) && status == TN_OK; i++) {
     tn_value v = tn_ir_op_operand(b->m, b->x->ret, i), source = tn_rw_source(b->m, v), out = 0;
     tn_op def = tn_rw_def(b->m, source);
-    bool copy = !def || tn_fuse_kind(b->m, def) == TN_FK_LEAF || is_state_memory(b, source) || tn_marks_get(&returned, source);
-    if (copy) status = build_copy(b, v, &out);
-    else if (!(out = outer_value(b, v)) || !tn_marks_set(&returned, source, 1)) status = TN_OOM;
+    bool copy = !def || tn_fuse_kind(b->m, def) == TN_FK_LEAF || is_state_memory(b, source) ||
+                tn_marks_get(&returned, source);
+    if (copy)
+      status = build_copy(b, v, &out);
+    else if (!(out = outer_value(b, v)) || !tn_marks_set(&returned, source, 1))
+      status = TN_OOM;
     if (status == TN_OK) status = tn_ir_op_set_operand(b->m, b->x->ret, i, out);
   }
   tn_marks_fini(&returned);
   return status;
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 /* Groups by number: numbers are positions, each taken by at most one group. */
 static tn_status build_groups(builder *b) {
   tn_fuse *x = b->x;

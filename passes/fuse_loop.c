@@ -1,6 +1,7 @@
-/* fuse_loop.c - grouping, second half: loop kernels of the ops that no root took. Ops are visited in program order and
- * join the group that feeds them, if the numbers allow it (fuse.h) and the shapes agree: all results that leave a loop
- * kernel have one shape, and nothing costly is computed again for each element of a larger one. */
+/* fuse_loop.c - grouping, second half: loop kernels of the ops that no root took. Ops are visited in program
+ * order and join the group that feeds them, if the numbers allow it (fuse.h) and the shapes agree: all
+ * results that leave a loop kernel have one shape, and nothing costly is computed again for each element of a
+ * larger one. */
 #include "passes/fuse.h"
 
 static bool costly(tn_module *m, tn_op op) {
@@ -31,7 +32,9 @@ static bool any_costly(tn_fuse *x, const tn_fgroup *g) {
   return false;
 }
 
-static tn_dim elements(tn_fuse *x, tn_op op) { return tn_type_elements(x->m, tn_rw_type(x->m, tn_ir_op_result(x->m, op, 0))); }
+static tn_dim elements(tn_fuse *x, tn_op op) {
+  return tn_type_elements(x->m, tn_rw_type(x->m, tn_ir_op_result(x->m, op, 0)));
+}
 
 /* Computing g's ops inside op's loop does not repeat work that matters. */
 static bool work_agrees(tn_fuse *x, const tn_fgroup *g, tn_op op) {
@@ -56,7 +59,7 @@ static bool shapes_agree(tn_fuse *x, const tn_fgroup *g, tn_op op) {
   return true;
 }
 
-/* ---- joining the group that feeds an op -------------------------------------------------------------------- */
+/* ---- joining the group that feeds an op ------------------------------------------------------ */
 /* The number behind which value v is there for group g, which clones what it may. */
 static uint32_t number_of(tn_fuse *x, const tn_fgroup *g, tn_value v) {
   tn_op def = v ? tn_fuse_source_op(x->m, v) : 0;
@@ -80,7 +83,8 @@ static tn_fgroup *feeding_group(tn_fuse *x, tn_op op) {
 }
 
 static bool may_join(tn_fuse *x, const tn_fgroup *g, tn_op op) {
-  if (!g->loop || (int64_t)g->ops.count >= x->max || tn_fuse_ordered(x, op) || tn_fuse_ordered(x, g->root)) return false;
+  if (!g->loop || (int64_t)g->ops.count >= x->max || tn_fuse_ordered(x, op) || tn_fuse_ordered(x, g->root))
+    return false;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) {
     tn_value v = tn_ir_op_operand(x->m, op, i);
     if (number_of(x, g, v) > g->number) return false;
@@ -104,12 +108,14 @@ static tn_status clone_operands(tn_fuse *x, tn_fgroup *g, tn_op op) {
 
 static tn_status place(tn_fuse *x, tn_op op) {
   tn_fgroup *g = feeding_group(x, op);
-  if (!g || !may_join(x, g, op)) g = tn_fuse_new_group(x, op, true);
-  else if (!tn_fuse_join(x, g, op)) return TN_OOM;
+  if (!g || !may_join(x, g, op))
+    g = tn_fuse_new_group(x, op, true);
+  else if (!tn_fuse_join(x, g, op))
+    return TN_OOM;
   return g ? clone_operands(x, g, op) : TN_OOM;
 }
 
-/* ---- groups that feed only one other ----------------------------------------------------------------------- */
+/* ---- groups that feed only one other --------------------------------------------------------- */
 static bool may_absorb(tn_fuse *x, const tn_fgroup *g, const tn_fgroup *h) {
   if (!h->loop || h->dead || h == g || (int64_t)(g->ops.count + h->ops.count) > x->max) return false;
   if (tn_fuse_ordered(x, h->root) || tn_fuse_ordered(x, g->root)) return false;
@@ -169,7 +175,8 @@ tn_status tn_fuse_loops(tn_fuse *x) {
     if (x->groups.items[i].loop && !x->groups.items[i].dead) TN_TRY(absorb_feeders(x, &x->groups.items[i]));
   for (uint32_t i = x->ops.count; i-- > 0;) { /* backwards: a needed op may need another */
     tn_op op = x->ops.items[i];
-    if (!tn_marks_get(&x->needed, op) || tn_fuse_group_of(x, op) || tn_fuse_kind(x->m, op) != TN_FK_LOOP) continue;
+    if (!tn_marks_get(&x->needed, op) || tn_fuse_group_of(x, op) || tn_fuse_kind(x->m, op) != TN_FK_LOOP)
+      continue;
     tn_fgroup *g = tn_fuse_new_group(x, op, true);
     if (!g) return TN_OOM;
     TN_TRY(clone_operands(x, g, op));

@@ -1,14 +1,16 @@
-/* guards.c - the conditions that rules name. A guard sees a complete match; it may also compute an attribute that the
- * replacement uses. Plugins' rules may name the same guards. */
+/* guards.c - the conditions that rules name. A guard sees a complete match; it may also compute an attribute
+ * that the replacement uses. Plugins' rules may name the same guards. */
 #include "passes/match.h"
 #include <math.h>
 #include <stdlib.h>
 
 /* ?x is no constant: else two rules that order constants would undo each other. */
-static bool x_not_constant(tn_match *x) { return !tn_rw_def_as(x->m, tn_match_value(x, "x"), TN_OPC_constant); }
+static bool x_not_constant(tn_match *x) {
+  return !tn_rw_def_as(x->m, tn_match_value(x, "x"), TN_OPC_constant);
+}
 
-/* %c is a float power of two, so that a product with its reciprocal is the exact quotient; ?x is no constant, or the
- * reciprocal itself would match. */
+/* %c is a float power of two, so that a product with its reciprocal is the exact quotient; ?x is no constant,
+ * or the reciprocal itself would match. */
 static bool c_power_of_two(tn_match *x) {
   tn_value c = tn_match_value(x, "c");
   const tn_dtype_info *t = tn_ir_dtype_info(tn_rw_type_info(x->m, c).dtype);
@@ -58,7 +60,10 @@ static bool swaps_last_two(tn_match *x) {
 }
 
 /* Significand bits (with the hidden one) and exponent range of the float types, by which casts are exact. */
-static const struct { tn_dtype t; int digits, emin, emax; } floats[] = {
+static const struct {
+  tn_dtype t;
+  int digits, emin, emax;
+} floats[] = {
     {TN_DT_f64, 53, -1074, 1024}, {TN_DT_f32, 24, -149, 128}, {TN_DT_bf16, 8, -133, 128},
     {TN_DT_f16, 11, -24, 16},     {TN_DT_f8e4m3, 4, -9, 9},   {TN_DT_f8e5m2, 3, -16, 16},
 };
@@ -112,10 +117,14 @@ static bool softmax_axis(tn_match *x) {
 }
 
 tn_guard tn_guard_by_name(const char *name) {
-  static const struct { const char *name; tn_guard guard; } guards[] = {
+  static const struct {
+    const char *name;
+    tn_guard guard;
+  } guards[] = {
 #define GUARD(g) {#g, g}
-      GUARD(x_not_constant), GUARD(c_power_of_two), GUARD(identity_perm), GUARD(compose_perms), GUARD(moves_only_ones),
-      GUARD(swaps_last_two), GUARD(exact_cast), GUARD(last_axis), GUARD(softmax_axis),
+      GUARD(x_not_constant), GUARD(c_power_of_two),  GUARD(identity_perm),
+      GUARD(compose_perms),  GUARD(moves_only_ones), GUARD(swaps_last_two),
+      GUARD(exact_cast),     GUARD(last_axis),       GUARD(softmax_axis),
 #undef GUARD
   };
   for (size_t i = 0; i < TN_COUNT(guards); i++)

@@ -1,5 +1,5 @@
-/* manager.c - runs a pipeline: stage by stage over the module, with a check, a print and a time after each where
- * asked, and the fusion counts the caller required at the end. */
+/* manager.c - runs a pipeline: stage by stage over the module, with a check, a print and a time after each
+ * where asked, and the fusion counts the caller required at the end. */
 #include "passes/pipeline.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -50,7 +50,8 @@ static tn_status run_stage(runner *r, const tn_stage *s) {
   if (status == TN_OK && d->errors > errors) status = TN_INVALID;
   if (status == TN_OK && r->ctx.arena->failed) status = TN_OOM;
   if (status != TN_OK && d->errors == errors)
-    tn_fail(d, status, NULL, s->name, status == TN_OOM ? "out of memory" : "the pass failed with status %d", status);
+    tn_fail(d, status, NULL, s->name, status == TN_OOM ? "out of memory" : "the pass failed with status %d",
+            status);
   TN_TRY(status);
   if (r->run->time_passes) {
     bool pushed = tn_vec_reserve(&r->run->times, r->run->times.count + 1);
@@ -63,7 +64,7 @@ static tn_status run_stage(runner *r, const tn_stage *s) {
   return print_after(r, s);
 }
 
-/* ---- required fusions -------------------------------------------------------------------------------------- */
+/* ---- required fusions ------------------------------------------------------------------------ */
 static uint32_t count_ops_in(tn_module *m, tn_func f, tn_op parent, uint32_t opcode) {
   uint32_t n = 0;
   for (tn_op op = tn_ir_first_op(m, f, parent); op; op = tn_ir_next_op(m, op)) {
@@ -73,7 +74,8 @@ static uint32_t count_ops_in(tn_module *m, tn_func f, tn_op parent, uint32_t opc
   return n;
 }
 
-/* What `NAME=n` counts: ops of that mnemonic in the finished module, else matches of the pattern of that name. */
+/* What `NAME=n` counts: ops of that mnemonic in the finished module, else matches of the pattern of that
+ * name. */
 static uint32_t fusions_of(runner *r, const char *name) {
   uint32_t n = 0, opcode = tn_ir_opcode_by_name(name);
   for (tn_func f = 1; opcode && f <= tn_ir_func_count(r->m); f++) n += count_ops_in(r->m, f, 0, opcode);
@@ -99,8 +101,8 @@ static tn_status require_one(runner *r, const char *name, const char *number) {
   uint32_t got = fusions_of(r, name);
   if (got >= (unsigned long)want) return TN_OK;
   const char *why = first_blocker(r, name);
-  return tn_fail(d, TN_PRECONDITION, NULL, "--require-fusion", "%s: required %ld, found %u%s%s", name, want, got,
-                 why ? "; first near miss: " : "", why ? why : "");
+  return tn_fail(d, TN_PRECONDITION, NULL, "--require-fusion", "%s: required %ld, found %u%s%s", name, want,
+                 got, why ? "; first near miss: " : "", why ? why : "");
 }
 
 static tn_status require_fusions(runner *r) {
@@ -130,7 +132,8 @@ tn_status tn_pipeline_exec(tn_module *m, tn_pipeline_run *run) {
   r.ctx.nrule_texts = run->nrule_texts;
   tn_stages stages = {0};
   tn_status status = tn_pipeline_parse(run, &run->arena, tn_module_diags(m), &stages);
-  for (uint32_t i = 0; status == TN_OK && i < stages.list.count; i++) status = run_stage(&r, &stages.list.items[i]);
+  for (uint32_t i = 0; status == TN_OK && i < stages.list.count; i++)
+    status = run_stage(&r, &stages.list.items[i]);
   if (status == TN_OK) status = require_fusions(&r);
   memcpy(&run->fusions, &r.ctx.fusions, sizeof run->fusions); /* the same anonymous vector type */
   memcpy(&run->rule_hits, &r.ctx.rule_hits, sizeof run->rule_hits);

@@ -1,10 +1,10 @@
-/* match.c - matching one rule at one op, and building its replacement. Matching is a list of goals (pattern, value)
- * worked off one by one; a commuting op tries both orders of its operands, each with the rest of the list, so that a
- * repeated ?x far away can still decide which order was meant. */
+/* match.c - matching one rule at one op, and building its replacement. Matching is a list of goals (pattern,
+ * value) worked off one by one; a commuting op tries both orders of its operands, each with the rest of the
+ * list, so that a repeated ?x far away can still decide which order was meant. */
 #include "passes/match.h"
 #include <math.h>
 
-/* ---- rule sets --------------------------------------------------------------------------------------------- */
+/* ---- rule sets ------------------------------------------------------------------------------- */
 void tn_ruleset_init(tn_ruleset *s) {
   memset(s, 0, sizeof *s);
   tn_arena_init(&s->arena);
@@ -36,7 +36,7 @@ void tn_ruleset_finish(tn_ruleset *s) {
   }
 }
 
-/* ---- what a match knows ------------------------------------------------------------------------------------ */
+/* ---- what a match knows ---------------------------------------------------------------------- */
 static int name_index(const tn_match *x, const char *name) {
   for (uint32_t i = 0; i < x->rule->nnames; i++)
     if (!strcmp(x->rule->names[i], name)) return (int)i;
@@ -60,9 +60,12 @@ bool tn_match_set_attr(tn_match *x, const char *name, tn_attr a) {
   return true;
 }
 
-/* ---- matching ---------------------------------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------------------- */
 #define MAX_GOALS 64
-typedef struct goal { const tn_pat *pat; tn_value value; } goal;
+typedef struct goal {
+  const tn_pat *pat;
+  tn_value value;
+} goal;
 
 static bool solve(tn_match *x, const goal *goals, uint32_t n);
 
@@ -189,12 +192,12 @@ bool tn_match_rule(tn_match *x, tn_module *m, const tn_rule *r, tn_op root) {
   return solve_op(x, r->pattern, root, NULL, 0);
 }
 
-/* ---- replacement ------------------------------------------------------------------------------------------- */
+/* ---- replacement ----------------------------------------------------------------------------- */
 typedef struct builder {
   tn_match *x;
   tn_loc loc;
-  tn_type want;                  /* of the replaced value */
-  tn_op made[TN_RULE_OPS];       /* in order, for undoing */
+  tn_type want;            /* of the replaced value */
+  tn_op made[TN_RULE_OPS]; /* in order, for undoing */
   uint32_t nmade;
 } builder;
 
@@ -243,7 +246,9 @@ static bool build_attr(builder *b, uint32_t opcode, const tn_pat_attr *p, tn_att
   case TN_PATTR_NUMBER: return number_attr(b, kind, p->number, out);
   case TN_PATTR_WORD: return word_attr(kind, p->word, out);
   case TN_PATTR_NAME: return bound_attr(b, kind, p->name, out);
-  case TN_PATTR_LIST: *out = (tn_attr){TN_ATTR_INTS, p->count, {.ints = p->list}}; return kind == TN_ATTR_INTS;
+  case TN_PATTR_LIST:
+    *out = (tn_attr){TN_ATTR_INTS, p->count, {.ints = p->list}};
+    return kind == TN_ATTR_INTS;
   case TN_PATTR_SHAPE: *out = (tn_attr){TN_ATTR_DIMS, t.rank, {.dims = t.dims}}; return kind == TN_ATTR_DIMS;
   case TN_PATTR_DTYPE: *out = (tn_attr){TN_ATTR_DTYPE, 0, {.i = t.dtype}}; return kind == TN_ATTR_DTYPE;
   default: return false;
@@ -281,7 +286,8 @@ static tn_value build(builder *b, const tn_pat *p) {
 
 tn_value tn_match_build(tn_match *x) {
   builder b = {.x = x, .want = tn_rw_type(x->m, tn_ir_op_result(x->m, x->root, 0))};
-  for (uint32_t i = 0; i < x->nops; i++) b.loc = tn_rw_fuse_locs(x->m, x->rule->name, b.loc, tn_ir_op_loc(x->m, x->ops[i]));
+  for (uint32_t i = 0; i < x->nops; i++)
+    b.loc = tn_rw_fuse_locs(x->m, x->rule->name, b.loc, tn_ir_op_loc(x->m, x->ops[i]));
   tn_value v = build(&b, x->rule->replacement);
   if (v && v != tn_ir_op_result(x->m, x->root, 0) && tn_rw_type(x->m, v) == b.want) return v;
   while (b.nmade) (void)tn_ir_op_erase(x->m, b.made[--b.nmade]); /* unused and fresh: cannot be refused */

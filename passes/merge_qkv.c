@@ -1,8 +1,10 @@
-/* merge_qkv.c - several matmuls of one left operand with weights [n, k] become one matmul with a weight [n1 + n2 + ..., k]
- * and a split: query, key and value; gate and up. No byte moves: the new weight is the list of the old ones' parts.
+/* merge_qkv.c - several matmuls of one left operand with weights [n, k] become one matmul with a weight [n1 +
+ * n2 + ..., k] and a split: query, key and value; gate and up. No byte moves: the new weight is the list of
+ * the old ones' parts.
  *
- * A weight may be used in several functions. So groups are collected first over the whole module, under the list of
- * their weights, and a list is merged only if every use of each of its weights is in a group of exactly that list. */
+ * A weight may be used in several functions. So groups are collected first over the whole module, under the
+ * list of their weights, and a list is merged only if every use of each of its weights is in a group of
+ * exactly that list. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 
@@ -10,17 +12,17 @@
 
 typedef struct group {
   tn_op matmul[MAX_PARTS];
-  tn_op bias_add[MAX_PARTS];     /* 0: none, or not only a bias */
+  tn_op bias_add[MAX_PARTS]; /* 0: none, or not only a bias */
   tn_weight weight[MAX_PARTS], bias[MAX_PARTS];
   uint32_t n;
-  bool biased;                   /* every part has a bias that is a weight of one element type */
+  bool biased; /* every part has a bias that is a weight of one element type */
 } group;
 
 typedef struct merger {
   tn_pass_ctx *c;
   tn_module *m;
   TN_VEC(group) groups;
-  tn_map made;                   /* list of weights -> merged weight */
+  tn_map made; /* list of weights -> merged weight */
 } merger;
 
 static tn_weight weight_of(tn_module *m, tn_value v) {
@@ -35,7 +37,7 @@ static tn_weight_info weight_info(tn_module *m, tn_weight w) {
   return i;
 }
 
-/* ---- candidates -------------------------------------------------------------------------------------------- */
+/* ---- candidates ------------------------------------------------------------------------------ */
 /* All uses of weight w are right operands [n, k] of matmuls. */
 static bool only_matmuls(tn_module *m, tn_value w) {
   for (uint32_t i = 0, n = tn_rw_nuses(m, w); i < n; i++) {
@@ -47,7 +49,8 @@ static bool only_matmuls(tn_module *m, tn_value w) {
 }
 
 static bool candidate(tn_module *m, tn_op op) {
-  if (!tn_rw_is(m, op, TN_OPC_matmul) || !tn_rw_int(m, op, "trans_b") || tn_rw_int(m, op, "trans_a")) return false;
+  if (!tn_rw_is(m, op, TN_OPC_matmul) || !tn_rw_int(m, op, "trans_b") || tn_rw_int(m, op, "trans_a"))
+    return false;
   tn_value rhs = tn_ir_op_operand(m, op, 1);
   tn_weight w = weight_of(m, rhs);
   tn_type_info t = tn_rw_type_info(m, rhs);
@@ -68,7 +71,8 @@ static tn_weight find_bias(tn_module *m, tn_op op, tn_op *add) {
   uint32_t operand;
   if (tn_rw_nuses(m, v) != 1) return 0;
   *add = tn_ir_value_use(m, v, 0, &operand);
-  if (!tn_rw_is(m, *add, TN_OPC_add) || tn_rw_type(m, tn_ir_op_result(m, *add, 0)) != tn_rw_type(m, v)) return 0;
+  if (!tn_rw_is(m, *add, TN_OPC_add) || tn_rw_type(m, tn_ir_op_result(m, *add, 0)) != tn_rw_type(m, v))
+    return 0;
   tn_value b = tn_ir_op_operand(m, *add, 1 - operand);
   tn_op cast = tn_rw_def_as(m, b, TN_OPC_cast);
   tn_weight w = weight_of(m, cast ? tn_ir_op_operand(m, cast, 0) : b);
@@ -128,13 +132,13 @@ static tn_status collect_func(merger *x, tn_func f) {
   return status;
 }
 
-/* ---- agreement across functions ---------------------------------------------------------------------------- */
+/* ---- agreement across functions -------------------------------------------------------------- */
 static bool same_list(const group *a, const group *b) {
   return a->n == b->n && !memcmp(a->weight, b->weight, a->n * sizeof *a->weight);
 }
 
-/* Uses of each weight of group g that lie in groups of the same list must be all its uses. `by_weight` chains the
- * groups by their first weight. */
+/* Uses of each weight of group g that lie in groups of the same list must be all its uses. `by_weight` chains
+ * the groups by their first weight. */
 static bool covered(merger *x, const group *g, const uint32_t *chain, uint32_t first) {
   uint32_t groups = 0;
   for (uint32_t i = first; i; i = chain[i - 1]) groups += same_list(&x->groups.items[i - 1], g);
@@ -143,7 +147,7 @@ static bool covered(merger *x, const group *g, const uint32_t *chain, uint32_t f
   return true;
 }
 
-/* ---- rewriting --------------------------------------------------------------------------------------------- */
+/* ---- rewriting ------------------------------------------------------------------------------- */
 /* One weight of all rows: its parts are the others' in order. */
 static tn_weight merged_weight(merger *x, const tn_weight *list, uint32_t n) {
   tn_str key = {(const char *)list, n * sizeof *list};
@@ -165,7 +169,9 @@ static tn_weight merged_weight(merger *x, const tn_weight *list, uint32_t n) {
     for (uint32_t p = 0; p < w.nparts; p++) ok = ok && tn_vec_push(&parts, w.parts[p]);
   }
   tn_type type = tn_rw_type_of(m, t.dtype, t.rank, dims);
-  tn_weight made = ok && !name.failed && type ? tn_ir_weight_add(m, tn_buf_cstr(&name), type, parts.items, parts.count) : 0;
+  tn_weight made = ok && !name.failed && type
+                       ? tn_ir_weight_add(m, tn_buf_cstr(&name), type, parts.items, parts.count)
+                       : 0;
   if (made && tn_map_put(&x->made, key, made, NULL) != TN_OK) made = 0;
   tn_buf_fini(&name);
   tn_vec_fini(&parts);
@@ -192,8 +198,9 @@ static tn_op build_split(merger *x, const group *g, tn_point at, tn_value v, tn_
     tn_ir_type_get(x->m, weight_info(x->m, g->weight[i]).type, &t);
     sizes[i] = t.dims[0];
   }
-  tn_named_attr attrs[2] = {{"axis", {.kind = TN_ATTR_INT, .u.i = (int64_t)tn_rw_type_info(x->m, v).rank - 1}},
-                            {"sizes", {.kind = TN_ATTR_DIMS, .count = g->n, .u.dims = sizes}}};
+  tn_named_attr attrs[2] = {
+      {"axis", {.kind = TN_ATTR_INT, .u.i = (int64_t)tn_rw_type_info(x->m, v).rank - 1}},
+      {"sizes", {.kind = TN_ATTR_DIMS, .count = g->n, .u.dims = sizes}}};
   tn_op_desc d = {"split", &v, 1, 2, attrs, NULL, g->n, loc};
   return tn_ir_op_create(x->m, at, &d);
 }
@@ -259,8 +266,10 @@ static tn_status merge_all(merger *x) {
     uint32_t first = tn_marks_get(&heads, g->weight[0]);
     ok[i] = covered(x, g, chain, first);
     if (!ok[i])
-      tn_pass_fusion(x->c, "merge-qkv", tn_ir_op_loc(x->m, g->matmul[0]), "a weight is also used outside of this group");
-    else if (g->biased && !biases_agree(x, g, chain, first)) g->biased = false;
+      tn_pass_fusion(x->c, "merge-qkv", tn_ir_op_loc(x->m, g->matmul[0]),
+                     "a weight is also used outside of this group");
+    else if (g->biased && !biases_agree(x, g, chain, first))
+      g->biased = false;
   }
   for (uint32_t i = 0; i < n && status == TN_OK; i++)
     if (ok[i]) status = merge(x, &x->groups.items[i]);

@@ -1,6 +1,6 @@
-/* partition.c - which backend runs which op: the first, in order of preference, that claims it. The choice is kept
- * beside the IR (tn_pass_ctx.assigned) until `fuse` writes it into the kernels. All ops that nobody takes are reported
- * together. */
+/* partition.c - which backend runs which op: the first, in order of preference, that claims it. The choice is
+ * kept beside the IR (tn_pass_ctx.assigned) until `fuse` writes it into the kernels. All ops that nobody
+ * takes are reported together. */
 #include "passes/passes.h"
 #include "passes/partition.h"
 #include "passes/rw.h"
@@ -32,7 +32,8 @@ static tn_status choose(tn_pass_ctx *c, tn_op op) {
       tn_buf_fini(&reasons);
       return assign(c, op, i) ? TN_OK : TN_OOM;
     }
-    tn_buf_printf(&reasons, "%s%s: %s", i ? "; " : "", b->name ? b->name(b->ctx, i) : "?", why ? why : "not taken");
+    tn_buf_printf(&reasons, "%s%s: %s", i ? "; " : "", b->name ? b->name(b->ctx, i) : "?",
+                  why ? why : "not taken");
   }
   tn_ir_report(c->m, TN_ERROR, tn_ir_op_loc(c->m, op), "%s: no backend takes this op (%s)",
                tn_ir_opcode_name(tn_ir_opcode(c->m, op)), tn_buf_cstr(&reasons));

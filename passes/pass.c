@@ -3,7 +3,8 @@
 #include <stdlib.h>
 
 static const tn_pass_info passes[] = {
-#define TN_PASS(suffix, name, module_pass, options, summary) {name, summary, options, tn_pass_##suffix, module_pass},
+#define TN_PASS(suffix, name, module_pass, options, summary)                                                 \
+  {name, summary, options, tn_pass_##suffix, module_pass},
 #include "passes/passes.def"
 #undef TN_PASS
 };

@@ -1,12 +1,14 @@
-/* pipeline.c - the reader of pipeline text. A stage is NAME, NAME{key=value, ...} or @POINT; names and option keys
- * are checked here, so that a pass finds only options it declared. */
+/* pipeline.c - the reader of pipeline text. A stage is NAME, NAME{key=value, ...} or @POINT; names and option
+ * keys are checked here, so that a pass finds only options it declared. */
 #include "passes/pipeline.h"
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct { const char *name, *text; } levels[] = {
+static const struct {
+  const char *name, *text;
+} levels[] = {
 #define TN_PIPELINE(name, text) {name, text},
 #include "passes/pipelines.def"
 #undef TN_PIPELINE
@@ -53,7 +55,7 @@ static char *read_value(reader *r) {
   return tn_arena_str(r->arena, (tn_str){from, (uint64_t)(to - from)});
 }
 
-/* ---- checks against the table ------------------------------------------------------------------------------ */
+/* ---- checks against the table ---------------------------------------------------------------- */
 static const tn_extra_pass *find_extra(const tn_pipeline_run *run, const char *name) {
   for (uint32_t i = 0; i < run->nextra; i++)
     if (run->extra[i].name && !strcmp(run->extra[i].name, name)) return &run->extra[i];
@@ -110,12 +112,12 @@ static tn_status check_option(reader *r, const tn_stage *s, const tn_pass_option
   }
   if (!kind) return fail(r, "unknown option '%s' of pass '%s', which takes none", o->key, s->name);
   if (!value_fits(kind, o->value))
-    return fail(r, kind[0] == 'b' ? "option '%s' is 0 or 1, not '%s'" : "option '%s' is a number, not '%s'", o->key,
-                o->value);
+    return fail(r, kind[0] == 'b' ? "option '%s' is 0 or 1, not '%s'" : "option '%s' is a number, not '%s'",
+                o->key, o->value);
   return TN_OK;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 static tn_status read_option(reader *r, const tn_stage *s, tn_pass_option *o) {
   skip_space(r);
   o->key = read_name(r);
@@ -138,8 +140,10 @@ static tn_status read_options(reader *r, tn_stage *s) {
     tn_pass_option o = {0};
     status = read_option(r, s, &o);
     if (status == TN_OK && !tn_vec_push(&list, o)) status = TN_OOM;
-    if (status == TN_OK && *r->p == ',') r->p++;
-    else if (status == TN_OK && *r->p != '}') status = fail(r, "expected '}' behind the options of pass '%s'%s", s->name, "");
+    if (status == TN_OK && *r->p == ',')
+      r->p++;
+    else if (status == TN_OK && *r->p != '}')
+      status = fail(r, "expected '}' behind the options of pass '%s'%s", s->name, "");
     skip_space(r);
   }
   r->p += status == TN_OK;

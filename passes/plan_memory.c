@@ -1,36 +1,41 @@
-/* plan_memory.c - where each kernel result lies. Results live from their kernel to their last reader (also through
- * reshapes, which are the same memory) and get slots of the arena; a slot is given on when nobody reads it any more,
- * but never to a result of the very kernel that reads it last. Sizes are dims: a slot's size is the largest of its
- * tenants', as max(...) where the order is not known.
+/* plan_memory.c - where each kernel result lies. Results live from their kernel to their last reader (also
+ * through reshapes, which are the same memory) and get slots of the arena; a slot is given on when nobody
+ * reads it any more, but never to a result of the very kernel that reads it last. Sizes are dims: a slot's
+ * size is the largest of its tenants', as max(...) where the order is not known.
  *
- * Written down: `slots` of each kernel (-1: an output of the function, -2: a state in place), and of the function
- * `slots`, the sizes in bytes, multiples of 64, and `arena`, their sum. */
+ * Written down: `slots` of each kernel (-1: an output of the function, -2: a state in place), and of the
+ * function `slots`, the sizes in bytes, multiples of 64, and `arena`, their sum. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 
 typedef struct slot {
-  tn_dim bytes, size; /* of the largest tenant; size is a multiple of 64 (kept apart: bytes compare more often) */
+  tn_dim bytes,
+      size; /* of the largest tenant; size is a multiple of 64 (kept apart: bytes compare more often) */
   bool free;
 } slot;
-typedef struct tenant { uint32_t slot, next; } tenant;
+typedef struct tenant {
+  uint32_t slot, next;
+} tenant;
 
 typedef struct planner {
   tn_module *m;
   tn_func f;
   bool reuse;
-  tn_marks place;               /* by op: 1 + position */
-  tn_marks output;              /* by value: returned */
+  tn_marks place;  /* by op: 1 + position */
+  tn_marks output; /* by value: returned */
   TN_VEC(slot) slots;
-  TN_VEC(uint32_t) ends;        /* by position: 1 + first row of `tenants` that ends there */
+  TN_VEC(uint32_t) ends; /* by position: 1 + first row of `tenants` that ends there */
   TN_VEC(tenant) tenants;
 } planner;
 
 static tn_status number_ops(planner *p) {
   uint32_t n = 0;
   for (tn_op op = tn_ir_first_op(p->m, p->f, 0); op; op = tn_ir_next_op(p->m, op)) {
-    bool known = tn_rw_is(p->m, op, TN_OPC_kernel) || tn_rw_is(p->m, op, TN_OPC_reshape) || tn_rw_is(p->m, op, TN_OPC_return);
+    bool known = tn_rw_is(p->m, op, TN_OPC_kernel) || tn_rw_is(p->m, op, TN_OPC_reshape) ||
+                 tn_rw_is(p->m, op, TN_OPC_return);
     if (!known) {
-      tn_ir_report(p->m, TN_ERROR, tn_ir_op_loc(p->m, op), "plan-memory: '%s' is in no kernel; fuse comes first",
+      tn_ir_report(p->m, TN_ERROR, tn_ir_op_loc(p->m, op),
+                   "plan-memory: '%s' is in no kernel; fuse comes first",
                    tn_ir_opcode_name(tn_ir_opcode(p->m, op)));
       return TN_PRECONDITION;
     }
@@ -44,7 +49,8 @@ static tn_status note_outputs(planner *p) {
   for (uint32_t i = 0; ret && i < tn_ir_op_noperands(p->m, ret); i++) {
     tn_value v = tn_rw_source(p->m, tn_ir_op_operand(p->m, ret, i));
     if (!tn_rw_def_as(p->m, v, TN_OPC_kernel) || tn_marks_get(&p->output, v)) {
-      tn_ir_report(p->m, TN_ERROR, tn_ir_op_loc(p->m, ret), "plan-memory: result %u of the function has no buffer of its own", i + 1);
+      tn_ir_report(p->m, TN_ERROR, tn_ir_op_loc(p->m, ret),
+                   "plan-memory: result %u of the function has no buffer of its own", i + 1);
       return TN_PRECONDITION;
     }
     if (!tn_marks_set(&p->output, v, 1)) return TN_OOM;
@@ -58,13 +64,14 @@ static uint32_t last_use(planner *p, tn_value v) {
   for (uint32_t i = 0, n = tn_rw_nuses(p->m, v); i < n; i++) {
     uint32_t operand, at;
     tn_op use = tn_ir_value_use(p->m, v, i, &operand);
-    at = tn_rw_is(p->m, use, TN_OPC_reshape) ? last_use(p, tn_ir_op_result(p->m, use, 0)) : tn_marks_get(&p->place, use);
+    at = tn_rw_is(p->m, use, TN_OPC_reshape) ? last_use(p, tn_ir_op_result(p->m, use, 0))
+                                             : tn_marks_get(&p->place, use);
     last = at > last ? at : last;
   }
   return last;
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 /* How well a free slot suits, the lower the better: same size, larger, smaller, not known. */
 static int rank(planner *p, const slot *s, tn_dim bytes) {
   if (s->bytes == bytes) return 0;
@@ -94,7 +101,8 @@ static int64_t take_slot(planner *p, tn_dim bytes) {
     best = (int)i;
     best_rank = r;
   }
-  if (best < 0) return tn_vec_push(&p->slots, ((slot){bytes, size, false})) ? (int64_t)p->slots.count - 1 : -3;
+  if (best < 0)
+    return tn_vec_push(&p->slots, ((slot){bytes, size, false})) ? (int64_t)p->slots.count - 1 : -3;
   slot *s = &p->slots.items[best];
   s->free = false;
   if (best_rank == 2) s->bytes = bytes, s->size = size;
@@ -116,7 +124,7 @@ static void release(planner *p, uint32_t place) {
     p->slots.items[p->tenants.items[row - 1].slot].free = true;
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 static tn_status place_result(planner *p, tn_op kernel, tn_value v, int64_t *out) {
   uint32_t here = tn_marks_get(&p->place, kernel), last = last_use(p, v);
   if (tn_marks_get(&p->output, v)) return *out = -1, TN_OK;
@@ -149,7 +157,8 @@ static tn_status write_sizes(planner *p) {
     sum = tn_dim_add(p->m, sum, d);
     ok = d && sum && tn_vec_push(&sizes, d);
   }
-  tn_attr list = {.kind = TN_ATTR_DIMS, .count = sizes.count, .u.dims = sizes.items}, total = {.kind = TN_ATTR_DIM, .u.dim = sum};
+  tn_attr list = {.kind = TN_ATTR_DIMS, .count = sizes.count, .u.dims = sizes.items},
+          total = {.kind = TN_ATTR_DIM, .u.dim = sum};
   tn_status status = ok ? tn_ir_func_set_attr(p->m, p->f, "slots", &list) : TN_OOM;
   if (status == TN_OK) status = tn_ir_func_set_attr(p->m, p->f, "arena", &total);
   tn_vec_fini(&sizes);

@@ -1,5 +1,5 @@
-/* rule_text.c - the reader of rules: patterns and replacements into trees, and TN_RULE(...) texts into rules. The
- * built-in rules pass through the same reader as a plugin's. */
+/* rule_text.c - the reader of rules: patterns and replacements into trees, and TN_RULE(...) texts into rules.
+ * The built-in rules pass through the same reader as a plugin's. */
 #include "passes/match.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -16,8 +16,8 @@ typedef struct reader {
 static tn_status fail(reader *r, const char *fmt, const char *what) {
   char words[200];
   snprintf(words, sizeof words, fmt, what);
-  return tn_fail(r->diags, TN_INVALID, NULL, "rewrite rule", "%s: %s, at column %d of \"%.200s\"", r->rule->name, words,
-                 (int)(r->p - r->text) + 1, r->text);
+  return tn_fail(r->diags, TN_INVALID, NULL, "rewrite rule", "%s: %s, at column %d of \"%.200s\"",
+                 r->rule->name, words, (int)(r->p - r->text) + 1, r->text);
 }
 
 static void skip(reader *r) {
@@ -88,7 +88,8 @@ static tn_status read_attr_value(reader *r, tn_pat_attr *a) {
     a->kind = !strcmp(word, "shape") ? TN_PATTR_SHAPE : !strcmp(word, "dtype") ? TN_PATTR_DTYPE : 0;
     return a->kind && r->replacement ? TN_OK : fail(r, "'@%s' is no word of a replacement", word);
   }
-  if (isdigit((unsigned char)*r->p) || *r->p == '-') return a->kind = TN_PATTR_NUMBER, read_number(r, &a->number);
+  if (isdigit((unsigned char)*r->p) || *r->p == '-')
+    return a->kind = TN_PATTR_NUMBER, read_number(r, &a->number);
   a->kind = TN_PATTR_WORD;
   a->word = read_word(r);
   if (!a->word) return TN_OOM;
@@ -111,8 +112,10 @@ static tn_status read_attrs(reader *r, tn_pat *p) {
     skip(r);
     TN_TRY(read_attr_value(r, a));
     skip(r);
-    if (*r->p == ',') r->p++;
-    else if (*r->p != '}') return fail(r, "expected '}' behind attribute '%s'", name);
+    if (*r->p == ',')
+      r->p++;
+    else if (*r->p != '}')
+      return fail(r, "expected '}' behind attribute '%s'", name);
   }
   r->p++;
   return TN_OK;
@@ -208,7 +211,8 @@ tn_status tn_ruleset_add(tn_ruleset *s, tn_diags *d, const tn_rule_source *src) 
   reader r = {s, &rule, d, "", "", false};
   if (src->guard && strcmp(src->guard, "NULL")) {
     rule.guard = tn_guard_by_name(src->guard);
-    if (!rule.guard) return tn_fail(d, TN_INVALID, NULL, "rewrite rule", "%s: unknown guard '%s'", src->name, src->guard);
+    if (!rule.guard)
+      return tn_fail(d, TN_INVALID, NULL, "rewrite rule", "%s: unknown guard '%s'", src->name, src->guard);
   }
   rule.order = s->rules.count;
   TN_TRY(read_side(&r, src->pattern, false, &rule.pattern));
@@ -217,7 +221,7 @@ tn_status tn_ruleset_add(tn_ruleset *s, tn_diags *d, const tn_rule_source *src) 
   return tn_vec_push(&s->rules, rule) ? TN_OK : TN_OOM;
 }
 
-/* ---- TN_RULE(...) as text ---------------------------------------------------------------------------------- */
+/* ---- TN_RULE(...) as text -------------------------------------------------------------------- */
 typedef struct file_reader {
   tn_ruleset *set;
   tn_diags *diags;
@@ -241,7 +245,8 @@ static bool at(const file_reader *f, const char *s) {
 
 static void skip_blank(file_reader *f) {
   while (f->p < f->end) {
-    if (isspace((unsigned char)*f->p)) f->p++;
+    if (isspace((unsigned char)*f->p))
+      f->p++;
     else if (at(f, "//"))
       while (f->p < f->end && *f->p != '\n') f->p++;
     else if (at(f, "/*")) {

@@ -1,4 +1,5 @@
-/* rules.c - the passes that are nothing but rules: canonicalize, recover, and `rules` for those of plugins. */
+/* rules.c - the passes that are nothing but rules: canonicalize, recover, and `rules` for those of plugins.
+ */
 #include "passes/match.h"
 #include "passes/passes.h"
 

@@ -1,14 +1,15 @@
-/* rules_run.c - the driver of rewrite rules: a queue of ops, first all of a function in program order, then whatever
- * a rewrite touched, until nothing fires. Each op is looked at once plus once per rewrite near it. */
+/* rules_run.c - the driver of rewrite rules: a queue of ops, first all of a function in program order, then
+ * whatever a rewrite touched, until nothing fires. Each op is looked at once plus once per rewrite near it.
+ */
 #include "passes/match.h"
 
 typedef struct driver {
   tn_pass_ctx *c;
   const tn_ruleset *set;
-  tn_arena arena;            /* for guards */
+  tn_arena arena; /* for guards */
   TN_VEC(tn_op) queue;
   uint32_t head;
-  tn_marks state;            /* by op: QUEUED, ERASED */
+  tn_marks state; /* by op: QUEUED, ERASED */
   uint64_t fired, limit;
   bool fusions, oom;
 } driver;
@@ -32,7 +33,8 @@ static void erase_dead(driver *d, tn_op root) {
   if (!tn_vec_push(&list, root)) d->oom = true;
   while (list.count) {
     tn_op op = list.items[--list.count];
-    if (tn_marks_get(&d->state, op) == ERASED || !(tn_rw_flags(m, op) & TN_F_PURE) || !unused(m, op)) continue;
+    if (tn_marks_get(&d->state, op) == ERASED || !(tn_rw_flags(m, op) & TN_F_PURE) || !unused(m, op))
+      continue;
     for (uint32_t i = 0; i < tn_ir_op_noperands(m, op); i++) {
       tn_op def = tn_rw_def(m, tn_ir_op_operand(m, op, i));
       if (!def) continue;
@@ -88,8 +90,9 @@ static tn_status fire(driver *d, tn_match *x, tn_value to) {
   push_made(d, to, depth_of(x->rule->replacement));
   erase_dead(d, x->root);
   if (++d->fired <= d->limit) return TN_OK;
-  return tn_fail(tn_module_diags(m), TN_INVALID, NULL, "rewrite rule", "%s: the rules did not settle after %llu rewrites",
-                 x->rule->name, (unsigned long long)d->limit);
+  return tn_fail(tn_module_diags(m), TN_INVALID, NULL, "rewrite rule",
+                 "%s: the rules did not settle after %llu rewrites", x->rule->name,
+                 (unsigned long long)d->limit);
 }
 
 static tn_status visit(driver *d, tn_op op) {

@@ -53,7 +53,7 @@ tn_type tn_rw_type_of(tn_module *m, tn_dtype dtype, uint32_t rank, const tn_dim 
   return tn_ir_type_make(m, dtype, rank, dims, NULL);
 }
 
-/* ---- attributes -------------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 tn_attr tn_rw_attr(tn_module *m, tn_op op, const char *attr) {
   tn_attr a = {0};
   return tn_ir_op_attr(m, op, attr, &a) ? a : (tn_attr){0};
@@ -90,7 +90,7 @@ bool tn_rw_attr_equal(const tn_attr *a, const tn_attr *b) {
   return same;
 }
 
-/* ---- constants --------------------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 static bool plain_number(tn_dtype t) {
   const tn_dtype_info *d = tn_ir_dtype_info(t);
   return d && d->cls != TN_CLASS_BLOCK && d->bits >= 8;
@@ -131,7 +131,7 @@ tn_value tn_rw_scalar(tn_module *m, tn_point at, tn_dtype dtype, double value, t
   return op ? tn_ir_op_result(m, op, 0) : 0;
 }
 
-/* ---- building ---------------------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 tn_loc tn_rw_fuse_locs(tn_module *m, const char *by, tn_loc a, tn_loc b) {
   if (!a || !b || a == b) return a ? a : b;
   tn_loc_info l = {.kind = TN_LOC_FUSED, .name = by, .a = a, .b = b};

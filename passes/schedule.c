@@ -1,6 +1,7 @@
-/* schedule.c - order of kernels. Program order stays, but for one thing: a kernel moves down to just before its first
- * user when that frees its results earlier and keeps no operand alive longer, that is, when each operand is read by
- * somebody at or behind that place anyway. Kernels that touch states stay where they are. One walk from the end. */
+/* schedule.c - order of kernels. Program order stays, but for one thing: a kernel moves down to just before
+ * its first user when that frees its results earlier and keeps no operand alive longer, that is, when each
+ * operand is read by somebody at or behind that place anyway. Kernels that touch states stay where they are.
+ * One walk from the end. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 
@@ -8,8 +9,8 @@ typedef struct scheduler {
   tn_module *m;
   tn_func f;
   TN_VEC(tn_op) ops;
-  TN_VEC(uint64_t) place;  /* by op: position, with room between neighbours for ops that move in */
-  tn_marks moved;          /* by op: how many were put before it */
+  TN_VEC(uint64_t) place; /* by op: position, with room between neighbours for ops that move in */
+  tn_marks moved;         /* by op: how many were put before it */
 } scheduler;
 
 #define GAP_BITS 32 /* ops are numbered by 32 bits: there is room for all of them before each one */
@@ -30,7 +31,8 @@ static uint64_t last_use(scheduler *s, tn_value v, tn_op except) {
     uint32_t operand;
     tn_op use = tn_ir_value_use(s->m, v, i, &operand);
     if (use == except) continue;
-    uint64_t at = tn_rw_is(s->m, use, TN_OPC_reshape) ? last_use(s, tn_ir_op_result(s->m, use, 0), except) : place_of(s, use);
+    uint64_t at = tn_rw_is(s->m, use, TN_OPC_reshape) ? last_use(s, tn_ir_op_result(s->m, use, 0), except)
+                                                      : place_of(s, use);
     last = at > last ? at : last;
   }
   return last;

@@ -1,6 +1,6 @@
-/* specialise.c - a variant of each function for one value of a dim: @next gets @next.s1 for S = 1, the shape of
- * decoding, where matmuls are bandwidth kernels and many views disappear. The clone says in attributes when to take it;
- * the driver makes both one entry point. */
+/* specialise.c - a variant of each function for one value of a dim: @next gets @next.s1 for S = 1, the shape
+ * of decoding, where matmuls are bandwidth kernels and many views disappear. The clone says in attributes
+ * when to take it; the driver makes both one entry point. */
 #include "passes/passes.h"
 #include "passes/rw.h"
 #include <ctype.h>
@@ -38,12 +38,15 @@ static tn_status specialise(tn_pass_ctx *c, tn_func f, const char *symbol, int64
   tn_ir_func_get(m, f, &i);
   if (tn_ir_func_attr(m, f, "variant_of", &a) || !args_mention(m, &i, symbol)) return TN_OK;
   char *of = tn_arena_str(c->arena, tn_str_of(i.name));
-  char *name = tn_arena_printf(c->arena, "%s.%c%lld", i.name, tolower((unsigned char)symbol[0]), (long long)value);
+  char *name =
+      tn_arena_printf(c->arena, "%s.%c%lld", i.name, tolower((unsigned char)symbol[0]), (long long)value);
   if (!of || !name) return TN_OOM;
   if (name_taken(m, name)) return TN_OK; /* the pass has been here before */
   tn_func clone = tn_func_clone(m, f, name, symbol, tn_ir_dim_const(m, value));
   if (!clone) return TN_INTERNAL;
-  tn_attr attrs[3] = {{.kind = TN_ATTR_STR, .u.s = of}, {.kind = TN_ATTR_STR, .u.s = symbol}, {.kind = TN_ATTR_INT, .u.i = value}};
+  tn_attr attrs[3] = {{.kind = TN_ATTR_STR, .u.s = of},
+                      {.kind = TN_ATTR_STR, .u.s = symbol},
+                      {.kind = TN_ATTR_INT, .u.i = value}};
   TN_TRY(tn_ir_func_set_attr(m, clone, "variant_of", &attrs[0]));
   TN_TRY(tn_ir_func_set_attr(m, clone, "when_dim", &attrs[1]));
   return tn_ir_func_set_attr(m, clone, "when_value", &attrs[2]);

@@ -9,7 +9,7 @@
 #include "backends/llvm/body.h"
 
 #define TN_CPU_MAX_UKR 256
-typedef struct tn_cpu_ukr { tn_dtype dt; uint32_t rows, panels; ll_val fn; } tn_cpu_ukr;
+typedef struct tn_cpu_ukr { tn_dtype dt; uint32_t rows, panels; bool fetch; ll_val fn; } tn_cpu_ukr;
 
 /* One LLVM module: everything compiled for one target. */
 typedef struct tn_cpu_unit {

@@ -204,6 +204,12 @@ static void unit(mm *x) {
   ll_val r0 = ll_add(e, x->m0, ll_udiv(e, ll_mul(e, rows, l.iv), blocks));
   ll_val r1 = ll_add(e, x->m0, ll_udiv(e, ll_mul(e, rows, ll_add(e, l.iv, ll_k(e, 1))), blocks));
   tn_cpu_tile t = tile_of(x, r0);
+  if (x->packed) { /* the blocks together bring in the panels that follow this group's */
+    ll_val line = ll_k(e, (int64_t)TN_CPU_PANEL * tn_ll_dtype_of(x->dt).bytes);
+    t.ahead_step = ll_ceildiv(e, line, blocks);
+    ll_val from = ll_mul(e, ll_mul(e, t.ahead_step, x->depth), l.iv);
+    t.ahead = ll_at(e, t.b, ll_add(e, ll_mul(e, t.panel_stride, ll_k(e, x->panels)), from));
+  }
   tn_cpu_tile_call(x->k, x->dt, x->panels, x->max_rows, ll_sub(e, r1, r0), &t);
   finish_tile(x, r0, r1);
   ll_loop_end(e, &l, NULL);

@@ -11,6 +11,8 @@ typedef struct tn_cpu_tile {
   ll_val a, a_stride;         /* f32 rows, contiguous in k */
   ll_val b, panel_stride, np; /* panels [k][16] of the element type */
   ll_val c, c_stride;         /* f32 rows of panels * 16, all written */
+  ll_val ahead, ahead_step;   /* fetched into the second-level cache meanwhile: per step of k one line of each panel,
+                                 at ahead + panel * panel_stride + k * ahead_step. NULL: nothing */
 } tn_cpu_tile;
 
 /* Calls the micro-kernel for `rows` (i64, 1..max_rows) rows. dt: f32, f16 or bf16, the element type of B. */

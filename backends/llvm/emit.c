@@ -169,8 +169,8 @@ ll_val ll_mask_below(tn_ll *e, ll_val n) {
   ll_val n32 = LLVMBuildTrunc(e->b, ll_imin(e, n, ll_k(e, e->lanes)), e->i32, "");
   return ll_icmp(e, LLVMIntSLT, ll_steps(e, e->i32), ll_splat(e, n32));
 }
-void ll_prefetch(tn_ll *e, ll_val p) {
-  ll_val args[] = {p, LLVMConstInt(e->i32, 0, 0), LLVMConstInt(e->i32, 3, 0), LLVMConstInt(e->i32, 1, 0)};
+void ll_prefetch(tn_ll *e, ll_val p, uint32_t level) {
+  ll_val args[] = {p, LLVMConstInt(e->i32, 0, 0), LLVMConstInt(e->i32, level, 0), LLVMConstInt(e->i32, 1, 0)};
   ll_call(e, "llvm.prefetch", &e->ptr, 1, args, 4);
 }
 ll_val ll_alloca(tn_ll *e, uint64_t bytes) {

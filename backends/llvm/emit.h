@@ -59,7 +59,7 @@ void ll_store(tn_ll *e, ll_val v, ll_val p, unsigned align);
 ll_val ll_load_masked(tn_ll *e, ll_type t, ll_val p, ll_val mask, unsigned align); /* mask NULL: all; others zero */
 void ll_store_masked(tn_ll *e, ll_val v, ll_val p, ll_val mask, unsigned align);
 ll_val ll_mask_below(tn_ll *e, ll_val n);                                /* lane < n; n: i64 */
-void ll_prefetch(tn_ll *e, ll_val p);
+void ll_prefetch(tn_ll *e, ll_val p, uint32_t level);                     /* 3: first-level cache, 2: second */
 ll_val ll_alloca(tn_ll *e, uint64_t bytes);                              /* 64-byte aligned, in the entry block */
 ll_val ll_global(tn_ll *e, const char *name, const void *bytes, uint64_t n); /* private constant data */
 

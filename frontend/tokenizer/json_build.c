@@ -5,7 +5,7 @@
 
 void tn_tk_build_fini(tn_tk_build *b) {
   tn_buf_fini(&b->strings);
-  if (b->interned.entries) tn_map_fini(&b->interned);
+  tn_map_fini(&b->interned);
   tn_vec_fini(&b->tokens);
   tn_vec_fini(&b->scores);
   tn_vec_fini(&b->merges);

@@ -1,8 +1,9 @@
 /* bench_matmul.c - GFLOP/s of matmul kernels on 1 and 2 threads, beside the machine's own peak of fused multiply-adds
- * measured in the same run. Usage: bench_matmul [target]. Not a test: nothing passes or fails. */
+ * measured in the same run. Usage: bench_matmul [target [m n k]]. Not a test: nothing passes or fails. */
 #include "tests/cpu/harness.h"
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct work { cpu_built *b; uint32_t thread, nthreads; pthread_barrier_t *gate; int reps; double seconds; } work;
 
@@ -54,13 +55,16 @@ static double best(cpu_built *b, uint32_t n, int reps) {
 }
 
 int main(int argc, char **argv) {
-  static const int shapes[][3] = {{128, 384, 384},  {128, 1536, 384}, {128, 384, 1536}, {1024, 1024, 1024},
+  int shapes[][3] = {{128, 384, 384},  {128, 1536, 384}, {128, 384, 1536}, {1024, 1024, 1024},
                                   {512, 2048, 2048}, {1, 2048, 2048},  {1, 1536, 384},   {4, 2048, 2048}};
+  size_t nshapes = TN_COUNT(shapes);
+  for (int i = 0; i < 3 && argc > 4; i++) shapes[0][i] = atoi(argv[2 + i]);
+  if (argc > 4) nshapes = 1;
   const char *target = argc > 1 ? argv[1] : "avx512";
   double p1 = 1 / best(NULL, 1, 20), p2 = 2 / best(NULL, 2, 20);
   printf("fma peak (512 bit): %.0f / %.0f GFLOP/s on 1 / 2 threads\n", p1, p2);
   printf("%-18s %10s %6s %10s %6s\n", "m x n x k", "1 thread", "", "2 threads", "");
-  for (size_t i = 0; i < TN_COUNT(shapes); i++) {
+  for (size_t i = 0; i < nshapes; i++) {
     const int *s = shapes[i];
     cpu_case c = {.text = cpu_text("module @m { dims M\n weight @w : f32[%d, %d]\n func @f(%%x: f32[M, %d]) -> f32[M, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
                                    s[1], s[2], s[2], s[1]),

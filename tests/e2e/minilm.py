@@ -52,7 +52,7 @@ class Model:
         data, n, ids = text.encode(), ctypes.c_uint64(512), np.zeros(512, np.int32)
         self.check(self.lib.minilm_tokenize(self.session, data, ctypes.c_uint64(len(data)), None, ctypes.c_uint64(0),
                                             ctypes.c_uint32(0),
-                                          ctypes.c_void_p(ids.ctypes.data), None, ctypes.byref(n)))
+                                            ctypes.c_void_p(ids.ctypes.data), None, ctypes.byref(n)))
         ids = ids[:n.value]
         return ids if len(ids) <= LENGTH else np.append(ids[:LENGTH - 1], ids[-1])
 

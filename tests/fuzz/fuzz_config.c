@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (s == TN_OK) round_trip(&arena, root, &diags);
   if (s == TN_OK && root->kind == TN_JSON_OBJECT) {
     tn_json_path(root, "a.b");
-    if (tn_config_canonical(&arena, root, "fuzz", &diags) == TN_OK) tn_config_report_unknown(root, "fuzz", &diags);
+    if (tn_config_canonical(&arena, root, "fuzz", &diags) == TN_OK)
+      tn_config_report_unknown(root, "fuzz", &diags);
   }
   tn_diags_fini(&diags);
   tn_arena_fini(&arena);

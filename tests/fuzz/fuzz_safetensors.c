@@ -1,4 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file: every tensor that is accepted lies inside the file. */
+/* fuzz_safetensors.c - any bytes as a safetensors file: every tensor that is accepted lies inside the file.
+ */
 #include "frontend/safetensors/safetensors.h"
 #include <stdlib.h>
 

@@ -288,8 +288,8 @@ def parts():
                r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
                r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+", r"", r"x*", r"[\s\S]", r"[\W]", r"[^\W_]+", r"a++b|a*+",
                r"(a|b)c", r"(?<n>a)\k<n>", r"[]a]", r"\S+", r"[\S]+", r"\D", r"(?-i:A)", r"\p{Punct}",
-               r"[[:graph:]]+", r"[[:print:]\n]", r"[[:^alpha:]]+|[[:digit:]]", r"[[:space:]x]", r"[^\W\d]+", r"a{2}?",
-               r"\p{Letter}+|\p{Uppercase_Letter}", r"\p{Alphabetic}", r"\p{L}{2,}?", r"(?:a|b)(?=\s)", r"[a\]b\-c]+",
+               r"[[:graph:]]+", r"[[:print:]\n]", r"[[:^upper:]]+|[[:digit:]]", r"[[:space:]x]", r"[^\W\d]+", r"a{2}?",
+               r"\p{Letter}+|\p{Uppercase_Letter}", r"\p{Lowercase}", r"\p{L}{2,}?", r"(?:a|b)(?=\s)", r"[a\]b\-c]+",
                r"[^[a-m]&&[^e]]", r"(?x: a b )", r"\u0061+", r"[\u0061-\u0063]", r"(?<!\p{L})\p{Lu}", r"\R|\X"]
     behaviours = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
     out = []

@@ -1,6 +1,7 @@
-/* test_pass_interp.h - runs a function of the IR op by op with the reference kernels, before or after any pass. Bodies
- * of kernels run like functions. Where plan-memory has been, kernels write into the slots it gave, and reading a slot
- * that somebody else has written since is an error: that is the check that live values never overlap. */
+/* test_pass_interp.h - runs a function of the IR op by op with the reference kernels, before or after any
+ * pass. Bodies of kernels run like functions. Where plan-memory has been, kernels write into the slots it
+ * gave, and reading a slot that somebody else has written since is an error: that is the check that live
+ * values never overlap. */
 #ifndef TEST_PASS_INTERP_H
 #define TEST_PASS_INTERP_H
 #include "backends/ref/ref.h"
@@ -9,12 +10,12 @@
 
 typedef struct interp {
   tn_module *m;
-  const uint8_t *file;             /* the bytes that weights' parts point into */
-  int64_t B, S, P, C;              /* values of the symbols */
-  uint8_t *states[8];              /* by state id; kept between runs */
+  const uint8_t *file; /* the bytes that weights' parts point into */
+  int64_t B, S, P, C;  /* values of the symbols */
+  uint8_t *states[8];  /* by state id; kept between runs */
   tn_arena arena;
-  TN_VEC(tn_ref_tensor) values;    /* by value id; data NULL: not computed */
-  tn_value owner[256];             /* by slot: the value that lies there */
+  TN_VEC(tn_ref_tensor) values; /* by value id; data NULL: not computed */
+  tn_value owner[256];          /* by slot: the value that lies there */
   uint8_t *slot[256];
   uint64_t slot_bytes[256];
   uint32_t nslots;
@@ -45,7 +46,8 @@ static inline int64_t interp_dim(void *ctx, tn_dim d) {
 
 static inline bool interp_fail(interp *x, const char *what, tn_op op) {
   if (!x->error[0])
-    snprintf(x->error, sizeof x->error, "%s at op %u (%s)", what, op, op ? tn_ir_opcode_name(tn_ir_opcode(x->m, op)) : "");
+    snprintf(x->error, sizeof x->error, "%s at op %u (%s)", what, op,
+             op ? tn_ir_opcode_name(tn_ir_opcode(x->m, op)) : "");
   return false;
 }
 
@@ -100,7 +102,8 @@ static inline tn_ref_tensor interp_get(interp *x, tn_value v, tn_op by) {
   bool of_kernel = i.kind == TN_VALUE_RESULT && tn_ir_opcode(x->m, i.op) == TN_OPC_kernel;
   if (x->planned && of_kernel && base < x->values.count)
     for (uint32_t s = 0; s < x->nslots; s++)
-      if (x->values.items[base].data == x->slot[s] && x->owner[s] != base) interp_fail(x, "a live slot was overwritten", by);
+      if (x->values.items[base].data == x->slot[s] && x->owner[s] != base)
+        interp_fail(x, "a live slot was overwritten", by);
   if (v < x->values.count && x->values.items[v].data) return x->values.items[v];
   tn_ir_value_get(x->m, v, &i);
   if (i.kind == TN_VALUE_WEIGHT) return interp_weight(x, &i, v);
@@ -157,15 +160,18 @@ static inline bool interp_kernel(interp *x, tn_op kernel) {
   for (uint32_t i = 0; i < tn_ir_body_nargs(x->m, kernel); i++)
     interp_set(x, tn_ir_body_arg(x->m, kernel, i), interp_get(x, tn_ir_op_operand(x->m, kernel, i), kernel));
   tn_op op = tn_ir_first_op(x->m, 0, kernel);
-  for (; op && tn_ir_opcode(x->m, op) != TN_OPC_yield && !x->error[0]; op = tn_ir_next_op(x->m, op)) interp_op(x, op);
+  for (; op && tn_ir_opcode(x->m, op) != TN_OPC_yield && !x->error[0]; op = tn_ir_next_op(x->m, op))
+    interp_op(x, op);
   tn_ref_tensor got[64];
   uint32_t n = tn_ir_op_nresults(x->m, kernel);
-  if (!op || tn_ir_op_noperands(x->m, op) != n) return interp_fail(x, "a kernel does not yield its results", kernel);
+  if (!op || tn_ir_op_noperands(x->m, op) != n)
+    return interp_fail(x, "a kernel does not yield its results", kernel);
   for (uint32_t i = 0; i < n; i++) got[i] = interp_get(x, tn_ir_op_operand(x->m, op, i), op);
   for (uint32_t i = 0; i < n && !x->error[0]; i++)
     interp_set(x, tn_ir_op_result(x->m, kernel, i), interp_place(x, kernel, i, got[i]));
   /* A kernel writes while it reads: none of its results may lie on one of its operands. */
-  for (uint32_t i = 0; x->planned && i < tn_ir_op_noperands(x->m, kernel); i++) interp_get(x, tn_ir_op_operand(x->m, kernel, i), kernel);
+  for (uint32_t i = 0; x->planned && i < tn_ir_op_noperands(x->m, kernel); i++)
+    interp_get(x, tn_ir_op_operand(x->m, kernel, i), kernel);
   return !x->error[0];
 }
 
@@ -192,9 +198,12 @@ static inline bool interp_run(interp *x, tn_func f, const tn_ref_tensor *args, t
   for (tn_op op = tn_ir_first_op(x->m, f, 0); op && !x->error[0]; op = tn_ir_next_op(x->m, op)) {
     uint32_t code = tn_ir_opcode(x->m, op);
     if (code == TN_OPC_return)
-      for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) results[i] = interp_get(x, tn_ir_op_operand(x->m, op, i), op);
-    else if (code == TN_OPC_kernel) interp_kernel(x, op);
-    else interp_op(x, op);
+      for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++)
+        results[i] = interp_get(x, tn_ir_op_operand(x->m, op, i), op);
+    else if (code == TN_OPC_kernel)
+      interp_kernel(x, op);
+    else
+      interp_op(x, op);
   }
   return !x->error[0];
 }

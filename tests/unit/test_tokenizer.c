@@ -546,7 +546,7 @@ START_TEST(damaged_blob) {
   load_file(&l, names[_i]);
   uint64_t n = l.blob.len, *copy = malloc(n + 8);
   memcpy(copy, l.blob.text, n);
-  uint64_t step = n / 3000 + 1;
+  uint64_t step = n / 1000 + 1;
   for (uint64_t at = 0; at < n; at += at < 512 ? 1 : step) {
     for (int bit = 0; bit < 8; bit += at < 512 ? 1 : 3) {
       ((uint8_t *)copy)[at] ^= (uint8_t)(1u << bit);

@@ -173,7 +173,7 @@ tn_status tn_driver_build(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b
   TN_TRY(layout_weights(d, m, mode, b));
   for (uint32_t i = 0; i < d->backends.count; i++) TN_TRY(compile_backend(d, m, i, b));
   TN_TRY(number_rows(b));
-  return tn_program_write(d, m, mode, b);
+  return tn_program_write(d, m, b);
 }
 
 void tn_build_fini(tn_build *b) {

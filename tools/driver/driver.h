@@ -108,7 +108,7 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
                         tn_aot_result *out);
 
 /* program.c: the step program of the lowered module. */
-tn_status tn_program_write(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b);
+tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b);
 
 /* weights.c: reads a weight's plain bytes from its parts. */
 typedef struct tn_weight_reader {

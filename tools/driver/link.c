@@ -47,7 +47,9 @@ void tn_link_identifier(const char *path, tn_buf *out) {
 }
 
 char *tn_link_runtime_path(tn_arena *a) {
-  static const char *const places[] = {"lib/tenon/tenon-runtime.o", "../lib/tenon/tenon-runtime.o"};
+  static const char *const places[] = {"lib/tenon/tenon-runtime.o", "../lib/tenon/tenon-runtime.o",
+                                       "../lib64/tenon/tenon-runtime.o",
+                                       "../lib/x86_64-linux-gnu/tenon/tenon-runtime.o"};
   char self[4096];
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   if (n <= 0) return NULL;

@@ -7,7 +7,6 @@
 typedef struct writer {
   tn_driver *d;
   tn_module *m;
-  uint32_t mode;
   tn_build *b;
   tn_map names, expr_of; /* text -> offset in strings; dim id (as bytes) -> expr row */
   tn_buf strings;
@@ -150,13 +149,6 @@ static void put_states_kernels_meta(writer *w) {
     tn_prog_meta row = {put_name(w, key), put_name(w, tn_ir_meta_get(w->m, key))};
     PUT(w, meta, row);
   }
-  if (w->mode != TN_WEIGHTS_INPLACE) return;
-  char *folder = realpath(w->d->folder, NULL); /* where the runtime looks for the original files */
-  if (folder) {
-    tn_prog_meta row = {put_name(w, "weights.folder"), put_name(w, folder)};
-    PUT(w, meta, row);
-  }
-  free(folder);
 }
 
 /* ---- steps
@@ -355,8 +347,8 @@ static tn_status write_all(writer *w) {
   return put_blob(w);
 }
 
-tn_status tn_program_write(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b) {
-  writer w = {.d = d, .m = m, .mode = mode, .b = b};
+tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b) {
+  writer w = {.d = d, .m = m, .b = b};
   tn_map_init(&w.names);
   tn_map_init(&w.expr_of);
   tn_status s = write_all(&w);
