@@ -56,6 +56,21 @@ static void add_inputs_of(builder *b, tn_op op) {
   for (uint32_t i = 0; i < tn_ir_op_noperands(b->m, op); i++) add_input(b, tn_ir_op_operand(b->m, op, i));
 }
 
+/* Does anybody outside of g read v, a result of g's op def? Kernels that clone def do not, nor does an op
+ * that is only ever cloned beside it. */
+static bool is_read(builder *b, const tn_fgroup *g, tn_op def, tn_value v) {
+  for (uint32_t i = 0, n = tn_rw_nuses(b->m, v); i < n; i++) {
+    uint32_t operand;
+    tn_op use = tn_ir_value_use(b->m, v, i, &operand);
+    const tn_fgroup *of = tn_fuse_group_of(b->x, use);
+    if (use == b->x->ret || (of && of != g && !tn_fuse_clones(of, def))) return true;
+    for (uint32_t r = 0; !of && r < tn_ir_op_nresults(b->m, use);
+         r++) /* a reshape, or cloned into its readers */
+      if (is_read(b, g, def, tn_ir_op_result(b->m, use, r))) return true;
+  }
+  return false;
+}
+
 static void collect(builder *b, const tn_fgroup *g) {
   const tn_marks *pos = &b->x->pos;
   b->g = g;
@@ -77,7 +92,7 @@ static void collect(builder *b, const tn_fgroup *g) {
     for (uint32_t r = 0; !tn_fuse_clones(g, b->ops.items[i]) && r < tn_ir_op_nresults(b->m, b->ops.items[i]);
          r++) {
       tn_value v = tn_ir_op_result(b->m, b->ops.items[i], r);
-      if (tn_fuse_escapes(b->x, g, v, 0) && !tn_vec_push(&b->outputs, v)) b->oom = true;
+      if (is_read(b, g, b->ops.items[i], v) && !tn_vec_push(&b->outputs, v)) b->oom = true;
     }
 }
 

@@ -1,5 +1,5 @@
-/* compile.c - from the kernel ops of a module to one relocatable object. Kernels with the same text are written
- * once, in the order of their first op, so the same module gives the same bytes. */
+/* compile.c - from the kernel ops of a module to one relocatable object. Kernels with the same text are
+ * written once, in the order of their first op, so the same module gives the same bytes. */
 #include "backends/cpu/key.h"
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/plugin.h"
@@ -25,7 +25,7 @@ typedef struct job {
   tn_module *m;
   tn_cpu_unit unit;
   tn_arena arena;
-  tn_map keys;          /* key text -> position in `functions` */
+  tn_map keys; /* key text -> position in `functions` */
   TN_VEC(tn_op) ops;
   TN_VEC(written) functions;
   LLVMTargetMachineRef machine;
@@ -51,8 +51,8 @@ static tn_status collect(job *j) {
 static tn_status write_kernel(job *j, tn_op op, written *w) {
   tn_attr root = {0};
   j->c->ir.op_attr(j->m, op, "root", &root);
-  w->symbol = tn_arena_printf(&j->arena, "tn_%s_%s_%u", j->unit.isa->target.name, root.u.s && *root.u.s ? root.u.s : "loop",
-                              j->functions.count);
+  w->symbol = tn_arena_printf(&j->arena, "tn_%s_%s_%u", j->unit.isa->target.name,
+                              root.u.s && *root.u.s ? root.u.s : "loop", j->functions.count);
   tn_cpu_kernel *k = tn_mem_alloc(sizeof *k);
   if (!k || !w->symbol) {
     tn_mem_free(k);
@@ -65,7 +65,8 @@ static tn_status write_kernel(job *j, tn_op op, written *w) {
   tn_cpu_kernel_fini(k);
   tn_mem_free(k);
   if (!j->unit.e.error[0]) return TN_OK;
-  return tn_cpu_fail(j->c, j->m, j->c->ir.op_loc(j->m, op), TN_UNSUPPORTED, "kernel '%s': %s", w->symbol, j->unit.e.error);
+  return tn_cpu_fail(j->c, j->m, j->c->ir.op_loc(j->m, op), TN_UNSUPPORTED, "kernel '%s': %s", w->symbol,
+                     j->unit.e.error);
 }
 
 /* The function of a kernel op, written now if its text is new. */
@@ -89,8 +90,12 @@ static tn_status write_all(job *j, const tn_package_sink *out) {
     uint64_t at = 0;
     TN_TRY(function_of(j, j->ops.items[i], &at));
     const written *w = &j->functions.items[at];
-    tn_kernel_info info = {.size = sizeof info, .op = j->ops.items[i], .symbol = w->symbol, .dims = w->syms,
-                           .ndims = w->nsyms, .scratch = w->scratch};
+    tn_kernel_info info = {.size = sizeof info,
+                           .op = j->ops.items[i],
+                           .symbol = w->symbol,
+                           .dims = w->syms,
+                           .ndims = w->nsyms,
+                           .scratch = w->scratch};
     TN_TRY(out->kernel(out->ctx, &info));
   }
   return TN_OK;
@@ -106,9 +111,10 @@ static tn_status make_machine(job *j) {
     return TN_INTERNAL;
   }
   const tn_cpu_isa *isa = j->unit.isa;
-  j->machine = LLVMCreateTargetMachine(target, triple, isa->llvm_cpu, isa->llvm_features, LLVMCodeGenLevelDefault,
-                                       LLVMRelocPIC, LLVMCodeModelDefault);
-  if (!j->machine) return tn_cpu_fail(j->c, j->m, 0, TN_INTERNAL, "LLVM makes no code for '%s'", isa->llvm_cpu);
+  j->machine = LLVMCreateTargetMachine(target, triple, isa->llvm_cpu, isa->llvm_features,
+                                       LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+  if (!j->machine)
+    return tn_cpu_fail(j->c, j->m, 0, TN_INTERNAL, "LLVM makes no code for '%s'", isa->llvm_cpu);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(j->machine);
   LLVMSetModuleDataLayout(j->unit.e.mod, layout);
   LLVMDisposeTargetData(layout);
@@ -159,7 +165,8 @@ static tn_status run(job *j, const tn_target *t, const tn_options *o, const tn_p
   const char *emit = o && j->c->host.option ? j->c->host.option(o, "emit") : NULL;
   bool known = !emit;
   for (size_t i = 0; i < TN_COUNT(kinds); i++) known |= emit && !strcmp(emit, kinds[i]);
-  if (!known) return tn_cpu_fail(j->c, j->m, 0, TN_INVALID, "option emit is '%s', wants object, llvm or asm", emit);
+  if (!known)
+    return tn_cpu_fail(j->c, j->m, 0, TN_INVALID, "option emit is '%s', wants object, llvm or asm", emit);
   j->unit.isa = tn_cpu_isa_by_name(t->name);
   if (!j->unit.isa) return tn_cpu_fail(j->c, j->m, 0, TN_INVALID, "there is no cpu target '%s'", t->name);
   TN_TRY(tn_ll_init(&j->unit.e, "kernels", j->unit.isa->lanes));
@@ -173,7 +180,8 @@ static tn_status run(job *j, const tn_target *t, const tn_options *o, const tn_p
   return put_image(j, emit ? emit : "object", out);
 }
 
-tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o, const tn_package_sink *out) {
+tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
+                         const tn_package_sink *out) {
   tn_cpu *c = self;
   job *j = tn_mem_alloc(sizeof *j);
   if (!j) return TN_OOM;

@@ -1,10 +1,12 @@
-/* exec.c - the run side: a kernel package is linked into this process by LLVM's JIT linker, which only places the
- * object; no code is generated here. */
+/* exec.c - the run side: a kernel package is linked into this process by LLVM's JIT linker, which only places
+ * the object; no code is generated here. */
 #include "backends/cpu/plugin.h"
 #include <llvm-c/Core.h>
 #include <llvm-c/LLJIT.h>
 
-struct tn_exec { LLVMOrcLLJITRef jit; };
+struct tn_exec {
+  LLVMOrcLLJITRef jit;
+};
 
 tn_status tn_cpu_runs_here(void *self, const tn_target *t) {
   (void)self;
@@ -21,8 +23,8 @@ static tn_status failed(tn_cpu *c, LLVMErrorRef e, tn_status status) {
 tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
   tn_cpu *c = self;
   if (tn_cpu_runs_here(self, t) != TN_OK)
-    return tn_cpu_fail(c, NULL, 0, TN_UNAVAILABLE, "this processor lacks one of '%s', which target '%s' needs",
-                       t->features, t->name);
+    return tn_cpu_fail(c, NULL, 0, TN_UNAVAILABLE,
+                       "this processor lacks one of '%s', which target '%s' needs", t->features, t->name);
   tn_exec *x = tn_mem_alloc(sizeof *x);
   if (!x) return TN_OOM;
   LLVMErrorRef e = LLVMOrcCreateLLJIT(&x->jit, NULL);
@@ -32,7 +34,8 @@ tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **
   }
   LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(x->jit);
   LLVMOrcDefinitionGeneratorRef process = NULL; /* memcpy and memset */
-  e = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(x->jit), NULL, NULL);
+  e = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(x->jit),
+                                                           NULL, NULL);
   if (!e) {
     LLVMOrcJITDylibAddGenerator(lib, process);
     LLVMMemoryBufferRef object = LLVMCreateMemoryBufferWithMemoryRangeCopy(image.ptr, image.len, "kernels");

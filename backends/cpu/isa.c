@@ -1,35 +1,34 @@
-/* isa.c - the targets. Register budget of the micro-kernel: mr * panels * (16 / lanes) accumulators, one row of the
- * panels and one broadcast: 14 * 2 + 2 + 1 = 31 of 32 registers, 6 * 1 * 2 + 2 + 1 = 15 of 16. */
+/* isa.c - the targets. Register budget of the micro-kernel: mr * panels * (16 / lanes) accumulators, one row
+ * of the panels and one broadcast: 14 * 2 + 2 + 1 = 31 of 32 registers, 6 * 1 * 2 + 2 + 1 = 15 of 16. */
 #include "backends/cpu/isa.h"
 
-static const tn_cpu_isa isas[] = {
-    {.target = {.size = sizeof(tn_target),
-                .score = 20,
-                .name = "avx512",
-                .triple = "x86_64-linux-gnu",
-                .features = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"},
-     .llvm_cpu = "x86-64-v4",
-     .llvm_features = "+fma,+f16c",
-     .vector_width = "512",
-     .lanes = 16,
-     .mr = 14,
-     .panels = 2,
-     .stream_rows = 4,
-     .stream_panels = 4,
-     .scalef = true},
-    {.target = {.size = sizeof(tn_target),
-                .score = 10,
-                .name = "avx2",
-                .triple = "x86_64-linux-gnu",
-                .features = "avx2,fma,f16c"},
-     .llvm_cpu = "x86-64-v3",
-     .llvm_features = "+fma,+f16c",
-     .vector_width = "256",
-     .lanes = 8,
-     .mr = 6,
-     .panels = 1,
-     .stream_rows = 1,
-     .stream_panels = 4}};
+static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
+                                              .score = 20,
+                                              .name = "avx512",
+                                              .triple = "x86_64-linux-gnu",
+                                              .features = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"},
+                                   .llvm_cpu = "x86-64-v4",
+                                   .llvm_features = "+fma,+f16c",
+                                   .vector_width = "512",
+                                   .lanes = 16,
+                                   .mr = 14,
+                                   .panels = 2,
+                                   .stream_rows = 4,
+                                   .stream_panels = 4,
+                                   .scalef = true},
+                                  {.target = {.size = sizeof(tn_target),
+                                              .score = 10,
+                                              .name = "avx2",
+                                              .triple = "x86_64-linux-gnu",
+                                              .features = "avx2,fma,f16c"},
+                                   .llvm_cpu = "x86-64-v3",
+                                   .llvm_features = "+fma,+f16c",
+                                   .vector_width = "256",
+                                   .lanes = 8,
+                                   .mr = 6,
+                                   .panels = 1,
+                                   .stream_rows = 1,
+                                   .stream_panels = 4}};
 
 const tn_cpu_isa *tn_cpu_isas(uint32_t *count) {
   *count = sizeof isas / sizeof *isas;

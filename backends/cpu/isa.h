@@ -1,5 +1,5 @@
-/* isa.h - what the skeletons know about a processor: one record per target. Skeletons read numbers from it; none
- * of them asks for a name. */
+/* isa.h - what the skeletons know about a processor: one record per target. Skeletons read numbers from it;
+ * none of them asks for a name. */
 #ifndef TN_CPU_ISA_H
 #define TN_CPU_ISA_H
 #include "tenon/plugin.h"
@@ -8,13 +8,13 @@
 typedef struct tn_cpu_isa {
   tn_target target;
   const char *llvm_cpu, *llvm_features;
-  const char *vector_width;   /* bits, for the prefer-vector-width attribute */
-  uint32_t lanes;             /* f32 lanes of a vector register */
-  uint32_t mr;                /* rows of the matmul micro-kernel */
-  uint32_t panels;            /* panels of 16 columns it takes at once */
-  uint32_t stream_rows;       /* up to so many rows weights only pass through: more panels at once, prefetched */
+  const char *vector_width; /* bits, for the prefer-vector-width attribute */
+  uint32_t lanes;           /* f32 lanes of a vector register */
+  uint32_t mr;              /* rows of the matmul micro-kernel */
+  uint32_t panels;          /* panels of 16 columns it takes at once */
+  uint32_t stream_rows; /* up to so many rows weights only pass through: more panels at once, prefetched */
   uint32_t stream_panels;
-  bool scalef;                /* AVX-512 scalef */
+  bool scalef; /* AVX-512 scalef */
 } tn_cpu_isa;
 
 /* NULL: no such target. */

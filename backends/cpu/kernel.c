@@ -3,7 +3,8 @@
 #include "backends/llvm/convert.h"
 #include <stdio.h>
 
-/* ---- dims the kernel reads ------------------------------------------------------------------------------------- */
+/* ---- dims the kernel reads
+ * ------------------------------------------------------------------------------------- */
 static void note_dim(tn_cpu_kernel *k, tn_dim d) {
   tn_dim_info i;
   if (!d) return;
@@ -16,8 +17,10 @@ static void note_dim(tn_cpu_kernel *k, tn_dim d) {
   }
   for (uint32_t s = 0; s < k->body.nsyms; s++)
     if (k->body.syms[s] == d) return;
-  if (k->body.nsyms == TN_LL_MAX_SYMS) tn_ll_fail(k->e, "a kernel reads more than %d symbolic sizes", TN_LL_MAX_SYMS);
-  else k->body.syms[k->body.nsyms++] = d;
+  if (k->body.nsyms == TN_LL_MAX_SYMS)
+    tn_ll_fail(k->e, "a kernel reads more than %d symbolic sizes", TN_LL_MAX_SYMS);
+  else
+    k->body.syms[k->body.nsyms++] = d;
 }
 static void note_value(tn_cpu_kernel *k, tn_value v) {
   if (!v) return;
@@ -59,11 +62,13 @@ static void read_body(tn_cpu_kernel *k) {
   }
 }
 
-/* ---- the two functions ----------------------------------------------------------------------------------------- */
+/* ---- the two functions
+ * ----------------------------------------------------------------------------------------- */
 #define MAX_BUFFERS 128
 #define FIXED_ARGS 4 /* scratch, dims, thread, nthreads, before the buffers */
 
-static void write_entry(tn_cpu_kernel *k, const char *symbol, ll_val inner, ll_type inner_type, uint32_t nbufs) {
+static void write_entry(tn_cpu_kernel *k, const char *symbol, ll_val inner, ll_type inner_type,
+                        uint32_t nbufs) {
   tn_ll *e = k->e;
   ll_type arg = e->ptr;
   ll_func(e, symbol, e->tvoid, &arg, 1, false, false);
@@ -121,12 +126,17 @@ void tn_cpu_kernel_emit(tn_cpu_kernel *k, tn_cpu_unit *u, tn_op op, const char *
 }
 void tn_cpu_kernel_fini(tn_cpu_kernel *k) { tn_ll_body_fini(&k->body); }
 
-static const struct { const char *root; tn_cpu_skeleton fn; } skeletons[] = {
-    {"softmax", tn_cpu_emit_rows},        {"layer_norm", tn_cpu_emit_rows},    {"rms_norm", tn_cpu_emit_rows},
-    {"reduce_sum", tn_cpu_emit_reduce},   {"reduce_mean", tn_cpu_emit_reduce}, {"reduce_max", tn_cpu_emit_reduce},
-    {"reduce_min", tn_cpu_emit_reduce},   {"reduce_prod", tn_cpu_emit_reduce}, {"argmax", tn_cpu_emit_reduce},
-    {"matmul", tn_cpu_emit_matmul},       {"attention", tn_cpu_emit_attention}, {"kv_update", tn_cpu_emit_kv_update},
-    {"cumsum", tn_cpu_emit_cumsum},       {"sort", tn_cpu_emit_sort},          {"top_k", tn_cpu_emit_sort}};
+static const struct {
+  const char *root;
+  tn_cpu_skeleton fn;
+} skeletons[] = {{"softmax", tn_cpu_emit_rows},        {"layer_norm", tn_cpu_emit_rows},
+                 {"rms_norm", tn_cpu_emit_rows},       {"reduce_sum", tn_cpu_emit_reduce},
+                 {"reduce_mean", tn_cpu_emit_reduce},  {"reduce_max", tn_cpu_emit_reduce},
+                 {"reduce_min", tn_cpu_emit_reduce},   {"reduce_prod", tn_cpu_emit_reduce},
+                 {"argmax", tn_cpu_emit_reduce},       {"matmul", tn_cpu_emit_matmul},
+                 {"attention", tn_cpu_emit_attention}, {"kv_update", tn_cpu_emit_kv_update},
+                 {"cumsum", tn_cpu_emit_cumsum},       {"sort", tn_cpu_emit_sort},
+                 {"top_k", tn_cpu_emit_sort}};
 
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root) {
   for (size_t i = 0; i < TN_COUNT(skeletons); i++)
@@ -134,12 +144,18 @@ tn_cpu_skeleton tn_cpu_skeleton_of(const char *root) {
   return tn_cpu_emit_loop;
 }
 
-/* ---- dims and scratch ------------------------------------------------------------------------------------------ */
+/* ---- dims and scratch
+ * ------------------------------------------------------------------------------------------ */
 tn_dim tn_cpu_dim_k(tn_cpu_kernel *k, int64_t v) { return k->u->ir->dim_const(k->u->m, v); }
-tn_dim tn_cpu_dim_mul(tn_cpu_kernel *k, tn_dim a, tn_dim b) { return k->u->ir->dim_make(k->u->m, TN_DIM_MUL, a, b); }
-tn_dim tn_cpu_dim_add(tn_cpu_kernel *k, tn_dim a, tn_dim b) { return k->u->ir->dim_make(k->u->m, TN_DIM_ADD, a, b); }
+tn_dim tn_cpu_dim_mul(tn_cpu_kernel *k, tn_dim a, tn_dim b) {
+  return k->u->ir->dim_make(k->u->m, TN_DIM_MUL, a, b);
+}
+tn_dim tn_cpu_dim_add(tn_cpu_kernel *k, tn_dim a, tn_dim b) {
+  return k->u->ir->dim_make(k->u->m, TN_DIM_ADD, a, b);
+}
 tn_dim tn_cpu_dim_ceildiv(tn_cpu_kernel *k, tn_dim d, int64_t n) {
-  return k->u->ir->dim_make(k->u->m, TN_DIM_FLOORDIV, tn_cpu_dim_add(k, d, tn_cpu_dim_k(k, n - 1)), tn_cpu_dim_k(k, n));
+  return k->u->ir->dim_make(k->u->m, TN_DIM_FLOORDIV, tn_cpu_dim_add(k, d, tn_cpu_dim_k(k, n - 1)),
+                            tn_cpu_dim_k(k, n));
 }
 
 ll_val tn_cpu_scratch(tn_cpu_kernel *k, tn_dim count, uint32_t bytes) {
@@ -156,14 +172,16 @@ ll_val tn_cpu_arg_buffer(tn_cpu_kernel *k, tn_value v) {
   return i.kind == TN_VALUE_ARG && i.op == k->op ? k->body.args[i.index] : NULL;
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------------------ */
+/* ---- loops
+ * ------------------------------------------------------------------------------------------------------ */
 void tn_cpu_share(tn_cpu_kernel *k, ll_val n, ll_val *lo, ll_val *hi) {
   tn_ll *e = k->e;
   *lo = ll_udiv(e, ll_mul(e, n, k->thread), k->nthreads);
   *hi = ll_udiv(e, ll_mul(e, n, ll_add(e, k->thread, ll_k(e, 1))), k->nthreads);
 }
 
-void tn_cpu_rows_begin(tn_cpu_kernel *k, tn_cpu_rows *r, const ll_val *sizes, uint32_t n, ll_val lo, ll_val hi) {
+void tn_cpu_rows_begin(tn_cpu_kernel *k, tn_cpu_rows *r, const ll_val *sizes, uint32_t n, ll_val lo,
+                       ll_val hi) {
   tn_ll *e = k->e;
   ll_val init[TN_MAX_RANK], rest = lo;
   r->n = n;
@@ -192,7 +210,8 @@ void tn_cpu_rows_end(tn_cpu_kernel *k, tn_cpu_rows *r) {
   tn_ll_body_forget(&k->body);
 }
 
-void tn_cpu_columns(tn_cpu_kernel *k, ll_val lo, ll_val hi, tn_cpu_column_fn fn, void *ctx, ll_val *acc, uint32_t nacc) {
+void tn_cpu_columns(tn_cpu_kernel *k, ll_val lo, ll_val hi, tn_cpu_column_fn fn, void *ctx, ll_val *acc,
+                    uint32_t nacc) {
   tn_ll *e = k->e;
   int64_t a, b, w = e->lanes;
   ll_val rest = ll_and(e, ll_sub(e, hi, lo), ll_k(e, -w));

@@ -1,5 +1,5 @@
-/* kernel.h - what the skeletons share: the kernel being written, the split of work over threads, row and column
- * loops.
+/* kernel.h - what the skeletons share: the kernel being written, the split of work over threads, row and
+ * column loops.
  *
  * Each kernel becomes two functions: the exported one with the ABI of tn_kcall, which only unpacks it, and an
  * internal one whose buffers are noalias parameters, so that loop-invariant loads may leave loops. */
@@ -9,7 +9,12 @@
 #include "backends/llvm/body.h"
 
 #define TN_CPU_MAX_UKR 256
-typedef struct tn_cpu_ukr { tn_dtype dt; uint32_t rows, panels; bool fetch; ll_val fn; } tn_cpu_ukr;
+typedef struct tn_cpu_ukr {
+  tn_dtype dt;
+  uint32_t rows, panels;
+  bool fetch;
+  ll_val fn;
+} tn_cpu_ukr;
 
 /* One LLVM module: everything compiled for one target. */
 typedef struct tn_cpu_unit {
@@ -27,13 +32,13 @@ typedef struct tn_cpu_kernel {
   tn_cpu_unit *u;
   tn_ll *e;
   tn_ll_body body;
-  tn_op op, root;                    /* root 0: a loop kernel */
+  tn_op op, root; /* root 0: a loop kernel */
   const char *root_name;
-  tn_value yields[TN_CPU_MAX_OUT];   /* what the body yields, and the buffers it goes to */
+  tn_value yields[TN_CPU_MAX_OUT]; /* what the body yields, and the buffers it goes to */
   ll_val outs[TN_CPU_MAX_OUT];
   uint32_t nyields;
-  ll_val scratch, thread, nthreads;  /* ptr, i64, i64 */
-  tn_dim scratch_bytes;              /* set by the skeleton; 0: none */
+  ll_val scratch, thread, nthreads; /* ptr, i64, i64 */
+  tn_dim scratch_bytes;             /* set by the skeleton; 0: none */
 } tn_cpu_kernel;
 
 /* Writes both functions of kernel op `op` under `symbol`. Fills `k` (dims in k->body.syms, scratch). Failures
@@ -41,24 +46,28 @@ typedef struct tn_cpu_kernel {
 void tn_cpu_kernel_emit(tn_cpu_kernel *k, tn_cpu_unit *u, tn_op op, const char *symbol);
 void tn_cpu_kernel_fini(tn_cpu_kernel *k);
 
-/* ---- skeletons, one per kind of root -------------------------------------------------------------------------- */
+/* ---- skeletons, one per kind of root
+ * -------------------------------------------------------------------------- */
 typedef void (*tn_cpu_skeleton)(tn_cpu_kernel *k);
 void tn_cpu_emit_loop(tn_cpu_kernel *k);
-void tn_cpu_emit_rows(tn_cpu_kernel *k);      /* softmax, layer_norm, rms_norm along the last axis */
-void tn_cpu_emit_reduce(tn_cpu_kernel *k);    /* reduce_*, argmax, softmax along another axis */
+void tn_cpu_emit_rows(tn_cpu_kernel *k);   /* softmax, layer_norm, rms_norm along the last axis */
+void tn_cpu_emit_reduce(tn_cpu_kernel *k); /* reduce_*, argmax, softmax along another axis */
 void tn_cpu_emit_matmul(tn_cpu_kernel *k);
 void tn_cpu_emit_attention(tn_cpu_kernel *k);
 void tn_cpu_emit_kv_update(tn_cpu_kernel *k);
 void tn_cpu_emit_cumsum(tn_cpu_kernel *k);
-void tn_cpu_emit_sort(tn_cpu_kernel *k);      /* sort, top_k */
+void tn_cpu_emit_sort(tn_cpu_kernel *k); /* sort, top_k */
 /* The skeleton for a root's mnemonic; the loop for any other. */
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root);
 
-/* ---- helpers --------------------------------------------------------------------------------------------------- */
+/* ---- helpers
+ * --------------------------------------------------------------------------------------------------- */
 static inline tn_value tn_cpu_operand(tn_cpu_kernel *k, uint32_t i) {
   return i < k->u->ir->op_noperands(k->u->m, k->root) ? k->u->ir->op_operand(k->u->m, k->root, i) : 0;
 }
-static inline tn_value tn_cpu_result(tn_cpu_kernel *k, uint32_t i) { return k->u->ir->op_result(k->u->m, k->root, i); }
+static inline tn_value tn_cpu_result(tn_cpu_kernel *k, uint32_t i) {
+  return k->u->ir->op_result(k->u->m, k->root, i);
+}
 static inline tn_type_info tn_cpu_type(tn_cpu_kernel *k, tn_value v) { return tn_ll_type(&k->body, v); }
 /* Asks for scratch: `count` elements of `bytes` each, behind what was asked for before, 64-byte aligned. */
 ll_val tn_cpu_scratch(tn_cpu_kernel *k, tn_dim count, uint32_t bytes);
@@ -81,13 +90,15 @@ typedef struct tn_cpu_rows {
   ll_val flat;
   uint32_t n;
 } tn_cpu_rows;
-void tn_cpu_rows_begin(tn_cpu_kernel *k, tn_cpu_rows *r, const ll_val *sizes, uint32_t n, ll_val lo, ll_val hi);
+void tn_cpu_rows_begin(tn_cpu_kernel *k, tn_cpu_rows *r, const ll_val *sizes, uint32_t n, ll_val lo,
+                       ll_val hi);
 void tn_cpu_rows_end(tn_cpu_kernel *k, tn_cpu_rows *r);
 
-/* Calls fn for every vector of columns [lo, hi), lo a multiple of the lanes: full vectors in a loop, then the rest
- * under a mask. acc[0..nacc) are carried from call to call; on return they hold the last values. */
+/* Calls fn for every vector of columns [lo, hi), lo a multiple of the lanes: full vectors in a loop, then the
+ * rest under a mask. acc[0..nacc) are carried from call to call; on return they hold the last values. */
 typedef void (*tn_cpu_column_fn)(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc);
-void tn_cpu_columns(tn_cpu_kernel *k, ll_val lo, ll_val hi, tn_cpu_column_fn fn, void *ctx, ll_val *acc, uint32_t nacc);
+void tn_cpu_columns(tn_cpu_kernel *k, ll_val lo, ll_val hi, tn_cpu_column_fn fn, void *ctx, ll_val *acc,
+                    uint32_t nacc);
 
 /* An index into a tensor of `t`'s shape: the coordinates of a row, then column(s) j. */
 tn_ll_index tn_cpu_row_index(const tn_cpu_rows *r, const tn_type_info *t, tn_ll_ix j, ll_val mask);

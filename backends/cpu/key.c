@@ -2,7 +2,9 @@
  * attributes by name only. */
 #include "backends/cpu/key.h"
 
-typedef struct attr_row { const char *op, *name; } attr_row;
+typedef struct attr_row {
+  const char *op, *name;
+} attr_row;
 static const attr_row attr_rows[] = {
 #define TN_OP(name, family, flags, nin0, nin1, nout, doc)
 #define TN_IN(op, name, constraint, shape)

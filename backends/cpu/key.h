@@ -4,8 +4,8 @@
 #include "ir/base/base.h"
 #include "tenon/ir.h"
 
-/* Writes everything of kernel `op` that its code depends on: types, ops, operand wiring, attributes. Values are
- * numbered, so names do not matter. */
+/* Writes everything of kernel `op` that its code depends on: types, ops, operand wiring, attributes. Values
+ * are numbered, so names do not matter. */
 void tn_cpu_key(const tn_ir *ir, tn_module *m, tn_op op, tn_buf *out);
 
 #endif

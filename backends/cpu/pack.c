@@ -1,13 +1,16 @@
-/* pack.c - weights in panels. A matrix that is only multiplied by (and perhaps gathered from) is stored as panels of
- * 16 result columns: for each k, 16 consecutive values; columns past the last are zeros. "panel16" is made from a
- * matrix stored [n, k], "panel16k" from one stored [k, n].
+/* pack.c - weights in panels. A matrix that is only multiplied by (and perhaps gathered from) is stored as
+ * panels of 16 result columns: for each k, 16 consecutive values; columns past the last are zeros. "panel16"
+ * is made from a matrix stored [n, k], "panel16k" from one stored [k, n].
  *
  * Packing streams: a few panels at a time, a few MB in memory whatever the size of the weight. */
 #include "backends/cpu/plugin.h"
 
 #define CHUNK (4u << 20) /* bytes of input held at a time, about */
 
-typedef struct shape { uint64_t n, k, bytes; bool k_first; } shape;
+typedef struct shape {
+  uint64_t n, k, bytes;
+  bool k_first;
+} shape;
 
 static tn_type_info type_of(tn_cpu *c, tn_module *m, tn_type type) {
   tn_type_info t;
@@ -23,8 +26,8 @@ static bool matrix(tn_cpu *c, tn_module *m, const tn_type_info *t, int64_t dims[
   return true;
 }
 
-/* What the uses of a value say: bit 1: as rhs with trans_b, 2: as rhs without, 4: as data of a gather along axis 0,
- * 8: anything else. */
+/* What the uses of a value say: bit 1: as rhs with trans_b, 2: as rhs without, 4: as data of a gather along
+ * axis 0, 8: anything else. */
 enum { BY_ROWS = 1, BY_COLUMNS = 2, GATHERED = 4, OTHER = 8 };
 
 static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
@@ -35,12 +38,14 @@ static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
     tn_op op = c->ir.value_use(m, v, i, &operand);
     const char *name = c->ir.opcode_name(c->ir.opcode(m, op));
     tn_attr a = {0};
-    if (!strcmp(name, "kernel")) all |= uses_of(c, m, c->ir.body_arg(m, op, operand));
+    if (!strcmp(name, "kernel"))
+      all |= uses_of(c, m, c->ir.body_arg(m, op, operand));
     else if (!strcmp(name, "matmul") && operand == 1 && c->ir.op_attr(m, op, "trans_b", &a))
       all |= a.u.i ? BY_ROWS : BY_COLUMNS;
     else if (!strcmp(name, "gather") && operand == 0 && c->ir.op_attr(m, op, "axis", &a) && a.u.i == 0)
       all |= GATHERED;
-    else all |= OTHER;
+    else
+      all |= OTHER;
   }
   return all;
 }
@@ -74,7 +79,8 @@ static void turn_rows(const shape *s, const uint8_t *in, uint64_t rows, uint8_t 
     for (uint64_t k = 0; k < s->k; k++) memcpy(out + (k * TN_CPU_PANEL + r) * b, in + (r * s->k + k) * b, b);
 }
 
-static tn_status pack_rows(const shape *s, const tn_reader *in, const tn_writer *out, uint8_t *from, uint8_t *to) {
+static tn_status pack_rows(const shape *s, const tn_reader *in, const tn_writer *out, uint8_t *from,
+                           uint8_t *to) {
   uint64_t row = s->k * s->bytes;
   for (uint64_t n = 0; n < s->n; n += TN_CPU_PANEL) {
     uint64_t rows = s->n - n < TN_CPU_PANEL ? s->n - n : TN_CPU_PANEL;
@@ -86,7 +92,8 @@ static tn_status pack_rows(const shape *s, const tn_reader *in, const tn_writer 
 }
 
 /* Panels [first, first + count) of a [k, n] matrix: a strip of every row. */
-static tn_status pack_strip(const shape *s, const tn_reader *in, uint64_t first, uint64_t count, uint8_t *from, uint8_t *to) {
+static tn_status pack_strip(const shape *s, const tn_reader *in, uint64_t first, uint64_t count,
+                            uint8_t *from, uint8_t *to) {
   uint64_t width = TN_CPU_PANEL * s->bytes, at = first * TN_CPU_PANEL, n = s->n - at;
   if (n > count * TN_CPU_PANEL) n = count * TN_CPU_PANEL;
   memset(from, 0, count * width);
@@ -97,8 +104,8 @@ static tn_status pack_strip(const shape *s, const tn_reader *in, uint64_t first,
   return TN_OK;
 }
 
-static tn_status pack_columns(const shape *s, const tn_reader *in, const tn_writer *out, uint64_t at_once, uint8_t *from,
-                              uint8_t *to) {
+static tn_status pack_columns(const shape *s, const tn_reader *in, const tn_writer *out, uint64_t at_once,
+                              uint8_t *from, uint8_t *to) {
   uint64_t panels = (s->n + TN_CPU_PANEL - 1) / TN_CPU_PANEL;
   for (uint64_t p = 0; p < panels; p += at_once) {
     uint64_t count = panels - p < at_once ? panels - p : at_once;
@@ -108,7 +115,8 @@ static tn_status pack_columns(const shape *s, const tn_reader *in, const tn_writ
   return TN_OK;
 }
 
-tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in, const tn_writer *out) {
+tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
+                      const tn_writer *out) {
   tn_cpu *c = self;
   tn_weight_info info;
   int64_t dims[2];
@@ -123,8 +131,11 @@ tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout,
     return tn_cpu_fail(c, m, 0, TN_INVALID, "weight '%s' is too large to be packed", info.name);
   panel = s.k * TN_CPU_PANEL * s.bytes;
   if (k_first && panel < CHUNK) at_once = CHUNK / panel;
-  uint8_t *from = tn_mem_alloc(k_first ? at_once * TN_CPU_PANEL * s.bytes : panel), *to = tn_mem_alloc(at_once * panel);
-  tn_status r = !from || !to ? TN_OOM : k_first ? pack_columns(&s, in, out, at_once, from, to) : pack_rows(&s, in, out, from, to);
+  uint8_t *from = tn_mem_alloc(k_first ? at_once * TN_CPU_PANEL * s.bytes : panel),
+          *to = tn_mem_alloc(at_once * panel);
+  tn_status r = !from || !to ? TN_OOM
+                : k_first    ? pack_columns(&s, in, out, at_once, from, to)
+                             : pack_rows(&s, in, out, from, to);
   if (r == TN_OOM) tn_cpu_fail(c, m, 0, TN_OOM, "no memory to pack weight '%s'", info.name);
   tn_mem_free(from);
   tn_mem_free(to);

@@ -11,16 +11,19 @@ typedef struct tn_cpu {
 } tn_cpu;
 
 /* Words for an error, then its number: `return tn_cpu_fail(...)`. */
-tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...) TN_PRINTF(5, 6);
+tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...)
+    TN_PRINTF(5, 6);
 
 /* claim.c */
 uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why);
 uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role);
 /* pack.c */
 const char *tn_cpu_layout(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
-tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in, const tn_writer *out);
+tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
+                      const tn_writer *out);
 /* compile.c; options: emit = object (default), llvm or asm: what the image is */
-tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o, const tn_package_sink *out);
+tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
+                         const tn_package_sink *out);
 /* exec.c */
 tn_status tn_cpu_runs_here(void *self, const tn_target *t);
 tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out);

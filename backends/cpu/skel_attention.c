@@ -1,16 +1,17 @@
-/* skel_attention.c - attention by blocks of keys with an online softmax (Milakov and Gimelshein 2018, Dao 2023), f32.
+/* skel_attention.c - attention by blocks of keys with an online softmax (Milakov and Gimelshein 2018, Dao
+ * 2023), f32.
  *
- * A unit is a batch entry, a key/value head and a block of query rows; the rows are the pairs (query, head of the
- * group), so grouped heads share the keys that are staged for them. Per block of keys: keys are turned into panels,
- * values copied into panels (both through the evaluator, so operands may be views or narrow types), scores and the
- * weighted sum come from the matmul micro-kernel. Blocks that no row of the unit may see are skipped.
- * Blocks depend on shapes only, so results do not depend on the number of threads. */
+ * A unit is a batch entry, a key/value head and a block of query rows; the rows are the pairs (query, head of
+ * the group), so grouped heads share the keys that are staged for them. Per block of keys: keys are turned
+ * into panels, values copied into panels (both through the evaluator, so operands may be views or narrow
+ * types), scores and the weighted sum come from the matmul micro-kernel. Blocks that no row of the unit may
+ * see are skipped. Blocks depend on shapes only, so results do not depend on the number of threads. */
 #include "backends/cpu/ukernel.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
 
-#define KEYS 64       /* keys per block */
-#define ROW_TILES 8   /* query rows per unit, in micro-kernel tiles */
+#define KEYS 64     /* keys per block */
+#define ROW_TILES 8 /* query rows per unit, in micro-kernel tiles */
 
 typedef struct att {
   tn_cpu_kernel *k;
@@ -25,13 +26,18 @@ typedef struct att {
   ll_val qs, kp, vp, scores, acc, top, sum, alpha, tile;
   /* of the unit */
   ll_val b, hk, r0, nrows;
-  ll_val kb, kn;                  /* first key of the block, keys in it */
-  ll_val inverse, acc_row;        /* of the row being finished */
+  ll_val kb, kn;           /* first key of the block, keys in it */
+  ll_val inverse, acc_row; /* of the row being finished */
 } att;
 
-/* ---- addresses ----------------------------------------------------------------------------------------------------- */
-static ll_val elem(att *a, ll_val base, ll_val i) { return ll_at(a->k->e, base, ll_imul(a->k->e, i, ll_k(a->k->e, 4))); }
-static ll_val row_of(att *a, ll_val base, ll_val i, ll_val width) { return elem(a, base, ll_imul(a->k->e, i, width)); }
+/* ---- addresses
+ * ----------------------------------------------------------------------------------------------------- */
+static ll_val elem(att *a, ll_val base, ll_val i) {
+  return ll_at(a->k->e, base, ll_imul(a->k->e, i, ll_k(a->k->e, 4)));
+}
+static ll_val row_of(att *a, ll_val base, ll_val i, ll_val width) {
+  return elem(a, base, ll_imul(a->k->e, i, width));
+}
 /* Query and head of unit row i. */
 static void row_coordinates(att *a, ll_val i, ll_val *query, ll_val *head) {
   tn_ll *e = a->k->e;
@@ -49,14 +55,21 @@ static void loop_done(att *a, ll_loop *l) {
   tn_ll_body_forget(&a->k->body);
 }
 
-/* ---- staging --------------------------------------------------------------------------------------------------------- */
-typedef struct staged { att *a; ll_val row, query, head; } staged;
+/* ---- staging
+ * ---------------------------------------------------------------------------------------------------------
+ */
+typedef struct staged {
+  att *a;
+  ll_val row, query, head;
+} staged;
 
 static void stage_q_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   staged *c = ctx;
   att *a = c->a;
   (void)acc;
-  tn_ll_index ix = {.rank = 4, .mask = mask, .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(c->query), tn_ll_ix_scalar(c->head), j}};
+  tn_ll_index ix = {.rank = 4,
+                    .mask = mask,
+                    .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(c->query), tn_ll_ix_scalar(c->head), j}};
   ll_val x = ll_wide(k->e, tn_ll_eval_f32(&k->body, a->q, &ix), true);
   ll_store_masked(k->e, ll_fmul(k->e, x, ll_f(k->e, x, a->scale)), elem(a, c->row, j.v), mask, 4);
 }
@@ -70,7 +83,9 @@ static void stage_queries(att *a) {
 }
 
 static tn_ll_index key_index(att *a, ll_val key, tn_ll_ix j, ll_val mask) {
-  tn_ll_index ix = {.rank = 4, .mask = mask, .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(key), tn_ll_ix_scalar(a->hk), j}};
+  tn_ll_index ix = {.rank = 4,
+                    .mask = mask,
+                    .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(key), tn_ll_ix_scalar(a->hk), j}};
   return ix;
 }
 
@@ -92,7 +107,9 @@ static void stage_k_square(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
   for (uint32_t i = 0; i < e->lanes; i++) {
     ll_val f = ll_iadd(e, j.v, ll_k(e, i));
     ll_val p = elem(a, a->kp, ll_add(e, ll_add(e, panel, within), ll_imul(e, f, ll_k(e, TN_CPU_PANEL))));
-    if (mask) p = ll_select(e, ll_icmp(e, LLVMIntSLT, f, a->d), p, a->tile); /* no such feature: nowhere that counts */
+    if (mask)
+      p = ll_select(e, ll_icmp(e, LLVMIntSLT, f, a->d), p,
+                    a->tile); /* no such feature: nowhere that counts */
     ll_store(e, rows[i], p, 4);
   }
 }
@@ -114,7 +131,8 @@ static void stage_v_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
   tn_ll_index ix = key_index(a, ll_add(e, a->kb, c->row), j, mask);
   ll_val x = ll_wide(e, tn_ll_eval_f32(&k->body, a->v, &ix), true);
   ll_val panel = ll_imul(e, ll_and(e, j.v, ll_k(e, -(int64_t)TN_CPU_PANEL)), ll_k(e, KEYS));
-  ll_val within = ll_add(e, ll_imul(e, c->row, ll_k(e, TN_CPU_PANEL)), ll_and(e, j.v, ll_k(e, TN_CPU_PANEL - 1)));
+  ll_val within =
+      ll_add(e, ll_imul(e, c->row, ll_k(e, TN_CPU_PANEL)), ll_and(e, j.v, ll_k(e, TN_CPU_PANEL - 1)));
   ll_store(e, x, elem(a, a->vp, ll_add(e, panel, within)), 4); /* masked lanes are zeros, and there is room */
 }
 static void stage_values(att *a) {
@@ -127,7 +145,9 @@ static void stage_values(att *a) {
   loop_done(a, &l);
 }
 
-/* ---- products ---------------------------------------------------------------------------------------------------------- */
+/* ---- products
+ * ----------------------------------------------------------------------------------------------------------
+ */
 /* Runs `each` for blocks of at most mr rows, nearly equal. */
 static void row_blocks(att *a, void (*each)(att *, ll_val first, ll_val count)) {
   tn_ll *e = a->k->e;
@@ -145,7 +165,8 @@ static void score_block(att *a, ll_val first, ll_val count) {
   const tn_cpu_isa *isa = a->k->u->isa;
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), a->kn, ll_k(e, a->group_width), NULL, 0);
-  tn_cpu_tile t = {.depth = a->d, .a = row_of(a, a->qs, first, a->d), .a_stride = ll_imul(e, a->d, ll_k(e, 4))};
+  tn_cpu_tile t = {
+      .depth = a->d, .a = row_of(a, a->qs, first, a->d), .a_stride = ll_imul(e, a->d, ll_k(e, 4))};
   t.b = elem(a, a->kp, ll_imul(e, l.iv, a->d));
   t.panel_stride = ll_imul(e, a->d, ll_k(e, TN_CPU_PANEL * 4));
   t.np = ll_k(e, isa->panels);
@@ -174,7 +195,8 @@ static void weigh_block(att *a, ll_val first, ll_val count) {
   const tn_cpu_isa *isa = a->k->u->isa;
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), a->dv, ll_k(e, a->group_width), NULL, 0);
-  tn_cpu_tile t = {.depth = a->kn, .a = row_of(a, a->scores, first, ll_k(e, KEYS)), .a_stride = ll_k(e, KEYS * 4)};
+  tn_cpu_tile t = {
+      .depth = a->kn, .a = row_of(a, a->scores, first, ll_k(e, KEYS)), .a_stride = ll_k(e, KEYS * 4)};
   t.b = elem(a, a->vp, ll_imul(e, l.iv, ll_k(e, KEYS)));
   t.panel_stride = ll_k(e, KEYS * TN_CPU_PANEL * 4);
   t.np = ll_k(e, isa->panels);
@@ -185,7 +207,9 @@ static void weigh_block(att *a, ll_val first, ll_val count) {
   loop_done(a, &l);
 }
 
-/* ---- softmax ------------------------------------------------------------------------------------------------------------ */
+/* ---- softmax
+ * ------------------------------------------------------------------------------------------------------------
+ */
 /* A mask or bias operand, which broadcasts to [b, h, s, t], at keys j. */
 static ll_val at_keys(att *a, tn_value v, ll_val query, ll_val head, tn_ll_ix j, ll_val in) {
   tn_type_info t = tn_cpu_type(a->k, v);
@@ -220,7 +244,8 @@ static ll_val masked_score(att *a, ll_val x, ll_val query, ll_val head, ll_val j
   }
   /* how many keys before and including the query's own position are left at lane 0 */
   ll_val back = ll_sub(e, ll_add(e, query, a->last), key.v);
-  ll_val near = ll_splat(e, LLVMBuildTrunc(e->b, ll_imax(e, ll_imin(e, back, ll_k(e, 1 << 20)), ll_k(e, -1)), e->i32, ""));
+  ll_val near = ll_splat(
+      e, LLVMBuildTrunc(e->b, ll_imax(e, ll_imin(e, back, ll_k(e, 1 << 20)), ll_k(e, -1)), e->i32, ""));
   if (a->causal) in = ll_and(e, in, ll_icmp(e, LLVMIntSLE, lanes, near));
   if (a->window) {
     ll_val first = ll_sub(e, back, ll_k(e, a->window)); /* lane > first is inside the window */
@@ -240,9 +265,11 @@ static void softmax_row(att *a, ll_val i) {
     x[v] = masked_score(a, ll_load(e, ll_vec(e, e->f32), elem(a, row, j), 4), query, head, j);
     top = top ? ll_fmax(e, x[v], top) : x[v];
   }
-  ll_val old = ll_load(e, e->f32, elem(a, a->top, i), 4), now = ll_fmax(e, ll_reduce_with(e, top, ll_fmax), old);
+  ll_val old = ll_load(e, e->f32, elem(a, a->top, i), 4),
+         now = ll_fmax(e, ll_reduce_with(e, top, ll_fmax), old);
   ll_val none = ll_fcmp(e, LLVMRealOEQ, now, ll_f(e, now, -__builtin_inf()));
-  ll_val base = ll_select(e, none, ll_f(e, now, 0), now), alpha = tn_ll_exp_neg(e, ll_fsub(e, old, base)), sum = NULL;
+  ll_val base = ll_select(e, none, ll_f(e, now, 0), now), alpha = tn_ll_exp_neg(e, ll_fsub(e, old, base)),
+         sum = NULL;
   for (uint32_t v = 0; v < n; v++) {
     x[v] = tn_ll_exp_neg(e, ll_fsub(e, x[v], ll_splat(e, base)));
     sum = sum ? ll_fadd(e, sum, x[v]) : x[v];
@@ -254,7 +281,9 @@ static void softmax_row(att *a, ll_val i) {
   ll_store(e, alpha, elem(a, a->alpha, i), 4);
 }
 
-/* ---- a unit -------------------------------------------------------------------------------------------------------------- */
+/* ---- a unit
+ * --------------------------------------------------------------------------------------------------------------
+ */
 static void clear(att *a) {
   tn_ll *e = a->k->e;
   ll_loop rows, cols;
@@ -334,7 +363,9 @@ static void unit(att *a) {
   finish(a);
 }
 
-/* ---- the kernel ---------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel
+ * ----------------------------------------------------------------------------------------------------------
+ */
 static void read_operands(att *a) {
   tn_cpu_kernel *k = a->k;
   tn_ll_body *b = &k->body;
@@ -368,7 +399,8 @@ static void read_operands(att *a) {
 static void take_scratch(att *a) {
   tn_cpu_kernel *k = a->k;
   tn_dim rows = tn_cpu_dim_k(k, a->rows_max), keys = tn_cpu_dim_k(k, KEYS);
-  tn_dim width = tn_cpu_dim_mul(k, tn_cpu_dim_ceildiv(k, a->tv.dims[3], a->group_width), tn_cpu_dim_k(k, a->group_width));
+  tn_dim width = tn_cpu_dim_mul(k, tn_cpu_dim_ceildiv(k, a->tv.dims[3], a->group_width),
+                                tn_cpu_dim_k(k, a->group_width));
   a->dv_width = tn_ll_dim(&k->body, width);
   a->qs = tn_cpu_scratch(k, tn_cpu_dim_mul(k, rows, a->tq.dims[3]), 4);
   a->kp = tn_cpu_scratch(k, tn_cpu_dim_mul(k, keys, a->tq.dims[3]), 4);
@@ -387,7 +419,8 @@ void tn_cpu_emit_attention(tn_cpu_kernel *k) {
   read_operands(&a);
   take_scratch(&a);
   tn_ll_body_give(&k->body, a.out, give_attention, &a);
-  ll_val rows = ll_mul(e, a.s, a.g), blocks = ll_imax(e, ll_ceildiv(e, rows, ll_k(e, a.rows_max)), ll_k(e, 1)), lo, hi;
+  ll_val rows = ll_mul(e, a.s, a.g),
+         blocks = ll_imax(e, ll_ceildiv(e, rows, ll_k(e, a.rows_max)), ll_k(e, 1)), lo, hi;
   ll_val heads = ll_imax(e, a.hkv, ll_k(e, 1)), batches = tn_ll_dim(&k->body, a.tq.dims[0]);
   ll_val some = ll_icmp(e, LLVMIntSGT, rows, ll_k(e, 0));
   ll_val units = ll_select(e, some, ll_mul(e, ll_mul(e, batches, a.hkv), blocks), ll_k(e, 0));

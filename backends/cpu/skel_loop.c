@@ -1,10 +1,11 @@
-/* skel_loop.c - kernels of elementwise and view ops: walk the index space of the results, one vector of the last
- * axis at a time, and evaluate every result there. Results of one shape share a walk. Where no op looks at single
- * coordinates, the space is walked as one line. */
+/* skel_loop.c - kernels of elementwise and view ops: walk the index space of the results, one vector of the
+ * last axis at a time, and evaluate every result there. Results of one shape share a walk. Where no op looks
+ * at single coordinates, the space is walked as one line. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
-/* ---- may the space be one line? ---------------------------------------------------------------------------------- */
+/* ---- may the space be one line?
+ * ---------------------------------------------------------------------------------- */
 static bool same_shape(const tn_type_info *a, const tn_type_info *b) {
   return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
 }
@@ -27,8 +28,9 @@ static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int 
   const char *name = ir->opcode_name(ir->opcode(m, i.op));
   if (!strcmp(name, "constant")) return single || same_shape(&t, space);
   if (single) return true; /* evaluated at coordinates 0, whatever it is */
-  static const char *const moves[] = {"broadcast", "reshape", "transpose",   "slice",  "split", "concat", "pad",
-                                      "gather",    "iota",    "causal_mask", "alibi",  "rope",  "dequant"};
+  static const char *const moves[] = {"broadcast", "reshape", "transpose", "slice", "split",
+                                      "concat",    "pad",     "gather",    "iota",  "causal_mask",
+                                      "alibi",     "rope",    "dequant"};
   for (size_t j = 0; j < TN_COUNT(moves); j++)
     if (!strcmp(name, moves[j])) return false;
   for (uint32_t j = 0; j < ir->op_noperands(m, i.op); j++)
@@ -36,17 +38,19 @@ static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int 
   return same_shape(&t, space);
 }
 
-/* ---- one walk ---------------------------------------------------------------------------------------------------- */
+/* ---- one walk
+ * ---------------------------------------------------------------------------------------------------- */
 typedef struct walk {
   const tn_type_info *t;
-  const bool *mine;       /* which yields belong to it */
+  const bool *mine; /* which yields belong to it */
   const tn_cpu_rows *rows;
-  uint32_t axis;          /* the axis of the lanes; axes behind it have size 1 */
+  uint32_t axis; /* the axis of the lanes; axes behind it have size 1 */
 } walk;
 
 static void store(tn_cpu_kernel *k, const walk *w, const tn_ll_index *ix) {
   for (uint32_t i = 0; i < k->nyields; i++)
-    if (w->mine[i]) tn_ll_store_at(&k->body, k->yields[i], k->outs[i], ix, tn_ll_eval(&k->body, k->yields[i], ix));
+    if (w->mine[i])
+      tn_ll_store_at(&k->body, k->yields[i], k->outs[i], ix, tn_ll_eval(&k->body, k->yields[i], ix));
 }
 
 static void line_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
@@ -101,8 +105,10 @@ static void walk_rows(tn_cpu_kernel *k, walk *w) {
   tn_cpu_rows rows;
   w->rows = &rows;
   bool wide = ll_const(outer, &one) && one == 1;
-  if (wide) lo = ll_k(e, 0), hi = ll_k(e, 1);
-  else tn_cpu_share(k, outer, &lo, &hi);
+  if (wide)
+    lo = ll_k(e, 0), hi = ll_k(e, 1);
+  else
+    tn_cpu_share(k, outer, &lo, &hi);
   tn_cpu_rows_begin(k, &rows, sizes, w->axis, lo, hi);
   lo = ll_k(e, 0);
   hi = n;
@@ -126,8 +132,11 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k) {
     int64_t n;
     w.axis = t.rank;
     while (w.axis && k->u->ir->dim_is_const(k->u->m, t.dims[w.axis - 1], &n) && n == 1) w.axis--;
-    if (!w.axis) walk_scalar(k, &w);
-    else if (line) walk_line(k, &w);
-    else w.axis--, walk_rows(k, &w);
+    if (!w.axis)
+      walk_scalar(k, &w);
+    else if (line)
+      walk_line(k, &w);
+    else
+      w.axis--, walk_rows(k, &w);
   }
 }

@@ -1,10 +1,12 @@
-/* skel_matmul.c - matrix product with an epilogue. Work is cut into units of (block of rows) x (group of panels);
- * each thread takes a contiguous run of units, so a weight panel is read once per block of rows and a thread mostly
- * reads its own panels. A unit's tiles go through a small buffer, where the epilogue is evaluated row by row.
+/* skel_matmul.c - matrix product with an epilogue. Work is cut into units of (block of rows) x (group of
+ * panels); each thread takes a contiguous run of units, so a weight panel is read once per block of rows and
+ * a thread mostly reads its own panels. A unit's tiles go through a small buffer, where the epilogue is
+ * evaluated row by row.
  *
- * rhs is either a weight in panels already (layout panel16 or panel16k), or anything else: then the unit packs its
- * panels into scratch first. lhs is read in place if it is an f32 buffer, else rows are evaluated into scratch; so are
- * rows a multiple of a page apart, which would all fall into the same set of the first-level cache. */
+ * rhs is either a weight in panels already (layout panel16 or panel16k), or anything else: then the unit
+ * packs its panels into scratch first. lhs is read in place if it is an f32 buffer, else rows are evaluated
+ * into scratch; so are rows a multiple of a page apart, which would all fall into the same set of the
+ * first-level cache. */
 #include "backends/cpu/ukernel.h"
 #include "backends/llvm/convert.h"
 
@@ -16,18 +18,20 @@ typedef struct mm {
   tn_value lhs, rhs, out;
   tn_type_info tl, tr, to;
   bool trans_a, trans_b, packed, flat; /* flat: rhs is one matrix, lhs's leading dims are rows */
-  bool readable, direct;        /* lhs can be read in place; it is, on the path being written */
-  tn_dtype dt;                  /* of the panels */
+  bool readable, direct;               /* lhs can be read in place; it is, on the path being written */
+  tn_dtype dt;                         /* of the panels */
   tn_dim n_dim, k_dim;
-  ll_val m, n, depth, batches;  /* m: rows per batch */
-  ll_val a_stage, a_stride, b_stage, tile; /* a_stride: bytes between rows of lhs as the micro-kernel sees it */
-  uint32_t panels, max_rows;    /* of the path being written */
+  ll_val m, n, depth, batches; /* m: rows per batch */
+  ll_val a_stage, a_stride, b_stage,
+      tile;                  /* a_stride: bytes between rows of lhs as the micro-kernel sees it */
+  uint32_t panels, max_rows; /* of the path being written */
   /* of the unit being written */
   ll_val batch, batch_at[TN_MAX_RANK], m0, m1, n0, group_end;
-  ll_val tile_row0;             /* first row of the tile */
+  ll_val tile_row0; /* first row of the tile */
 } mm;
 
-/* ---- indices ----------------------------------------------------------------------------------------------------- */
+/* ---- indices
+ * ----------------------------------------------------------------------------------------------------- */
 /* Leading coordinates of an operand for the current batch; operands broadcast from the right. */
 static void leading(mm *x, const tn_type_info *t, tn_ll_index *ix) {
   for (uint32_t i = 0; i + 2 < t->rank; i++) {
@@ -52,16 +56,22 @@ static void row_coordinates(mm *x, ll_val r, tn_ll_index *ix) {
   }
 }
 
-/* ---- operands ------------------------------------------------------------------------------------------------------ */
-typedef struct staged_row { mm *x; ll_val row, to; } staged_row; /* a row of lhs, and where it goes */
+/* ---- operands
+ * ------------------------------------------------------------------------------------------------------ */
+typedef struct staged_row {
+  mm *x;
+  ll_val row, to;
+} staged_row; /* a row of lhs, and where it goes */
 
 static void stage_a_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   const staged_row *c = ctx;
   mm *x = c->x;
   (void)acc;
   tn_ll_index ix = {.rank = x->tl.rank, .mask = mask};
-  if (x->flat) row_coordinates(x, c->row, &ix);
-  else leading(x, &x->tl, &ix);
+  if (x->flat)
+    row_coordinates(x, c->row, &ix);
+  else
+    leading(x, &x->tl, &ix);
   ix.at[x->tl.rank - 2] = x->trans_a ? j : x->flat ? ix.at[x->tl.rank - 2] : tn_ll_ix_scalar(c->row);
   ix.at[x->tl.rank - 1] = x->trans_a ? tn_ll_ix_scalar(c->row) : j;
   ll_val v = ll_wide(k->e, tn_ll_eval_f32(&k->body, x->lhs, &ix), true);
@@ -82,7 +92,8 @@ static ll_val panel_address(mm *x, uint32_t vector, ll_val at_k) {
   tn_ll *e = x->k->e;
   uint32_t per = TN_CPU_PANEL / e->lanes;
   ll_val panel = ll_imul(e, x->depth, ll_k(e, (int64_t)(vector / per) * TN_CPU_PANEL * 4));
-  ll_val off = ll_iadd(e, ll_mul(e, at_k, ll_k(e, TN_CPU_PANEL * 4)), ll_k(e, (int64_t)(vector % per) * e->lanes * 4));
+  ll_val off =
+      ll_iadd(e, ll_mul(e, at_k, ll_k(e, TN_CPU_PANEL * 4)), ll_k(e, (int64_t)(vector % per) * e->lanes * 4));
   return ll_at(e, x->b_stage, ll_iadd(e, panel, off));
 }
 
@@ -129,17 +140,22 @@ static void stage_b_square(tn_cpu_kernel *k, void *ctx, tn_ll_ix at_k, ll_val ma
         continue;
       }
       ll_val in = ll_icmp(e, LLVMIntSLT, step, x->depth);
-      ll_val p = ll_select(e, in, panel_address(x, v, step), x->tile); /* behind the end: nowhere that counts */
+      ll_val p =
+          ll_select(e, in, panel_address(x, v, step), x->tile); /* behind the end: nowhere that counts */
       ll_store(e, rows[i], p, 4);
     }
   }
 }
 static void stage_b(mm *x) {
-  if (x->trans_b) tn_cpu_columns(x->k, ll_k(x->k->e, 0), x->depth, stage_b_square, x, NULL, 0);
-  else stage_b_columns(x);
+  if (x->trans_b)
+    tn_cpu_columns(x->k, ll_k(x->k->e, 0), x->depth, stage_b_square, x, NULL, 0);
+  else
+    stage_b_columns(x);
 }
 
-/* ---- tiles --------------------------------------------------------------------------------------------------------- */
+/* ---- tiles
+ * ---------------------------------------------------------------------------------------------------------
+ */
 /* The root's value in the epilogue: from the tile. */
 static ll_val give_product(void *ctx, const tn_ll_index *ix) {
   mm *x = ctx;
@@ -162,7 +178,8 @@ static void finish_tile(mm *x, ll_val r0, ll_val r1) {
   row_coordinates(x, rows.iv, &ix);
   ix.flat = x->flat ? rows.iv : ll_iadd(e, ll_imul(e, x->batch, x->m), rows.iv);
   ix.at[x->to.rank - 1] = tn_ll_ix_lanes(cols.iv, true);
-  if (!tn_ll_dim_multiple(&x->k->body, x->n_dim, e->lanes)) ix.mask = ll_mask_below(e, ll_sub(e, x->n, cols.iv));
+  if (!tn_ll_dim_multiple(&x->k->body, x->n_dim, e->lanes))
+    ix.mask = ll_mask_below(e, ll_sub(e, x->n, cols.iv));
   tn_cpu_store_yields(x->k, &ix);
   ll_loop_end(e, &cols, NULL);
   ll_loop_end(e, &rows, NULL);
@@ -216,11 +233,13 @@ static void unit(mm *x) {
   tn_ll_body_forget(&x->k->body);
 }
 
-/* ---- the walk over units ------------------------------------------------------------------------------------------- */
+/* ---- the walk over units
+ * ------------------------------------------------------------------------------------------- */
 /* The most rows of a unit: what fits the cache. */
 static int64_t rows_limit(mm *x) {
   int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;
-  if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0) limit = BLOCK_BYTES / (4 * depth) / mr * mr;
+  if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0)
+    limit = BLOCK_BYTES / (4 * depth) / mr * mr;
   return limit < 2 * mr ? 2 * mr : limit > 16 * mr ? 16 * mr : limit;
 }
 /* Rows per unit: less than the most when there would not be enough units for the threads. */
@@ -249,7 +268,8 @@ static void walk(mm *x, uint32_t panels, uint32_t max_rows, bool direct) {
   x->a_stride = direct ? row : ll_iadd(e, row, ll_k(e, 64));
   x->panels = panels;
   x->max_rows = max_rows;
-  ll_val width = ll_k(e, (int64_t)panels * TN_CPU_PANEL), groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
+  ll_val width = ll_k(e, (int64_t)panels * TN_CPU_PANEL),
+         groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
   ll_val tall = block_rows(x, groups), blocks = ll_ceildiv(e, x->m, tall), lo, hi;
   ll_val units = ll_mul(e, ll_mul(e, blocks, groups), x->batches);
   tn_cpu_share(x->k, units, &lo, &hi);
@@ -262,8 +282,8 @@ static void walk(mm *x, uint32_t panels, uint32_t max_rows, bool direct) {
   tn_ll_body_forget(&x->k->body);
   if (!x->direct) stage_a(x);
   ll_val first = ll_mul(e, outer.iv, groups);
-  ll_loop_begin(e, &inner, ll_imax(e, ll_sub(e, lo, first), ll_k(e, 0)), ll_imin(e, ll_sub(e, hi, first), groups),
-                ll_k(e, 1), NULL, 0);
+  ll_loop_begin(e, &inner, ll_imax(e, ll_sub(e, lo, first), ll_k(e, 0)),
+                ll_imin(e, ll_sub(e, hi, first), groups), ll_k(e, 1), NULL, 0);
   tn_ll_body_forget(&x->k->body);
   x->n0 = ll_mul(e, inner.iv, width);
   x->group_end = ll_imin(e, ll_add(e, x->n0, width), x->n);
@@ -306,7 +326,8 @@ void tn_cpu_emit_matmul(tn_cpu_kernel *k) {
   bool direct = x.readable && !tn_ll_dim_multiple(&k->body, x.k_dim, PAGE_ELEMENTS);
   tn_dim padded = tn_cpu_dim_add(k, x.k_dim, tn_cpu_dim_k(k, 16));
   if (!direct) x.a_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, padded, tn_cpu_dim_k(k, rows_limit(&x))), 4);
-  if (!x.packed) x.b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, x.k_dim, tn_cpu_dim_k(k, isa->panels * TN_CPU_PANEL)), 4);
+  if (!x.packed)
+    x.b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, x.k_dim, tn_cpu_dim_k(k, isa->panels * TN_CPU_PANEL)), 4);
   uint32_t cells = isa->mr * isa->panels, stream = isa->stream_rows * isa->stream_panels;
   x.tile = ll_alloca(e, (cells > stream ? cells : stream) * TN_CPU_PANEL * 4);
   tn_ll_body_give(&k->body, x.out, give_product, &x);

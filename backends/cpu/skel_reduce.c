@@ -1,6 +1,7 @@
-/* skel_reduce.c - reductions over any axes, argmax, and softmax along an axis other than the last. The results are
- * walked; for each, the reduced axes are looped over. If the last axis stays, lanes lie along it and every lane has
- * its own result; if it is reduced, lanes share one result and are folded at the end. Order depends on shapes only. */
+/* skel_reduce.c - reductions over any axes, argmax, and softmax along an axis other than the last. The
+ * results are walked; for each, the reduced axes are looped over. If the last axis stays, lanes lie along it
+ * and every lane has its own result; if it is reduced, lanes share one result and are folded at the end.
+ * Order depends on shapes only. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
@@ -11,14 +12,15 @@ typedef struct red {
   tn_type_info tx, to;
   const char *name;
   bool reduced[TN_MAX_RANK], keep, fold; /* fold: the last axis is among the reduced ones */
-  tn_dtype acc_type;                     /* f32 or f64; of integers 64 bits, or the type itself where only order counts */
+  tn_dtype acc_type; /* f32 or f64; of integers 64 bits, or the type itself where only order counts */
   tn_cpu_rows rows;
-  tn_ll_ix outer[TN_MAX_RANK];           /* coordinates of x: of the kept axes; filled in for the reduced ones */
+  tn_ll_ix outer[TN_MAX_RANK]; /* coordinates of x: of the kept axes; filled in for the reduced ones */
   ll_val result, result_index;
-  ll_val mask;                           /* of the columns of the result being made */
+  ll_val mask; /* of the columns of the result being made */
 } red;
 
-/* ---- what is accumulated ---------------------------------------------------------------------------------------------- */
+/* ---- what is accumulated
+ * ---------------------------------------------------------------------------------------------- */
 static bool is_float(const red *r) { return tn_ll_dtype_of(r->acc_type).cls == TN_CLASS_FLOAT; }
 static bool is(const red *r, const char *name) { return !strcmp(r->name, name); }
 
@@ -33,7 +35,7 @@ static ll_val neutral(red *r, ll_type t) {
   bool sign = d.cls == TN_CLASS_INT;
   uint64_t top = d.bytes == 8 ? UINT64_MAX : (1ull << (8 * d.bytes)) - 1;
   if (r->acc_type == TN_DT_bool) top = 1;
-  if (low) return ll_int(e, t, sign ? (int64_t) - (top / 2) - 1 : 0);
+  if (low) return ll_int(e, t, sign ? (int64_t)-(top / 2) - 1 : 0);
   if (high) return ll_int(e, t, (int64_t)(sign ? top / 2 : top));
   return ll_int(e, t, is(r, "reduce_prod"));
 }
@@ -57,7 +59,8 @@ static ll_val combine(red *r, ll_val x, ll_val y) {
   return ll_select(e, better(r, x, y), x, y);
 }
 
-/* ---- the loops over reduced axes ---------------------------------------------------------------------------------------- */
+/* ---- the loops over reduced axes
+ * ---------------------------------------------------------------------------------------- */
 static tn_ll_index x_index(red *r, ll_val mask) {
   tn_ll_index ix = {.rank = r->tx.rank, .mask = mask};
   memcpy(ix.at, r->outer, sizeof r->outer);
@@ -66,9 +69,7 @@ static tn_ll_index x_index(red *r, ll_val mask) {
 static ll_val x_value(red *r, const tn_ll_index *ix) {
   return tn_ll_convert(r->k->e, r->tx.dtype, r->acc_type, tn_ll_eval(&r->k->body, r->x, ix));
 }
-static ll_val ix_as(red *r, tn_ll_ix ix, bool vec) {
-  return vec ? tn_ll_ix_vector(&r->k->body, ix) : ix.v;
-}
+static ll_val ix_as(red *r, tn_ll_ix ix, bool vec) { return vec ? tn_ll_ix_vector(&r->k->body, ix) : ix.v; }
 
 /* One step: acc[0] the value so far, acc[1] (argmax) its index along the axis. */
 static void step(red *r, ll_val mask, ll_val *acc) {
@@ -164,13 +165,18 @@ static void reduce_here(red *r) {
   if (r->fold) fold_lanes(r, acc, arg ? 2 : 1);
   if (is(r, "reduce_mean")) {
     ll_val n = reduced_count(r);
-    if (is_float(r)) n = LLVMBuildSIToFP(e->b, n, ll_elem(acc[0]), "");
-    else n = ll_imax(e, n, ll_k(e, 1)); /* integers accumulate in 64 bits; an empty sum is 0 */
+    if (is_float(r))
+      n = LLVMBuildSIToFP(e->b, n, ll_elem(acc[0]), "");
+    else
+      n = ll_imax(e, n, ll_k(e, 1)); /* integers accumulate in 64 bits; an empty sum is 0 */
     n = ll_wide(e, n, ll_is_vec(acc[0]));
-    acc[0] = is_float(r) ? ll_fdiv(e, acc[0], n) : r->acc_type == TN_DT_u64 ? ll_udiv(e, acc[0], n) : ll_sdiv(e, acc[0], n);
+    acc[0] = is_float(r)                ? ll_fdiv(e, acc[0], n)
+             : r->acc_type == TN_DT_u64 ? ll_udiv(e, acc[0], n)
+                                        : ll_sdiv(e, acc[0], n);
   }
-  r->result = arg ? ll_select(e, ll_icmp(e, LLVMIntSLT, acc[1], ll_i(e, acc[1], 0)), ll_i(e, acc[1], 0), acc[1])
-                  : tn_ll_convert(e, r->acc_type, r->tx.dtype, acc[0]);
+  r->result =
+      arg ? ll_select(e, ll_icmp(e, LLVMIntSLT, acc[1], ll_i(e, acc[1], 0)), ll_i(e, acc[1], 0), acc[1])
+          : tn_ll_convert(e, r->acc_type, r->tx.dtype, acc[0]);
 }
 
 static ll_val give_result(void *ctx, const tn_ll_index *ix) {
@@ -178,7 +184,8 @@ static ll_val give_result(void *ctx, const tn_ll_index *ix) {
   return ((red *)ctx)->result;
 }
 
-/* ---- the walk over results ------------------------------------------------------------------------------------------------ */
+/* ---- the walk over results
+ * ------------------------------------------------------------------------------------------------ */
 /* Coordinates of x from those of the result. */
 static void place(red *r, const tn_ll_index *ix) {
   uint32_t j = 0;
@@ -213,13 +220,20 @@ static void walk(red *r) {
   for (uint32_t i = 0; i < rank; i++) sizes[i] = tn_ll_dim(&k->body, r->to.dims[i]);
   tn_cpu_share(k, tn_ll_dims(&k->body, r->to.dims, 0, outer), &lo, &hi);
   tn_cpu_rows_begin(k, &r->rows, sizes, outer, lo, hi);
-  if (r->fold) result_scalar(r);
-  else tn_cpu_columns(k, ll_k(k->e, 0), sizes[rank - 1], result_column, r, NULL, 0);
+  if (r->fold)
+    result_scalar(r);
+  else
+    tn_cpu_columns(k, ll_k(k->e, 0), sizes[rank - 1], result_column, r, NULL, 0);
   tn_cpu_rows_end(k, &r->rows);
 }
 
-/* ---- softmax along an inner axis --------------------------------------------------------------------------------------------- */
-typedef struct inner { red r; uint32_t axis; ll_val top, scale; } inner;
+/* ---- softmax along an inner axis
+ * --------------------------------------------------------------------------------------------- */
+typedef struct inner {
+  red r;
+  uint32_t axis;
+  ll_val top, scale;
+} inner;
 
 static void sum_exp(red *r, inner *s, ll_val *acc) {
   tn_ll *e = r->k->e;
@@ -238,7 +252,8 @@ static void softmax_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
   red *r = &s->r;
   tn_ll *e = k->e;
   (void)none;
-  ll_val size = tn_ll_dim(&k->body, r->tx.dims[s->axis]), inf = ll_real(e, ll_vec(e, e->f32), __builtin_inf());
+  ll_val size = tn_ll_dim(&k->body, r->tx.dims[s->axis]),
+         inf = ll_real(e, ll_vec(e, e->f32), __builtin_inf());
   for (uint32_t i = 0, at = 0; i + 1 < r->tx.rank; i++)
     if (i != s->axis) r->outer[i] = r->rows.at[at++];
   r->outer[r->tx.rank - 1] = j;
@@ -251,14 +266,18 @@ static void softmax_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
     acc = l.phi[0];
     r->outer[s->axis] = tn_ll_ix_scalar(l.iv);
     tn_ll_index ix = x_index(r, mask);
-    if (pass == 0) acc = ll_fmax(e, ll_wide(e, x_value(r, &ix), true), acc);
-    else if (pass == 1) sum_exp(r, s, &acc);
-    else tn_cpu_store_yields(k, &ix);
+    if (pass == 0)
+      acc = ll_fmax(e, ll_wide(e, x_value(r, &ix), true), acc);
+    else if (pass == 1)
+      sum_exp(r, s, &acc);
+    else
+      tn_cpu_store_yields(k, &ix);
     ll_loop_end(e, &l, &acc);
     tn_ll_body_forget(&k->body);
     ll_val v = l.out[0], zero = ll_f(e, v, 0);
     if (pass == 0) s->top = ll_select(e, ll_fcmp(e, LLVMRealOEQ, v, ll_neg(e, inf)), zero, v);
-    if (pass == 1) s->scale = ll_select(e, ll_fcmp(e, LLVMRealOEQ, v, zero), zero, ll_fdiv(e, ll_f(e, v, 1), v));
+    if (pass == 1)
+      s->scale = ll_select(e, ll_fcmp(e, LLVMRealOEQ, v, zero), zero, ll_fdiv(e, ll_f(e, v, 1), v));
   }
 }
 static void walk_softmax(inner *s) {
@@ -273,11 +292,14 @@ static void walk_softmax(inner *s) {
     }
   tn_cpu_share(k, outer, &lo, &hi);
   tn_cpu_rows_begin(k, &r->rows, sizes, n, lo, hi);
-  tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, r->tx.dims[r->tx.rank - 1]), softmax_column, s, NULL, 0);
+  tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, r->tx.dims[r->tx.rank - 1]), softmax_column, s, NULL,
+                 0);
   tn_cpu_rows_end(k, &r->rows);
 }
 
-/* ---- the kernel ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 static void read_axes(red *r) {
   tn_ll_body *b = &r->k->body;
   if (is(r, "argmax")) {

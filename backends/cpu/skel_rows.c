@@ -1,7 +1,7 @@
-/* skel_rows.c - softmax, layer_norm and rms_norm along the last axis: each thread takes whole rows. The operand is
- * read straight from memory if it is an f32 buffer; otherwise the prologue is evaluated once per row into scratch.
- * Statistics are f32, in vector lanes that are added up as a tree; layer_norm takes the mean first, then the
- * variance of the differences. */
+/* skel_rows.c - softmax, layer_norm and rms_norm along the last axis: each thread takes whole rows. The
+ * operand is read straight from memory if it is an f32 buffer; otherwise the prologue is evaluated once per
+ * row into scratch. Statistics are f32, in vector lanes that are added up as a tree; layer_norm takes the
+ * mean first, then the variance of the differences. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
@@ -11,7 +11,8 @@ typedef struct norm {
   tn_value x, out;
   tn_type_info t;
   tn_cpu_rows rows;
-  ll_val stage;            /* the row in scratch, f32; NULL: read from memory */
+  ll_val stage;            /* room for the row in scratch, f32 */
+  bool direct, read_stage; /* x is an f32 buffer; x is read from scratch */
   ll_val mean, factor;     /* softmax: largest element and 1 / sum */
   tn_value scale, bias;
   double offset;
@@ -27,45 +28,46 @@ static ll_val give_x(void *ctx, const tn_ll_index *ix) {
   norm *n = ctx;
   return tn_ll_convert(n->k->e, TN_DT_f32, n->t.dtype, staged(n->k->e, n->stage, ix));
 }
-static ll_val x_at(norm *n, tn_ll_ix j, ll_val mask, tn_ll_index *ix) {
-  *ix = tn_cpu_row_index(&n->rows, &n->t, j, mask);
-  return tn_ll_eval_f32(&n->k->body, n->x, ix);
+static ll_val x_at(norm *n, tn_ll_ix j, ll_val mask) {
+  tn_ll_index ix = tn_cpu_row_index(&n->rows, &n->t, j, mask);
+  return n->read_stage ? staged(n->k->e, n->stage, &ix) : tn_ll_eval_f32(&n->k->body, n->x, &ix);
+}
+static void put_stage(norm *n, tn_ll_ix j, ll_val mask, ll_val x) {
+  tn_ll *e = n->k->e;
+  ll_store_masked(e, x, ll_at(e, n->stage, ll_imul(e, j.v, ll_k(e, 4))), mask, 4);
 }
 /* Lanes outside count as `rest`. */
 static ll_val masked(tn_ll *e, ll_val mask, ll_val x, double rest) {
   return mask ? ll_select(e, mask, x, ll_f(e, x, rest)) : x;
 }
 
-/* ---- passes over a row ------------------------------------------------------------------------------------------ */
+/* ---- passes over a row
+ * ------------------------------------------------------------------------------------------ */
 static void stage_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
-  norm *n = ctx;
   (void)acc;
-  tn_ll_index ix;
-  ll_val x = ll_wide(k->e, x_at(n, j, mask, &ix), true);
-  ll_store_masked(k->e, x, ll_at(k->e, n->stage, ll_imul(k->e, j.v, ll_k(k->e, 4))), mask, 4);
+  put_stage(ctx, j, mask, ll_wide(k->e, x_at(ctx, j, mask), true));
 }
 static void sum_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
-  tn_ll_index ix;
-  acc[0] = ll_fadd(k->e, acc[0], masked(k->e, mask, x_at(ctx, j, mask, &ix), 0));
+  acc[0] = ll_fadd(k->e, acc[0], masked(k->e, mask, x_at(ctx, j, mask), 0));
 }
 static void square_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   norm *n = ctx;
-  tn_ll_index ix;
-  ll_val x = x_at(n, j, mask, &ix);
+  ll_val x = x_at(n, j, mask);
   if (n->mean) x = ll_fsub(k->e, x, ll_splat(k->e, n->mean));
   x = masked(k->e, mask, x, 0);
   acc[0] = ll_fma(k->e, x, x, acc[0]);
 }
 static void max_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
-  tn_ll_index ix;
-  acc[0] = ll_fmax(k->e, masked(k->e, mask, x_at(ctx, j, mask, &ix), -__builtin_inf()), acc[0]);
+  norm *n = ctx;
+  ll_val x = ll_wide(k->e, x_at(n, j, mask), true);
+  if (!n->direct) put_stage(n, j, mask, x);
+  acc[0] = ll_fmax(k->e, masked(k->e, mask, x, -__builtin_inf()), acc[0]);
 }
 static void exp_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   norm *n = ctx;
-  tn_ll_index ix;
-  ll_val x = ll_fsub(k->e, x_at(n, j, mask, &ix), ll_splat(k->e, n->mean));
+  ll_val x = ll_fsub(k->e, x_at(n, j, mask), ll_splat(k->e, n->mean));
   x = tn_ll_exp_neg(k->e, x);
-  ll_store_masked(k->e, x, ll_at(k->e, n->stage, ll_imul(k->e, j.v, ll_k(k->e, 4))), mask, 4);
+  put_stage(n, j, mask, x);
   acc[0] = ll_fadd(k->e, acc[0], masked(k->e, mask, x, 0));
 }
 static void yield_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
@@ -86,7 +88,8 @@ static void each(norm *n, tn_cpu_column_fn fn) {
   tn_cpu_columns(n->k, ll_k(e, 0), tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), fn, n, NULL, 0);
 }
 
-/* ---- the roots -------------------------------------------------------------------------------------------------- */
+/* ---- the roots
+ * -------------------------------------------------------------------------------------------------- */
 static ll_val row_length(norm *n) {
   tn_ll *e = n->k->e;
   return LLVMBuildSIToFP(e->b, tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), e->f32, "");
@@ -105,6 +108,7 @@ static void softmax_statistics(norm *n) {
   ll_val top = total(n, max_column, -__builtin_inf(), ll_fmax), zero = ll_f(e, top, 0);
   /* a row of only -inf: differences must not become NaN, and the sum of 0 must give zeros */
   n->mean = ll_select(e, ll_fcmp(e, LLVMRealOEQ, top, ll_f(e, top, -__builtin_inf())), zero, top);
+  n->read_stage = !n->direct;
   ll_val sum = total(n, exp_column, 0, ll_fadd);
   ll_val inverse = ll_fdiv(e, ll_f(e, sum, 1), sum);
   n->factor = ll_select(e, ll_fcmp(e, LLVMRealOEQ, sum, zero), zero, inverse);
@@ -153,8 +157,8 @@ void tn_cpu_emit_rows(tn_cpu_kernel *k) {
   if (!softmax) n.scale = tn_cpu_operand(k, 1);
   if (layer) n.bias = tn_cpu_operand(k, 2);
   if (!softmax && !layer) n.offset = tn_ll_attr_float(&k->body, k->root, "offset");
-  bool direct = n.t.dtype == TN_DT_f32 && tn_cpu_arg_buffer(k, n.x);
-  if (softmax || !direct) n.stage = tn_cpu_scratch(k, n.t.dims[n.t.rank - 1], 4);
+  n.direct = n.t.dtype == TN_DT_f32 && tn_cpu_arg_buffer(k, n.x);
+  if (softmax || !n.direct) n.stage = tn_cpu_scratch(k, n.t.dims[n.t.rank - 1], 4);
 
   ll_val sizes[TN_MAX_RANK], lo, hi;
   for (uint32_t i = 0; i + 1 < n.t.rank; i++) sizes[i] = tn_ll_dim(&k->body, n.t.dims[i]);
@@ -164,8 +168,9 @@ void tn_cpu_emit_rows(tn_cpu_kernel *k) {
     softmax_statistics(&n);
     tn_ll_body_give(&k->body, n.out, give_softmax, &n);
   } else {
-    if (!direct) {
+    if (!n.direct) {
       each(&n, stage_column);
+      n.read_stage = true;
       tn_ll_body_give(&k->body, n.x, give_x, &n);
     }
     norm_statistics(&n, layer);

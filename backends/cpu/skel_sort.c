@@ -1,6 +1,6 @@
-/* skel_sort.c - sort and top_k: each line becomes pairs (64-bit key, index) in scratch, which a bottom-up merge sort
- * orders; both results are then read through the indices. Keys order like the numbers, 0 and -0 are equal, NaN is
- * above all; merging takes the left of equals, so equal keys keep their order. */
+/* skel_sort.c - sort and top_k: each line becomes pairs (64-bit key, index) in scratch, which a bottom-up
+ * merge sort orders; both results are then read through the indices. Keys order like the numbers, 0 and -0
+ * are equal, NaN is above all; merging takes the left of equals, so equal keys keep their order. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
@@ -15,13 +15,18 @@ typedef struct order {
   const tn_cpu_rows *rows; /* over all axes but the sorted one */
 } order;
 
-static ll_val slot(order *o, ll_val base, ll_val i) { return ll_at(o->k->e, base, ll_mul(o->k->e, i, ll_k(o->k->e, 8))); }
-static ll_val get(order *o, ll_val base, ll_val i) { return ll_load(o->k->e, o->k->e->i64, slot(o, base, i), 8); }
+static ll_val slot(order *o, ll_val base, ll_val i) {
+  return ll_at(o->k->e, base, ll_mul(o->k->e, i, ll_k(o->k->e, 8)));
+}
+static ll_val get(order *o, ll_val base, ll_val i) {
+  return ll_load(o->k->e, o->k->e->i64, slot(o, base, i), 8);
+}
 static void put(order *o, ll_val base, ll_val i, ll_val v) { ll_store(o->k->e, v, slot(o, base, i), 8); }
 
 static tn_ll_index line_index(const order *o, ll_val at) {
   tn_ll_index ix = {.rank = o->t.rank};
-  for (uint32_t i = 0, n = 0; i < o->t.rank; i++) ix.at[i] = i == o->axis ? tn_ll_ix_scalar(at) : o->rows->at[n++];
+  for (uint32_t i = 0, n = 0; i < o->t.rank; i++)
+    ix.at[i] = i == o->axis ? tn_ll_ix_scalar(at) : o->rows->at[n++];
   return ix;
 }
 
@@ -53,7 +58,8 @@ static void fill(order *o) {
 }
 
 /* Merges [lo, mid) and [mid, hi) of one pair of arrays into the other. */
-static void merge(order *o, ll_val from_keys, ll_val from_ids, ll_val to_keys, ll_val to_ids, ll_val lo, ll_val width) {
+static void merge(order *o, ll_val from_keys, ll_val from_ids, ll_val to_keys, ll_val to_ids, ll_val lo,
+                  ll_val width) {
   tn_ll *e = o->k->e;
   ll_val mid = ll_imin(e, ll_add(e, lo, width), o->n), hi = ll_imin(e, ll_add(e, mid, width), o->n);
   ll_val last = ll_sub(e, o->n, ll_k(e, 1)), init[] = {lo, mid}, next[2];
@@ -76,7 +82,8 @@ static void merge(order *o, ll_val from_keys, ll_val from_ids, ll_val to_keys, l
 static ll_val merge_all(order *o) {
   tn_ll *e = o->k->e;
   ll_type t = e->i64;
-  ll_val less = ll_sub(e, o->n, ll_k(e, 1)), args[] = {ll_imax(e, less, ll_k(e, 0)), LLVMConstInt(e->i1, 0, 0)};
+  ll_val less = ll_sub(e, o->n, ll_k(e, 1)),
+         args[] = {ll_imax(e, less, ll_k(e, 0)), LLVMConstInt(e->i1, 0, 0)};
   ll_val passes = ll_sub(e, ll_k(e, 64), ll_call(e, "llvm.ctlz", &t, 1, args, 2));
   ll_loop l, pairs;
   ll_loop_begin(e, &l, ll_k(e, 0), passes, ll_k(e, 1), NULL, 0);
@@ -101,9 +108,12 @@ static void write_out(order *o, ll_val ids) {
   ll_val id = get(o, ids, l.iv);
   tn_ll_index to = line_index(o, l.iv), from = line_index(o, id);
   for (uint32_t i = 0; i < k->nyields; i++) {
-    if (k->yields[i] == tn_cpu_result(k, 0)) tn_ll_store_at(&k->body, k->yields[i], k->outs[i], &to, tn_ll_eval(&k->body, o->x, &from));
-    else if (k->yields[i] == tn_cpu_result(k, 1)) tn_ll_store_at(&k->body, k->yields[i], k->outs[i], &to, id);
-    else tn_ll_fail(e, "%s shares a kernel with other results", k->root_name);
+    if (k->yields[i] == tn_cpu_result(k, 0))
+      tn_ll_store_at(&k->body, k->yields[i], k->outs[i], &to, tn_ll_eval(&k->body, o->x, &from));
+    else if (k->yields[i] == tn_cpu_result(k, 1))
+      tn_ll_store_at(&k->body, k->yields[i], k->outs[i], &to, id);
+    else
+      tn_ll_fail(e, "%s shares a kernel with other results", k->root_name);
   }
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&k->body);

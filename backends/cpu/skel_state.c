@@ -1,10 +1,16 @@
-/* skel_state.c - kv_update: rows of x are converted and copied into a state, which is the result's buffer; and
- * cumsum, a running sum along one axis (in f64 for floats, so long sums keep their precision). */
+/* skel_state.c - kv_update: rows of x are converted and copied into a state, which is the result's buffer;
+ * and cumsum, a running sum along one axis (in f64 for floats, so long sums keep their precision). */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
-/* ---- kv_update --------------------------------------------------------------------------------------------------- */
-typedef struct update { tn_value x, out; tn_type_info tx, to; const tn_cpu_rows *rows; ll_val pos; } update;
+/* ---- kv_update
+ * --------------------------------------------------------------------------------------------------- */
+typedef struct update {
+  tn_value x, out;
+  tn_type_info tx, to;
+  const tn_cpu_rows *rows;
+  ll_val pos;
+} update;
 
 static void update_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   const update *u = ctx;
@@ -21,7 +27,8 @@ void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   u.tx = tn_cpu_type(k, u.x);
   u.to = tn_cpu_type(k, u.out);
   u.pos = tn_ll_dim(&k->body, tn_ll_attr(&k->body, k->root, "pos").u.dim);
-  if (k->nyields != 1 || k->yields[0] != u.out) tn_ll_fail(k->e, "kv_update shares a kernel with other results");
+  if (k->nyields != 1 || k->yields[0] != u.out)
+    tn_ll_fail(k->e, "kv_update shares a kernel with other results");
   ll_val sizes[TN_MAX_RANK], lo, hi;
   uint32_t outer = u.tx.rank - 1;
   for (uint32_t i = 0; i < outer; i++) sizes[i] = tn_ll_dim(&k->body, u.tx.dims[i]);
@@ -33,7 +40,8 @@ void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   tn_cpu_rows_end(k, &rows);
 }
 
-/* ---- cumsum -------------------------------------------------------------------------------------------------------- */
+/* ---- cumsum
+ * -------------------------------------------------------------------------------------------------------- */
 typedef struct scan {
   tn_value x;
   tn_type_info t;
@@ -46,9 +54,12 @@ typedef struct scan {
 static tn_ll_index line_index(const scan *s, tn_ll_ix at, tn_ll_ix j, ll_val mask) {
   tn_ll_index ix = {.rank = s->t.rank, .mask = mask};
   for (uint32_t i = 0, n = 0; i < s->t.rank; i++) {
-    if (i == s->axis) ix.at[i] = at;
-    else if (i == s->t.rank - 1) ix.at[i] = j;
-    else ix.at[i] = s->rows->at[n++];
+    if (i == s->axis)
+      ix.at[i] = at;
+    else if (i == s->t.rank - 1)
+      ix.at[i] = j;
+    else
+      ix.at[i] = s->rows->at[n++];
   }
   return ix;
 }
@@ -81,7 +92,8 @@ void tn_cpu_emit_cumsum(tn_cpu_kernel *k) {
   s.reverse = tn_ll_attr_int(&k->body, k->root, "reverse");
   uint32_t cls = tn_ll_dtype_of(s.t.dtype).cls, n = 0;
   s.acc_type = cls == TN_CLASS_FLOAT ? TN_DT_f64 : cls == TN_CLASS_INT ? TN_DT_i64 : TN_DT_u64;
-  if (k->nyields != 1 || k->yields[0] != tn_cpu_result(k, 0)) tn_ll_fail(k->e, "cumsum shares a kernel with other results");
+  if (k->nyields != 1 || k->yields[0] != tn_cpu_result(k, 0))
+    tn_ll_fail(k->e, "cumsum shares a kernel with other results");
   ll_val sizes[TN_MAX_RANK], outer = ll_k(k->e, 1), lo, hi;
   bool last = s.axis == s.t.rank - 1;
   for (uint32_t i = 0; i + 1 < s.t.rank; i++) {
@@ -93,7 +105,9 @@ void tn_cpu_emit_cumsum(tn_cpu_kernel *k) {
   tn_cpu_rows rows;
   tn_cpu_rows_begin(k, &rows, sizes, n, lo, hi);
   s.rows = &rows;
-  if (last) scan_column(k, &s, tn_ll_ix_scalar(ll_k(k->e, 0)), NULL, NULL);
-  else tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, s.t.dims[s.t.rank - 1]), scan_column, &s, NULL, 0);
+  if (last)
+    scan_column(k, &s, tn_ll_ix_scalar(ll_k(k->e, 0)), NULL, NULL);
+  else
+    tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, s.t.dims[s.t.rank - 1]), scan_column, &s, NULL, 0);
   tn_cpu_rows_end(k, &rows);
 }

@@ -34,7 +34,8 @@ typedef struct ukr {
   ll_val acc[LL_LOOP_PHIS];
 } ukr;
 
-/* One step of k. Few panels: their vectors stay and rows pass by. Many panels (few rows): the other way round. */
+/* One step of k. Few panels: their vectors stay and rows pass by. Many panels (few rows): the other way
+ * round. */
 static void step_by_rows(ukr *u, ll_val a0, ll_val off, bool fetch) {
   tn_ll *e = u->e;
   ll_val b[LL_LOOP_PHIS];
@@ -79,7 +80,8 @@ static void store_tile(ukr *u) {
 static ll_val write_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, bool fetch) {
   tn_ll *e = k->e;
   char name[64];
-  snprintf(name, sizeof name, "ukr%s_%s_%ux%u", fetch ? "_fetch" : "", k->u->ir->dtype_info(dt)->name, rows, panels);
+  snprintf(name, sizeof name, "ukr%s_%s_%ux%u", fetch ? "_fetch" : "", k->u->ir->dtype_info(dt)->name, rows,
+           panels);
   ll_type args[NARGS] = {e->i64, e->ptr, e->i64, e->ptr, e->i64, e->i64, e->ptr, e->i64, e->ptr, e->i64};
   ll_val fn = ll_func(e, name, e->tvoid, args, NARGS, true, true);
   ll_func_attr(e, fn, "prefer-vector-width", k->u->isa->vector_width);
@@ -94,8 +96,10 @@ static ll_val write_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t p
   ll_loop_begin(e, &u.loop, ll_k(e, 0), u.p[DEPTH], ll_k(e, 1), u.acc, rows * u.vectors);
   ll_val off = ll_mul(e, u.loop.iv, ll_k(e, TN_CPU_PANEL * tn_ll_dtype_of(dt).bytes));
   ll_val a0 = ll_at(e, u.p[A], ll_mul(e, u.loop.iv, ll_k(e, 4)));
-  if (panels > k->u->isa->panels) step_by_panels(&u, a0, off);
-  else step_by_rows(&u, a0, off, fetch);
+  if (panels > k->u->isa->panels)
+    step_by_panels(&u, a0, off);
+  else
+    step_by_rows(&u, a0, off, fetch);
   ll_loop_end(e, &u.loop, u.acc);
   store_tile(&u);
   LLVMBuildRetVoid(e->b);
@@ -106,21 +110,25 @@ static ll_val ukr_of(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pane
   tn_cpu_unit *u = k->u;
   tn_ll *e = k->e;
   for (uint32_t i = 0; i < u->nukr; i++)
-    if (u->ukr[i].dt == dt && u->ukr[i].rows == rows && u->ukr[i].panels == panels && u->ukr[i].fetch == fetch)
+    if (u->ukr[i].dt == dt && u->ukr[i].rows == rows && u->ukr[i].panels == panels &&
+        u->ukr[i].fetch == fetch)
       return u->ukr[i].fn;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b);
   ll_val outer = e->fn, fn = write_ukr(k, dt, rows, panels, fetch);
   e->fn = outer;
   LLVMPositionBuilderAtEnd(e->b, here);
-  if (u->nukr == TN_CPU_MAX_UKR) tn_ll_fail(e, "more than %d micro-kernels", TN_CPU_MAX_UKR);
-  else u->ukr[u->nukr++] = (tn_cpu_ukr){dt, rows, panels, fetch, fn};
+  if (u->nukr == TN_CPU_MAX_UKR)
+    tn_ll_fail(e, "more than %d micro-kernels", TN_CPU_MAX_UKR);
+  else
+    u->ukr[u->nukr++] = (tn_cpu_ukr){dt, rows, panels, fetch, fn};
   return fn;
 }
 
 void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
                       const tn_cpu_tile *t) {
   tn_ll *e = k->e;
-  ll_val args[NARGS] = {t->depth, t->a, t->a_stride, t->b, t->panel_stride, t->np, t->c, t->c_stride, t->b, ll_k(e, 0)};
+  ll_val args[NARGS] = {t->depth, t->a, t->a_stride, t->b, t->panel_stride,
+                        t->np,    t->c, t->c_stride, t->b, ll_k(e, 0)};
   bool fetch = t->ahead != NULL;
   if (fetch) args[AHEAD] = t->ahead, args[AHEAD_STEP] = t->ahead_step;
   LLVMBasicBlockRef end = ll_block(e, "tiled");

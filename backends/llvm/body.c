@@ -22,7 +22,8 @@ void tn_ll_body_give(tn_ll_body *b, tn_value v, ll_val (*get)(void *, const tn_l
   b->given[b->ngiven++] = (tn_ll_given){v, get, ctx};
 }
 
-/* ---- attributes and types ------------------------------------------------------------------------------------ */
+/* ---- attributes and types
+ * ------------------------------------------------------------------------------------ */
 tn_attr tn_ll_attr(tn_ll_body *b, tn_op op, const char *name) {
   tn_attr a = {0};
   if (!b->ir->op_attr(b->m, op, name, &a)) tn_ll_fail(b->e, "an op has no attribute '%s'", name);
@@ -85,7 +86,8 @@ ll_val tn_ll_dims(tn_ll_body *b, const tn_dim *d, uint32_t first, uint32_t last)
   return r;
 }
 
-/* ---- index arithmetic ---------------------------------------------------------------------------------------- */
+/* ---- index arithmetic
+ * ---------------------------------------------------------------------------------------- */
 bool tn_ll_index_vec(const tn_ll_index *ix) {
   if (ix->collapsed) return ix->line.kind != TN_IX_SCALAR;
   for (uint32_t i = 0; i < ix->rank; i++)
@@ -109,10 +111,11 @@ ll_val tn_ll_ix_compare(tn_ll_body *b, LLVMIntPredicate p, tn_ll_ix ix, ll_val n
   return ll_icmp(b->e, p, tn_ll_ix_vector(b, ix), ll_splat(b->e, n));
 }
 
-void tn_ll_broadcast_index(tn_ll_body *b, const tn_type_info *from, const tn_type_info *to, const tn_ll_index *ix,
-                           tn_ll_index *out) {
+void tn_ll_broadcast_index(tn_ll_body *b, const tn_type_info *from, const tn_type_info *to,
+                           const tn_ll_index *ix, tn_ll_index *out) {
   *out = *ix;
-  bool same = from->rank == to->rank && (!from->rank || !memcmp(from->dims, to->dims, from->rank * sizeof(tn_dim)));
+  bool same =
+      from->rank == to->rank && (!from->rank || !memcmp(from->dims, to->dims, from->rank * sizeof(tn_dim)));
   if (same) return;
   out->flat = NULL;
   out->rank = from->rank;
@@ -131,7 +134,8 @@ void tn_ll_broadcast_index(tn_ll_body *b, const tn_type_info *from, const tn_typ
   if (!tn_ll_index_vec(out)) out->mask = NULL;
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------- */
+/* ---- memory
+ * -------------------------------------------------------------------------------------------------- */
 void tn_ll_place_add(tn_ll_body *b, tn_ll_place *p, tn_ll_ix ix, ll_val stride) {
   tn_ll *e = b->e;
   if (ix.kind == TN_IX_VECTOR) {
@@ -161,7 +165,8 @@ tn_ll_ix tn_ll_place_ix(tn_ll_body *b, const tn_ll_place *p, bool aligned) {
   return (tn_ll_ix){ll_iadd(b->e, v, ll_splat(b->e, p->scalar)), TN_IX_VECTOR, 0};
 }
 
-/* Lane numbers past a small remainder are divided in 32 bits, where a vector division by a constant is cheap. */
+/* Lane numbers past a small remainder are divided in 32 bits, where a vector division by a constant is cheap.
+ */
 static tn_ll_ix div_lanes(tn_ll_body *b, tn_ll_ix ix, ll_val n, tn_ll_ix *rest) {
   tn_ll *e = b->e;
   ll_val q = ll_idiv(e, ix.v, n), r = ll_imod(e, ix.v, n);
@@ -235,7 +240,8 @@ ll_val tn_ll_load_guarded(tn_ll_body *b, ll_type t, ll_val p, const tn_ll_index 
 }
 
 /* One load per lane; lanes outside read the zeros. */
-static ll_val load_scattered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at, const tn_ll_index *ix, uint32_t bytes) {
+static ll_val load_scattered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at, const tn_ll_index *ix,
+                             uint32_t bytes) {
   tn_ll *e = b->e;
   ll_val r = LLVMGetPoison(ll_vec(e, t)), byte = ll_imul(e, at, ll_int(e, LLVMTypeOf(at), bytes));
   for (uint32_t i = 0; i < e->lanes; i++) {
@@ -247,7 +253,8 @@ static ll_val load_scattered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at,
   return r;
 }
 
-static ll_val load_gathered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at, const tn_ll_index *ix, uint32_t bytes) {
+static ll_val load_gathered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at, const tn_ll_index *ix,
+                            uint32_t bytes) {
   tn_ll *e = b->e;
   ll_val byte = ll_imul(e, at, ll_int(e, LLVMTypeOf(at), bytes));
   ll_val p = LLVMBuildGEP2(e->b, e->i8, buffer, &byte, 1, "");
@@ -299,10 +306,12 @@ void tn_ll_store_at(tn_ll_body *b, tn_value v, ll_val buffer, const tn_ll_index 
                   tn_ll_dtype_of(t.dtype).bytes);
 }
 
-/* ---- dispatch ------------------------------------------------------------------------------------------------ */
+/* ---- dispatch
+ * ------------------------------------------------------------------------------------------------ */
 static bool same_ix(tn_ll_ix a, tn_ll_ix b) { return a.v == b.v && a.kind == b.kind; }
 static bool same_index(const tn_ll_index *a, const tn_ll_index *b) {
-  if (a->rank != b->rank || a->collapsed != b->collapsed || a->pred != b->pred || a->mask != b->mask) return false;
+  if (a->rank != b->rank || a->collapsed != b->collapsed || a->pred != b->pred || a->mask != b->mask)
+    return false;
   if (a->collapsed) return same_ix(a->line, b->line);
   for (uint32_t i = 0; i < a->rank; i++)
     if (!same_ix(a->at[i], b->at[i])) return false;

@@ -4,7 +4,14 @@
 #include "backends/llvm/math.h"
 
 /* What one element of an op needs: operands in compute form (floats) or register form, the operands' type. */
-typedef struct elem { tn_ll_body *b; tn_ll *e; tn_op op; tn_dtype dt; uint32_t cls; ll_val x[3]; } elem;
+typedef struct elem {
+  tn_ll_body *b;
+  tn_ll *e;
+  tn_op op;
+  tn_dtype dt;
+  uint32_t cls;
+  ll_val x[3];
+} elem;
 typedef ll_val (*elem_fn)(elem *c);
 
 static bool is_float(elem *c) { return c->cls == TN_CLASS_FLOAT; }
@@ -15,12 +22,14 @@ static ll_val f_neg(elem *c) { return is_float(c) ? ll_neg(c->e, c->x[0]) : ll_s
 static ll_val f_abs(elem *c) {
   if (is_float(c)) return ll_call1(c->e, "llvm.fabs", c->x[0]);
   if (!is_signed(c)) return c->x[0];
-  return ll_select(c->e, ll_icmp(c->e, LLVMIntSLT, c->x[0], zero(c)), ll_sub(c->e, zero(c), c->x[0]), c->x[0]);
+  return ll_select(c->e, ll_icmp(c->e, LLVMIntSLT, c->x[0], zero(c)), ll_sub(c->e, zero(c), c->x[0]),
+                   c->x[0]);
 }
 static ll_val f_sign(elem *c) {
   ll_val x = c->x[0], z = zero(c);
   if (is_float(c)) {
-    ll_val r = ll_select(c->e, ll_fcmp(c->e, LLVMRealOGT, x, z), ll_f(c->e, x, 1), x); /* zeros and NaN stay */
+    ll_val r =
+        ll_select(c->e, ll_fcmp(c->e, LLVMRealOGT, x, z), ll_f(c->e, x, 1), x); /* zeros and NaN stay */
     return ll_select(c->e, ll_fcmp(c->e, LLVMRealOLT, x, z), ll_f(c->e, x, -1), r);
   }
   ll_val up = ll_select(c->e, ll_icmp(c->e, LLVMIntNE, x, z), ll_i(c->e, x, 1), z);
@@ -67,8 +76,8 @@ static ll_val int_div(elem *c, bool rem) {
 }
 static ll_val f_div(elem *c) { return is_float(c) ? ll_fdiv(c->e, c->x[0], c->x[1]) : int_div(c, false); }
 
-/* x - floor(x / y) y loses everything when the quotient is large; frem would be a library call. The quotient is
- * taken in f64 (exact enough for f32), and the result is corrected by one step either way. */
+/* x - floor(x / y) y loses everything when the quotient is large; frem would be a library call. The quotient
+ * is taken in f64 (exact enough for f32), and the result is corrected by one step either way. */
 static ll_val float_mod(elem *c) {
   tn_ll *e = c->e;
   ll_type t = LLVMTypeOf(c->x[0]), d = ll_like(e, c->x[0], e->f64);
@@ -110,10 +119,13 @@ static ll_val f_or(elem *c) { return ll_or(c->e, c->x[0], c->x[1]); }
 static ll_val f_xor(elem *c) { return ll_xor(c->e, c->x[0], c->x[1]); }
 
 static ll_val f_compare(elem *c) {
-  static const struct { const char *name; LLVMRealPredicate f; LLVMIntPredicate s, u; } rows[] = {
-      {"eq", LLVMRealOEQ, LLVMIntEQ, LLVMIntEQ},   {"ne", LLVMRealUNE, LLVMIntNE, LLVMIntNE},
-      {"lt", LLVMRealOLT, LLVMIntSLT, LLVMIntULT}, {"le", LLVMRealOLE, LLVMIntSLE, LLVMIntULE},
-      {"gt", LLVMRealOGT, LLVMIntSGT, LLVMIntUGT}, {"ge", LLVMRealOGE, LLVMIntSGE, LLVMIntUGE}};
+  static const struct {
+    const char *name;
+    LLVMRealPredicate f;
+    LLVMIntPredicate s, u;
+  } rows[] = {{"eq", LLVMRealOEQ, LLVMIntEQ, LLVMIntEQ},   {"ne", LLVMRealUNE, LLVMIntNE, LLVMIntNE},
+              {"lt", LLVMRealOLT, LLVMIntSLT, LLVMIntULT}, {"le", LLVMRealOLE, LLVMIntSLE, LLVMIntULE},
+              {"gt", LLVMRealOGT, LLVMIntSGT, LLVMIntUGT}, {"ge", LLVMRealOGE, LLVMIntSGE, LLVMIntUGE}};
   const char *cmp = tn_ll_attr_str(c->b, c->op, "cmp");
   for (size_t i = 0; i < TN_COUNT(rows); i++)
     if (!strcmp(cmp, rows[i].name)) {
@@ -125,18 +137,23 @@ static ll_val f_compare(elem *c) {
 }
 
 /* kind: V value in, value out; P register form in and out (bits), B result is bool */
-static const struct elem_row { const char *name; elem_fn fn; uint32_t n; char kind; bool f64; } rows[] = {
-    {"neg", f_neg, 1, 'V', 1},         {"abs", f_abs, 1, 'V', 1},     {"sign", f_sign, 1, 'V', 1},
-    {"exp", f_exp, 1, 'V', 1},         {"log", f_log, 1, 'V', 1},     {"sqrt", f_sqrt, 1, 'V', 1},
-    {"rsqrt", f_rsqrt, 1, 'V', 1},     {"tanh", f_tanh, 1, 'V', 1},   {"erf", f_erf, 1, 'V', 0},
-    {"sigmoid", f_sigmoid, 1, 'V', 1}, {"sin", f_sin, 1, 'V', 1},     {"cos", f_cos, 1, 'V', 1},
-    {"floor", f_floor, 1, 'V', 1},     {"ceil", f_ceil, 1, 'V', 1},   {"round", f_round, 1, 'V', 1},
-    {"silu", f_silu, 1, 'V', 1},       {"relu", f_relu, 1, 'V', 1},   {"not", f_not, 1, 'P', 1},
-    {"gelu", f_gelu, 1, 'V', 0},       {"add", f_add, 2, 'V', 1},     {"sub", f_sub, 2, 'V', 1},
-    {"mul", f_mul, 2, 'V', 1},         {"div", f_div, 2, 'V', 1},     {"pow", f_pow, 2, 'V', 1},
-    {"min", f_min, 2, 'V', 1},         {"max", f_max, 2, 'V', 1},     {"mod", f_mod, 2, 'V', 1},
-    {"and", f_and, 2, 'P', 1},         {"or", f_or, 2, 'P', 1},       {"xor", f_xor, 2, 'P', 1},
-    {"compare", f_compare, 2, 'B', 1}};
+static const struct elem_row {
+  const char *name;
+  elem_fn fn;
+  uint32_t n;
+  char kind;
+  bool f64;
+} rows[] = {{"neg", f_neg, 1, 'V', 1},         {"abs", f_abs, 1, 'V', 1},   {"sign", f_sign, 1, 'V', 1},
+            {"exp", f_exp, 1, 'V', 1},         {"log", f_log, 1, 'V', 1},   {"sqrt", f_sqrt, 1, 'V', 1},
+            {"rsqrt", f_rsqrt, 1, 'V', 1},     {"tanh", f_tanh, 1, 'V', 1}, {"erf", f_erf, 1, 'V', 0},
+            {"sigmoid", f_sigmoid, 1, 'V', 1}, {"sin", f_sin, 1, 'V', 1},   {"cos", f_cos, 1, 'V', 1},
+            {"floor", f_floor, 1, 'V', 1},     {"ceil", f_ceil, 1, 'V', 1}, {"round", f_round, 1, 'V', 1},
+            {"silu", f_silu, 1, 'V', 1},       {"relu", f_relu, 1, 'V', 1}, {"not", f_not, 1, 'P', 1},
+            {"gelu", f_gelu, 1, 'V', 0},       {"add", f_add, 2, 'V', 1},   {"sub", f_sub, 2, 'V', 1},
+            {"mul", f_mul, 2, 'V', 1},         {"div", f_div, 2, 'V', 1},   {"pow", f_pow, 2, 'V', 1},
+            {"min", f_min, 2, 'V', 1},         {"max", f_max, 2, 'V', 1},   {"mod", f_mod, 2, 'V', 1},
+            {"and", f_and, 2, 'P', 1},         {"or", f_or, 2, 'P', 1},     {"xor", f_xor, 2, 'P', 1},
+            {"compare", f_compare, 2, 'B', 1}};
 
 static const struct elem_row *row_of(const char *name) {
   for (size_t i = 0; i < TN_COUNT(rows); i++)
@@ -152,7 +169,8 @@ static ll_val operand(tn_ll_body *b, tn_op op, uint32_t i, const tn_type_info *t
   return tn_ll_eval(b, v, &at);
 }
 
-static ll_val eval_row(tn_ll_body *b, tn_op op, const struct elem_row *r, const tn_type_info *to, const tn_ll_index *ix) {
+static ll_val eval_row(tn_ll_body *b, tn_op op, const struct elem_row *r, const tn_type_info *to,
+                       const tn_ll_index *ix) {
   elem c = {.b = b, .e = b->e, .op = op};
   c.dt = tn_ll_type(b, b->ir->op_operand(b->m, op, 0)).dtype;
   c.cls = tn_ll_dtype_of(c.dt).cls;
@@ -173,7 +191,8 @@ static ll_val eval_select(tn_ll_body *b, tn_op op, const tn_type_info *to, const
   ll_val x[3];
   for (uint32_t i = 0; i < 3; i++) x[i] = operand(b, op, i, to, ix);
   bool vec = ll_is_vec(x[1]) || ll_is_vec(x[2]) || ll_is_vec(x[0]);
-  return ll_select(b->e, ll_wide(b->e, x[0], ll_is_vec(x[0])), ll_wide(b->e, x[1], vec), ll_wide(b->e, x[2], vec));
+  return ll_select(b->e, ll_wide(b->e, x[0], ll_is_vec(x[0])), ll_wide(b->e, x[1], vec),
+                   ll_wide(b->e, x[2], vec));
 }
 
 static ll_val bitcast(tn_ll_body *b, tn_dtype from, tn_dtype to, ll_val x) {
@@ -182,7 +201,8 @@ static ll_val bitcast(tn_ll_body *b, tn_dtype from, tn_dtype to, ll_val x) {
   return tn_ll_from_memory(b->e, to, x);
 }
 
-bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r) {
+bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,
+                            ll_val *r) {
   tn_type_info to = tn_ll_type(b, v);
   if (!strcmp(name, "select")) {
     *r = eval_select(b, op, &to, ix);
@@ -200,10 +220,12 @@ bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value 
   return true;
 }
 
-/* ---- what can be evaluated ----------------------------------------------------------------------------------- */
-static const char *const other_ops[] = {"select", "cast",   "bitcast", "broadcast", "reshape",     "transpose", "slice",
-                                        "split",  "concat", "pad",     "gather",    "iota",        "constant",  "rope",
-                                        "alibi",  "dequant", "causal_mask", "random_uniform"};
+/* ---- what can be evaluated
+ * ----------------------------------------------------------------------------------- */
+static const char *const other_ops[] = {"select",    "cast",        "bitcast",       "broadcast", "reshape",
+                                        "transpose", "slice",       "split",         "concat",    "pad",
+                                        "gather",    "iota",        "constant",      "rope",      "alibi",
+                                        "dequant",   "causal_mask", "random_uniform"};
 
 static tn_type_info type_in(const tn_ir *ir, tn_module *m, tn_value v) {
   tn_value_info i;

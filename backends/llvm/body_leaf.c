@@ -1,11 +1,12 @@
-/* body_leaf.c - ops whose elements are made, not moved: constants, counters, masks, random numbers, the rotation of
- * rope, and block formats taken apart. */
+/* body_leaf.c - ops whose elements are made, not moved: constants, counters, masks, random numbers, the
+ * rotation of rope, and block formats taken apart. */
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
 #include <math.h>
 
-/* ---- constants ----------------------------------------------------------------------------------------------- */
+/* ---- constants
+ * ----------------------------------------------------------------------------------------------- */
 static ll_val scalar_constant(tn_ll_body *b, tn_dtype t, const void *bytes) {
   tn_ll *e = b->e;
   uint64_t bits = 0;
@@ -30,14 +31,19 @@ static ll_val eval_constant(tn_ll_body *b, tn_op op, tn_value v, const tn_ll_ind
   return tn_ll_load_buffer(b, &t, g, ix);
 }
 
-/* ---- counters and masks -------------------------------------------------------------------------------------- */
-static ll_val ix_value(tn_ll_body *b, tn_ll_ix ix) { return ix.kind == TN_IX_SCALAR ? ix.v : tn_ll_ix_vector(b, ix); }
+/* ---- counters and masks
+ * -------------------------------------------------------------------------------------- */
+static ll_val ix_value(tn_ll_body *b, tn_ll_ix ix) {
+  return ix.kind == TN_IX_SCALAR ? ix.v : tn_ll_ix_vector(b, ix);
+}
 
 static ll_val eval_iota(tn_ll_body *b, tn_op op, const tn_type_info *t, const tn_ll_index *ix) {
   ll_val start = tn_ll_dim(b, tn_ll_attr(b, op, "start").u.dim);
   tn_ll_ix at = tn_ll_ix_scalar(start);
-  if (ix->collapsed) at = tn_ll_ix_add(b, ix->line, start);
-  else if (t->rank) at = tn_ll_ix_add(b, ix->at[tn_ll_axis(tn_ll_attr_int(b, op, "axis"), t->rank)], start);
+  if (ix->collapsed)
+    at = tn_ll_ix_add(b, ix->line, start);
+  else if (t->rank)
+    at = tn_ll_ix_add(b, ix->at[tn_ll_axis(tn_ll_attr_int(b, op, "axis"), t->rank)], start);
   return tn_ll_convert(b->e, TN_DT_i64, t->dtype, ix_value(b, at));
 }
 
@@ -53,8 +59,8 @@ static ll_val eval_causal_mask(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   return ll_and(e, sees, ll_icmp(e, LLVMIntSLT, back, ll_i(e, back, window)));
 }
 
-/* Slopes of Press et al. 2021: powers of 2^(-8/n), n the power of two not above `heads`; the heads above n take
- * every other power of the next finer sequence. */
+/* Slopes of Press et al. 2021: powers of 2^(-8/n), n the power of two not above `heads`; the heads above n
+ * take every other power of the next finer sequence. */
 static float alibi_slope(int64_t heads, int64_t h) {
   int64_t n = 1;
   while (n * 2 <= heads) n *= 2;
@@ -89,11 +95,13 @@ static ll_val eval_alibi(tn_ll_body *b, tn_op op, tn_value v, const tn_ll_index 
   return ll_fmul(e, slope, key);
 }
 
-/* ---- random_uniform: Philox 4x32-10 (Salmon et al. 2011) ------------------------------------------------------- */
+/* ---- random_uniform: Philox 4x32-10 (Salmon et al. 2011)
+ * ------------------------------------------------------- */
 static ll_val philox_word0(tn_ll *e, ll_val counter, uint64_t key) {
   ll_type t = ll_like(e, counter, e->i32);
   ll_val c[4] = {LLVMBuildTrunc(e->b, counter, t, ""),
-                 LLVMBuildTrunc(e->b, ll_lshr(e, counter, ll_i(e, counter, 32)), t, ""), ll_zero(t), ll_zero(t)};
+                 LLVMBuildTrunc(e->b, ll_lshr(e, counter, ll_i(e, counter, 32)), t, ""), ll_zero(t),
+                 ll_zero(t)};
   uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
   for (int round = 0; round < 10; round++) {
     ll_type w = LLVMTypeOf(counter);
@@ -120,16 +128,22 @@ static ll_val eval_random(tn_ll_body *b, tn_op op, const tn_type_info *t, const 
     tn_ll_place_add(b, &p, ix->at[i], stride);
     stride = ll_imul(e, stride, tn_ll_dim(b, t->dims[i]));
   }
-  ll_val word = philox_word0(e, ix_value(b, tn_ll_place_ix(b, &p, false)), (uint64_t)tn_ll_attr_int(b, op, "seed"));
+  ll_val word =
+      philox_word0(e, ix_value(b, tn_ll_place_ix(b, &p, false)), (uint64_t)tn_ll_attr_int(b, op, "seed"));
   ll_val top = ll_lshr(e, word, ll_i(e, word, 8));
   ll_val f = LLVMBuildUIToFP(e->b, top, ll_like(e, top, e->f32), "");
   return tn_ll_convert(e, TN_DT_f32, t->dtype, ll_fmul(e, f, ll_f(e, f, 0x1p-24)));
 }
 
-/* ---- rope ---------------------------------------------------------------------------------------------------- */
-/* For feature d: the other one of its pair, which frequency turns them, whether d is the first of the pair, and
- * whether it turns at all (conditions are i1, scalar or vector). */
-typedef struct turn { tn_ll_ix partner, freq; ll_val first, turns; bool swap; } turn;
+/* ---- rope
+ * ---------------------------------------------------------------------------------------------------- */
+/* For feature d: the other one of its pair, which frequency turns them, whether d is the first of the pair,
+ * and whether it turns at all (conditions are i1, scalar or vector). */
+typedef struct turn {
+  tn_ll_ix partner, freq;
+  ll_val first, turns;
+  bool swap;
+} turn;
 
 static turn turn_halves(tn_ll_body *b, tn_ll_ix d, ll_val f) {
   tn_ll *e = b->e;
@@ -213,11 +227,18 @@ static ll_val eval_rope(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   return tn_ll_convert(e, TN_DT_f32, dt, r);
 }
 
-/* ---- block formats (ir/quant.def) ------------------------------------------------------------------------------- */
-/* Offsets in a block: m (0: none), the 32 high bits (0: none), the codes; bits per code; what is subtracted. */
-static const struct block_form { const char *name; uint32_t min, high, codes, bits, zero; } block_forms[] = {
-    {"q4_0", 0, 0, 2, 4, 8},   {"q4_1", 2, 0, 4, 4, 0},  {"q5_0", 0, 2, 6, 5, 16},
-    {"q5_1", 2, 4, 8, 5, 0},   {"q8_0", 0, 0, 2, 8, 0}};
+/* ---- block formats (ir/quant.def)
+ * ------------------------------------------------------------------------------- */
+/* Offsets in a block: m (0: none), the 32 high bits (0: none), the codes; bits per code; what is subtracted.
+ */
+static const struct block_form {
+  const char *name;
+  uint32_t min, high, codes, bits, zero;
+} block_forms[] = {{"q4_0", 0, 0, 2, 4, 8},
+                   {"q4_1", 2, 0, 4, 4, 0},
+                   {"q5_0", 0, 2, 6, 5, 16},
+                   {"q5_1", 2, 4, 8, 5, 0},
+                   {"q8_0", 0, 0, 2, 8, 0}};
 
 static ll_val half_at(tn_ll *e, ll_val p) {
   return LLVMBuildFPExt(e->b, ll_load(e, e->f16, p, 2), e->f32, "");
@@ -292,7 +313,8 @@ static ll_val eval_dequant(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
     stride = ll_imul(e, stride, tn_ll_dim(b, t.dims[i]));
   }
   tn_ll_ix row = tn_ll_place_ix(b, &p, false), k = ix->at[t.rank - 1];
-  bool fits = row.kind == TN_IX_SCALAR && e->lanes <= 16 && (k.kind == TN_IX_SCALAR || (k.kind == TN_IX_LANES && k.aligned));
+  bool fits = row.kind == TN_IX_SCALAR && e->lanes <= 16 &&
+              (k.kind == TN_IX_SCALAR || (k.kind == TN_IX_LANES && k.aligned));
   ll_val buffer = b->args[info.index], r;
   if (fits) {
     ll_val block = block_address(b, buffer, row.v, k.v, ix->pred, dt->block_bytes);
@@ -303,15 +325,24 @@ static ll_val eval_dequant(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
   return tn_ll_convert(e, TN_DT_f32, to->dtype, r);
 }
 
-bool tn_ll_eval_leaf(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r) {
+bool tn_ll_eval_leaf(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,
+                     ll_val *r) {
   tn_type_info t = tn_ll_type(b, v);
-  if (!strcmp(name, "constant")) *r = eval_constant(b, op, v, ix);
-  else if (!strcmp(name, "iota")) *r = eval_iota(b, op, &t, ix);
-  else if (!strcmp(name, "causal_mask")) *r = eval_causal_mask(b, op, ix);
-  else if (!strcmp(name, "alibi")) *r = eval_alibi(b, op, v, ix);
-  else if (!strcmp(name, "random_uniform")) *r = eval_random(b, op, &t, ix);
-  else if (!strcmp(name, "rope")) *r = eval_rope(b, op, ix);
-  else if (!strcmp(name, "dequant")) *r = eval_dequant(b, op, &t, ix);
-  else return false;
+  if (!strcmp(name, "constant"))
+    *r = eval_constant(b, op, v, ix);
+  else if (!strcmp(name, "iota"))
+    *r = eval_iota(b, op, &t, ix);
+  else if (!strcmp(name, "causal_mask"))
+    *r = eval_causal_mask(b, op, ix);
+  else if (!strcmp(name, "alibi"))
+    *r = eval_alibi(b, op, v, ix);
+  else if (!strcmp(name, "random_uniform"))
+    *r = eval_random(b, op, &t, ix);
+  else if (!strcmp(name, "rope"))
+    *r = eval_rope(b, op, ix);
+  else if (!strcmp(name, "dequant"))
+    *r = eval_dequant(b, op, &t, ix);
+  else
+    return false;
   return true;
 }

@@ -1,5 +1,6 @@
-/* body_view.c - ops that move elements: each one maps the result's index to an operand's. Where only some indices
- * belong to an operand (concat, pad, gather), the operand is read under a predicate, never out of bounds. */
+/* body_view.c - ops that move elements: each one maps the result's index to an operand's. Where only some
+ * indices belong to an operand (concat, pad, gather), the operand is read under a predicate, never out of
+ * bounds. */
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
 
@@ -18,9 +19,12 @@ static ll_val eval_mapped(tn_ll_body *b, tn_value v, tn_ll_index *ix) {
   return tn_ll_eval(b, v, ix);
 }
 
-/* ---- reshape ------------------------------------------------------------------------------------------------- */
+/* ---- reshape
+ * ------------------------------------------------------------------------------------------------- */
 /* A run of dims whose product is the same on both sides. */
-typedef struct run { uint32_t in0, in1, out0, out1; } run;
+typedef struct run {
+  uint32_t in0, in1, out0, out1;
+} run;
 
 static tn_dim product(tn_ll_body *b, const tn_dim *d, uint32_t first, uint32_t last) {
   tn_dim r = b->ir->dim_const(b->m, 1);
@@ -29,7 +33,8 @@ static tn_dim product(tn_ll_body *b, const tn_dim *d, uint32_t first, uint32_t l
 }
 
 /* The shortest run that starts at (in, out); everything that is left if no products agree. */
-static run next_run(tn_ll_body *b, const tn_type_info *from, const tn_type_info *to, uint32_t in, uint32_t out) {
+static run next_run(tn_ll_body *b, const tn_type_info *from, const tn_type_info *to, uint32_t in,
+                    uint32_t out) {
   for (uint32_t sum = 2; sum <= from->rank - in + to->rank - out; sum++)
     for (uint32_t i = 1; i < sum; i++) {
       uint32_t j = sum - i;
@@ -57,8 +62,10 @@ static tn_ll_ix join_run(tn_ll_body *b, const tn_type_info *to, const tn_ll_inde
 
 static void split_run(tn_ll_body *b, const tn_type_info *from, tn_ll_ix line, run r, tn_ll_index *out) {
   for (uint32_t i = r.in1; i-- > r.in0 + 1;) {
-    if (dim_is_one(b, from->dims[i])) out->at[i] = tn_ll_ix_scalar(ll_k(b->e, 0));
-    else line = tn_ll_ix_div(b, line, tn_ll_dim(b, from->dims[i]), &out->at[i]);
+    if (dim_is_one(b, from->dims[i]))
+      out->at[i] = tn_ll_ix_scalar(ll_k(b->e, 0));
+    else
+      line = tn_ll_ix_div(b, line, tn_ll_dim(b, from->dims[i]), &out->at[i]);
   }
   out->at[r.in0] = line;
 }
@@ -73,8 +80,10 @@ static ll_val eval_reshape(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
     if (i == from.rank || j == to->rank) break;
     run r = next_run(b, &from, to, i, j);
     bool plain = r.in1 - r.in0 == 1 && r.out1 - r.out0 == 1;
-    if (plain) at.at[i] = ix->at[j];
-    else split_run(b, &from, join_run(b, to, ix, r), r, &at);
+    if (plain)
+      at.at[i] = ix->at[j];
+    else
+      split_run(b, &from, join_run(b, to, ix, r), r, &at);
     i = r.in1;
     j = r.out1;
   }
@@ -82,7 +91,8 @@ static ll_val eval_reshape(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
   return eval_mapped(b, operand(b, op, 0), &at);
 }
 
-/* ---- the other views ----------------------------------------------------------------------------------------- */
+/* ---- the other views
+ * ----------------------------------------------------------------------------------------- */
 static ll_val eval_broadcast(tn_ll_body *b, tn_op op, const tn_type_info *to, const tn_ll_index *ix) {
   tn_type_info from = tn_ll_type(b, operand(b, op, 0));
   tn_ll_index at;
@@ -210,8 +220,7 @@ static ll_val eval_gather(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   k = ll_select(e, ll_icmp(e, LLVMIntSLT, k, ll_i(e, k, 0)), ll_add(e, k, n), k);
   ll_val in = ll_icmp(e, LLVMIntULT, k, n);
   tn_ll_index to = mapped(ix, td.rank);
-  for (uint32_t i = 0; i < td.rank; i++)
-    to.at[i] = i < axis ? ix->at[i] : ix->at[i + ti.rank - (i > axis)];
+  for (uint32_t i = 0; i < td.rank; i++) to.at[i] = i < axis ? ix->at[i] : ix->at[i + ti.rank - (i > axis)];
   to.at[axis] = (tn_ll_ix){k, ll_is_vec(k) ? TN_IX_VECTOR : TN_IX_SCALAR, 0};
   if (!ll_is_vec(k) && !tn_ll_index_vec(&to)) to.mask = NULL;
   tn_ll_index_where(b, &to, in);
@@ -219,16 +228,26 @@ static ll_val eval_gather(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   return pick(b, in, r, ll_zero(ll_elem(r)));
 }
 
-bool tn_ll_eval_view(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r) {
+bool tn_ll_eval_view(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,
+                     ll_val *r) {
   tn_type_info to = tn_ll_type(b, v);
-  if (!strcmp(name, "reshape")) *r = eval_reshape(b, op, &to, ix);
-  else if (!strcmp(name, "broadcast")) *r = eval_broadcast(b, op, &to, ix);
-  else if (!strcmp(name, "transpose")) *r = eval_transpose(b, op, ix);
-  else if (!strcmp(name, "slice")) *r = eval_slice(b, op, ix);
-  else if (!strcmp(name, "split")) *r = eval_split(b, op, v, ix);
-  else if (!strcmp(name, "concat")) *r = eval_concat(b, op, ix);
-  else if (!strcmp(name, "pad")) *r = eval_pad(b, op, ix);
-  else if (!strcmp(name, "gather")) *r = eval_gather(b, op, ix);
-  else return false;
+  if (!strcmp(name, "reshape"))
+    *r = eval_reshape(b, op, &to, ix);
+  else if (!strcmp(name, "broadcast"))
+    *r = eval_broadcast(b, op, &to, ix);
+  else if (!strcmp(name, "transpose"))
+    *r = eval_transpose(b, op, ix);
+  else if (!strcmp(name, "slice"))
+    *r = eval_slice(b, op, ix);
+  else if (!strcmp(name, "split"))
+    *r = eval_split(b, op, v, ix);
+  else if (!strcmp(name, "concat"))
+    *r = eval_concat(b, op, ix);
+  else if (!strcmp(name, "pad"))
+    *r = eval_pad(b, op, ix);
+  else if (!strcmp(name, "gather"))
+    *r = eval_gather(b, op, ix);
+  else
+    return false;
   return true;
 }

@@ -1,10 +1,10 @@
-/* convert.c - element types in registers. The narrow floats are taken apart with integer instructions, since what
- * LLVM would call for them (__truncsfbf2 and friends) is not in an artefact. */
+/* convert.c - element types in registers. The narrow floats are taken apart with integer instructions, since
+ * what LLVM would call for them (__truncsfbf2 and friends) is not in an artefact. */
 #include "backends/llvm/convert.h"
 
 tn_ll_dtype tn_ll_dtype_of(tn_dtype t) {
   switch (t) {
-#define TN_X(name, bits, cls) \
+#define TN_X(name, bits, cls)                                                                                \
   case TN_DT_##name: return (tn_ll_dtype){(bits) / 8, TN_CLASS_##cls, (bits) >= 8};
     TN_DTYPES(TN_X)
 #undef TN_X
@@ -23,7 +23,9 @@ ll_type tn_ll_memory_type(tn_ll *e, tn_dtype t) {
   default: return e->i64;
   }
 }
-ll_type tn_ll_register_type(tn_ll *e, tn_dtype t) { return t == TN_DT_bool ? e->i1 : tn_ll_memory_type(e, t); }
+ll_type tn_ll_register_type(tn_ll *e, tn_dtype t) {
+  return t == TN_DT_bool ? e->i1 : tn_ll_memory_type(e, t);
+}
 ll_val tn_ll_from_memory(tn_ll *e, tn_dtype t, ll_val v) {
   return t == TN_DT_bool ? ll_icmp(e, LLVMIntNE, v, ll_i(e, v, 0)) : v;
 }
@@ -31,7 +33,8 @@ ll_val tn_ll_to_memory(tn_ll *e, tn_dtype t, ll_val v) {
   return t == TN_DT_bool ? LLVMBuildZExt(e->b, v, ll_like(e, v, e->i8), "") : v;
 }
 
-/* ---- bf16 ---------------------------------------------------------------------------------------------------- */
+/* ---- bf16
+ * ---------------------------------------------------------------------------------------------------- */
 static ll_val bf16_widen(tn_ll *e, ll_val v) {
   ll_val w = LLVMBuildZExt(e->b, v, ll_like(e, v, e->i32), "");
   return ll_cast_bits(e, ll_shl(e, w, ll_i(e, w, 16)), ll_like(e, v, e->f32));
@@ -45,8 +48,11 @@ static ll_val bf16_narrow(tn_ll *e, ll_val f) {
   return LLVMBuildTrunc(e->b, r, ll_like(e, f, e->i16), "");
 }
 
-/* ---- 8-bit floats: `man` mantissa bits, bias of the exponent ------------------------------------------------- */
-typedef struct f8_form { int man, bias, last, over, nan; } f8_form; /* codes: largest finite, what overflows to, NaN */
+/* ---- 8-bit floats: `man` mantissa bits, bias of the exponent
+ * ------------------------------------------------- */
+typedef struct f8_form {
+  int man, bias, last, over, nan;
+} f8_form; /* codes: largest finite, what overflows to, NaN */
 static const f8_form e4m3 = {3, 7, 0x7e, 0x7e, 0x7f}, e5m2 = {2, 15, 0x7b, 0x7c, 0x7e};
 
 static ll_val f8_widen(tn_ll *e, const f8_form *f, ll_val v) {
@@ -82,7 +88,8 @@ static ll_val f8_narrow(tn_ll *e, const f8_form *f, ll_val x) {
   return LLVMBuildTrunc(e->b, c, ll_like(e, x, e->i8), "");
 }
 
-/* ---- compute form -------------------------------------------------------------------------------------------- */
+/* ---- compute form
+ * -------------------------------------------------------------------------------------------- */
 ll_val tn_ll_to_compute(tn_ll *e, tn_dtype t, ll_val v) {
   switch (t) {
   case TN_DT_f16: return LLVMBuildFPExt(e->b, v, ll_like(e, v, e->f32), "");

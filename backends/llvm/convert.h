@@ -1,12 +1,16 @@
 /* convert.h - how values of each element type look in registers, and how they turn into each other.
  *
- * In registers f64, f32, f16 and integers are themselves, bool is i1, bf16 and the 8-bit floats are their bits as
- * i16 and i8. Arithmetic happens in the compute form: f32 for every float but f64. Nothing here may become a library call. */
+ * In registers f64, f32, f16 and integers are themselves, bool is i1, bf16 and the 8-bit floats are their
+ * bits as i16 and i8. Arithmetic happens in the compute form: f32 for every float but f64. Nothing here may
+ * become a library call. */
 #ifndef TN_LLVM_CONVERT_H
 #define TN_LLVM_CONVERT_H
 #include "backends/llvm/emit.h"
 
-typedef struct tn_ll_dtype { uint32_t bytes, cls; bool known; } tn_ll_dtype; /* known: a type that can be loaded */
+typedef struct tn_ll_dtype {
+  uint32_t bytes, cls;
+  bool known;
+} tn_ll_dtype; /* known: a type that can be loaded */
 tn_ll_dtype tn_ll_dtype_of(tn_dtype t);
 ll_type tn_ll_memory_type(tn_ll *e, tn_dtype t);   /* scalar; bool is i8 */
 ll_type tn_ll_register_type(tn_ll *e, tn_dtype t); /* scalar; bool is i1 */

@@ -37,7 +37,8 @@ void tn_ll_fail(tn_ll *e, const char *fmt, ...) {
   va_end(ap);
 }
 
-/* ---- types and constants ------------------------------------------------------------------------------------- */
+/* ---- types and constants
+ * ------------------------------------------------------------------------------------- */
 ll_type ll_vec(tn_ll *e, ll_type elem) { return LLVMVectorType(elem, e->lanes); }
 ll_type ll_like(tn_ll *e, ll_val v, ll_type elem) {
   (void)e;
@@ -85,8 +86,10 @@ ll_val ll_steps(tn_ll *e, ll_type elem) {
   return LLVMConstVector(items, e->lanes);
 }
 
-/* ---- instructions -------------------------------------------------------------------------------------------- */
-ll_val ll_call(tn_ll *e, const char *name, const ll_type *overloads, unsigned n, ll_val *args, unsigned nargs) {
+/* ---- instructions
+ * -------------------------------------------------------------------------------------------- */
+ll_val ll_call(tn_ll *e, const char *name, const ll_type *overloads, unsigned n, ll_val *args,
+               unsigned nargs) {
   unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
   if (!id) {
     tn_ll_fail(e, "LLVM has no intrinsic '%s'", name);
@@ -115,7 +118,8 @@ ll_val ll_poly(tn_ll *e, ll_val x, const double *c, unsigned n) {
   return r;
 }
 ll_val ll_splat(tn_ll *e, ll_val scalar) {
-  if (LLVMIsConstant(scalar) && !LLVMIsAGlobalVariable(scalar)) return fill(ll_vec(e, LLVMTypeOf(scalar)), scalar);
+  if (LLVMIsConstant(scalar) && !LLVMIsAGlobalVariable(scalar))
+    return fill(ll_vec(e, LLVMTypeOf(scalar)), scalar);
   ll_type t = ll_vec(e, LLVMTypeOf(scalar));
   ll_val one = LLVMBuildInsertElement(e->b, LLVMGetPoison(t), scalar, LLVMConstInt(e->i32, 0, 0), "");
   return LLVMBuildShuffleVector(e->b, one, LLVMGetPoison(t), LLVMConstNull(ll_vec(e, e->i32)), "");
@@ -176,8 +180,10 @@ void ll_prefetch(tn_ll *e, ll_val p, uint32_t level) {
 ll_val ll_alloca(tn_ll *e, uint64_t bytes) {
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b), entry = LLVMGetEntryBasicBlock(e->fn);
   ll_val first = LLVMGetFirstInstruction(entry);
-  if (first) LLVMPositionBuilderBefore(e->b, first);
-  else LLVMPositionBuilderAtEnd(e->b, entry);
+  if (first)
+    LLVMPositionBuilderBefore(e->b, first);
+  else
+    LLVMPositionBuilderAtEnd(e->b, entry);
   ll_val p = LLVMBuildAlloca(e->b, LLVMArrayType2(e->i8, bytes), "");
   LLVMSetAlignment(p, 64);
   LLVMPositionBuilderAtEnd(e->b, here);
@@ -222,7 +228,8 @@ ll_val ll_reduce_with(tn_ll *e, ll_val v, ll_val (*op)(tn_ll *, ll_val, ll_val))
 }
 ll_val ll_reduce_fadd(tn_ll *e, ll_val v) { return ll_reduce_with(e, v, ll_fadd); }
 
-/* ---- control flow -------------------------------------------------------------------------------------------- */
+/* ---- control flow
+ * -------------------------------------------------------------------------------------------- */
 LLVMBasicBlockRef ll_block(tn_ll *e, const char *name) {
   return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
 }
@@ -293,10 +300,12 @@ static void enum_attr(tn_ll *e, ll_val fn, LLVMAttributeIndex at, const char *na
   LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(e->ctx, kind, 0));
 }
 void ll_func_attr(tn_ll *e, ll_val fn, const char *key, const char *value) {
-  LLVMAttributeRef a = LLVMCreateStringAttribute(e->ctx, key, (unsigned)strlen(key), value, (unsigned)strlen(value));
+  LLVMAttributeRef a =
+      LLVMCreateStringAttribute(e->ctx, key, (unsigned)strlen(key), value, (unsigned)strlen(value));
   LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, a);
 }
-ll_val ll_func(tn_ll *e, const char *name, ll_type ret, ll_type *args, uint32_t n, bool noalias, bool internal) {
+ll_val ll_func(tn_ll *e, const char *name, ll_type ret, ll_type *args, uint32_t n, bool noalias,
+               bool internal) {
   ll_val fn = LLVMAddFunction(e->mod, name, LLVMFunctionType(ret, args, n, 0));
   if (internal) LLVMSetLinkage(fn, LLVMInternalLinkage);
   enum_attr(e, fn, LLVMAttributeFunctionIndex, "nounwind");

@@ -1,5 +1,6 @@
-/* math.c - elementary functions. f32 coefficients are minimax fits (Lawson-weighted least squares on Chebyshev
- * nodes in 40-digit arithmetic) on the reduced ranges stated beside them; f64 ones are the series themselves. */
+/* math.c - elementary functions. f32 coefficients are minimax fits (Lawson-weighted least squares on
+ * Chebyshev nodes in 40-digit arithmetic) on the reduced ranges stated beside them; f64 ones are the series
+ * themselves. */
 #include "backends/llvm/math.h"
 
 #define LOG2E 1.4426950408889634074
@@ -7,8 +8,8 @@
 
 static bool wide(tn_ll *e, ll_val x) { return ll_elem(x) == e->f64; }
 
-/* x * 2^n for a float n that is a whole number, |n| < 300 (f32) or 2100 (f64): two factors, so that results in
- * the denormal range and beyond the largest exponent come out right. */
+/* x * 2^n for a float n that is a whole number, |n| < 300 (f32) or 2100 (f64): two factors, so that results
+ * in the denormal range and beyond the largest exponent come out right. */
 static ll_val scale_by(tn_ll *e, ll_val x, ll_val n) {
   bool d = wide(e, x);
   if (e->scalef && !d && ll_is_vec(x) && e->lanes == 16) {
@@ -36,9 +37,9 @@ static ll_val clamp(tn_ll *e, ll_val x, double lo, double hi) {
 /* (e^r - 1 - r) / r^2 on |r| <= ln2 / 2 */
 static const double exp32[] = {4.999999404e-01, 1.666652113e-01, 4.166838899e-02, 8.368710056e-03,
                                1.381461276e-03};
-static const double exp64[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,        1.0 / 120,        1.0 / 720,
-                               1.0 / 5040,    1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,    1.0 / 39916800,
-                               1.0 / 479001600, 1.0 / 6227020800.0};
+static const double exp64[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,        1.0 / 120,
+                               1.0 / 720,     1.0 / 5040,     1.0 / 40320,     1.0 / 362880,
+                               1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 
 /* n = round(x / ln2), and e^(x - n ln2). */
 static ll_val exp_reduced(tn_ll *e, ll_val x, ll_val *n) {
@@ -69,8 +70,9 @@ ll_val tn_ll_exp_neg(tn_ll *e, ll_val x) {
 }
 
 /* (log(1 + f) - f + f^2 / 2) / f^3 on sqrt(1/2) - 1 <= f < sqrt(2) - 1 */
-static const double log32[] = {3.333331347e-01,  -2.500000894e-01, 2.000211924e-01,  -1.666799635e-01, 1.421955228e-01,
-                               -1.240558922e-01, 1.188816205e-01,  -1.167565212e-01, 6.746640801e-02};
+static const double log32[] = {3.333331347e-01,  -2.500000894e-01, 2.000211924e-01,
+                               -1.666799635e-01, 1.421955228e-01,  -1.240558922e-01,
+                               1.188816205e-01,  -1.167565212e-01, 6.746640801e-02};
 /* log((1 + s) / (1 - s)) = 2 s (1 + s^2 / 3 + ...) */
 static const double log64[] = {1.0,      1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9,  1.0 / 11,
                                1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23};
@@ -112,14 +114,9 @@ ll_val tn_ll_log(tn_ll *e, ll_val x) {
 /* (tanh(x) - x) / x^3 in x^2, |x| < 0.63 */
 static const double tanh32[] = {-3.333333135e-01, 1.333319545e-01,  -5.394537747e-02,
                                 2.169260755e-02,  -8.156280033e-03, 2.122745616e-03};
-static const double tanh64[] = {-1.0 / 3,
-                                2.0 / 15,
-                                -17.0 / 315,
-                                62.0 / 2835,
-                                -1382.0 / 155925,
-                                21844.0 / 6081075,
-                                -929569.0 / 638512875,
-                                6404582.0 / 10854718875.0};
+static const double tanh64[] = {
+    -1.0 / 3,         2.0 / 15,          -17.0 / 315,           62.0 / 2835,
+    -1382.0 / 155925, 21844.0 / 6081075, -929569.0 / 638512875, 6404582.0 / 10854718875.0};
 
 ll_val tn_ll_tanh(tn_ll *e, ll_val x) {
   bool d = wide(e, x);
@@ -141,11 +138,12 @@ ll_val tn_ll_sigmoid(tn_ll *e, ll_val x) {
 }
 
 /* erf(x) / x - 1 in x^2, |x| < 1 */
-static const double erf_near[] = {1.283791661e-01,  -3.761262596e-01, 1.128360033e-01, -2.685444430e-02,
-                                  5.189535674e-03,  -8.020842215e-04, 7.889122935e-05};
+static const double erf_near[] = {1.283791661e-01, -3.761262596e-01, 1.128360033e-01, -2.685444430e-02,
+                                  5.189535674e-03, -8.020842215e-04, 7.889122935e-05};
 /* log(erfc(x)), 0.95 < x < 4.1 */
-static const double erf_far[] = {1.781231840e-04, -1.129527330e+00, -6.333328485e-01, -1.082784683e-01, 2.510174736e-02,
-                                 -4.153769463e-03, 4.265033640e-04, -1.926238838e-05, -1.697712406e-07};
+static const double erf_far[] = {1.781231840e-04,  -1.129527330e+00, -6.333328485e-01,
+                                 -1.082784683e-01, 2.510174736e-02,  -4.153769463e-03,
+                                 4.265033640e-04,  -1.926238838e-05, -1.697712406e-07};
 
 ll_val tn_ll_erf(tn_ll *e, ll_val x) {
   ll_val a = ll_call1(e, "llvm.fabs", x);
@@ -195,10 +193,16 @@ ll_val tn_ll_pow(tn_ll *e, ll_val x, ll_val y) {
 /* (sin(x) - x) / x^3 and (cos(x) - 1 + x^2 / 2) / x^4 in x^2, |x| <= pi / 4 */
 static const double sin32[] = {-1.666666716e-01, 8.333329111e-03, -1.983929542e-04, 2.717939878e-06};
 static const double cos32[] = {4.166666791e-02, -1.388888340e-03, 2.479947943e-05, -2.720678935e-07};
-static const double sin64[] = {-1.0 / 6,          1.0 / 120,         -1.0 / 5040,           1.0 / 362880,
-                               -1.0 / 39916800,   1.0 / 6227020800.0, -1.0 / 1307674368000.0, 1.0 / 355687428096000.0};
-static const double cos64[] = {1.0 / 24,          -1.0 / 720,          1.0 / 40320, -1.0 / 3628800,
-                               1.0 / 479001600,   -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
+static const double sin64[] = {-1.0 / 6,
+                               1.0 / 120,
+                               -1.0 / 5040,
+                               1.0 / 362880,
+                               -1.0 / 39916800,
+                               1.0 / 6227020800.0,
+                               -1.0 / 1307674368000.0,
+                               1.0 / 355687428096000.0};
+static const double cos64[] = {1.0 / 24,        -1.0 / 720,           1.0 / 40320,           -1.0 / 3628800,
+                               1.0 / 479001600, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
 
 /* The angle less the nearest multiple of pi / 2, and the two low bits of that multiple. */
 static ll_val reduce_angle(tn_ll *e, ll_val a, ll_val *quadrant) {

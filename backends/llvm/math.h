@@ -1,6 +1,7 @@
-/* math.h - elementary functions as straight-line IR: range reduction and a polynomial, no branches, no library
- * call. f32 results are within 2 units in the last place (pow 1, since it works in f64), NaN and infinities are
- * as in C, denormal results are kept. f64 operands get the same functions to about 1e-15, but for erf. */
+/* math.h - elementary functions as straight-line IR: range reduction and a polynomial, no branches, no
+ * library call. f32 results are within 2 units in the last place (pow 1, since it works in f64), NaN and
+ * infinities are as in C, denormal results are kept. f64 operands get the same functions to about 1e-15, but
+ * for erf. */
 #ifndef TN_LLVM_MATH_H
 #define TN_LLVM_MATH_H
 #include "backends/llvm/emit.h"
@@ -11,7 +12,7 @@ ll_val tn_ll_exp_neg(tn_ll *e, ll_val x);
 ll_val tn_ll_log(tn_ll *e, ll_val x);
 ll_val tn_ll_tanh(tn_ll *e, ll_val x);
 ll_val tn_ll_sigmoid(tn_ll *e, ll_val x);
-ll_val tn_ll_erf(tn_ll *e, ll_val x); /* f32 only */
+ll_val tn_ll_erf(tn_ll *e, ll_val x);                    /* f32 only */
 ll_val tn_ll_gelu(tn_ll *e, ll_val x, const char *form); /* erf (f32 only), tanh or quick */
 ll_val tn_ll_pow(tn_ll *e, ll_val x, ll_val y);
 /* Of an angle in f64 (any shape), rounded to f32. Exact reduction up to |angle| < 2^50. */

@@ -1,9 +1,11 @@
-/* added.c - finds added tokens: first those that want the raw text, in it; then, in what is left and normalised, those
- * that want it so. At each place the longest wins. */
+/* added.c - finds added tokens: first those that want the raw text, in it; then, in what is left and
+ * normalised, those that want it so. At each place the longest wins. */
 #include "frontend/tokenizer/engine.h"
 
 static bool word_before(const char *s, uint32_t at) { return at && tn_tk_is_word(tn_tk_char_before(s, &at)); }
-static bool word_after(const char *s, uint32_t n, uint32_t at) { return at < n && tn_tk_is_word(tn_tk_char(s, &at)); }
+static bool word_after(const char *s, uint32_t n, uint32_t at) {
+  return at < n && tn_tk_is_word(tn_tk_char(s, &at));
+}
 
 static uint32_t spaces_before(const char *s, uint32_t at) {
   for (uint32_t i = at; i && tn_tk_is_space(tn_tk_char_before(s, &i));) at = i;
@@ -31,8 +33,8 @@ static found longest_at(const tn_tk_trie *trie, const char *s, uint32_t n, uint3
   return best;
 }
 
-/* Widens a match by the spaces that its token takes, unless it must not stand within a word. `taken`: end of the
- * match before. */
+/* Widens a match by the spaces that its token takes, unless it must not stand within a word. `taken`: end of
+ * the match before. */
 static bool accept(const tn_tokenizer *t, const char *s, uint32_t n, uint32_t taken, found *f) {
   uint32_t flags = t->added[f->added].flags;
   if (flags & TN_TK_ADDED_SINGLE_WORD && (word_before(s, f->start) || word_after(s, n, f->end))) return false;
@@ -44,10 +46,10 @@ static bool accept(const tn_tokenizer *t, const char *s, uint32_t n, uint32_t ta
   return true;
 }
 
-/* The next token in s[*from ..]; `search` is where matching goes on (a token's spaces are still searched, as in the
- * reference). added -1: none. */
-static found next_token(const tn_tokenizer *t, const tn_tk_trie *trie, const char *s, uint32_t n, uint32_t *search,
-                        uint32_t taken) {
+/* The next token in s[*from ..]; `search` is where matching goes on (a token's spaces are still searched, as
+ * in the reference). added -1: none. */
+static found next_token(const tn_tokenizer *t, const tn_tk_trie *trie, const char *s, uint32_t n,
+                        uint32_t *search, uint32_t taken) {
   if (!trie->nodes) return (found){n, n, -1};
   while (*search < n) {
     if (!trie->root[(uint8_t)s[*search]]) {

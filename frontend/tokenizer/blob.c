@@ -1,5 +1,5 @@
-/* blob.c - opens a blob: every offset, index and count in it is checked here, so that damage is an error now and
- * never a wild read later. Also the lookups in its tables. */
+/* blob.c - opens a blob: every offset, index and count in it is checked here, so that damage is an error now
+ * and never a wild read later. Also the lookups in its tables. */
 #include "frontend/tokenizer/engine.h"
 #include <stdio.h>
 
@@ -76,7 +76,8 @@ static const void *section(const tn_tokenizer *t, tn_tk_section_id id, uint32_t 
   return *count ? (const char *)t->blob.ptr + s.off : NULL;
 }
 
-/* ---- checks: each gives NULL, or what is wrong ---------------------------------------------------------------- */
+/* ---- checks: each gives NULL, or what is wrong
+ * ---------------------------------------------------------------- */
 static const char *check_head(tn_bytes blob) {
   const tn_tk_header *h = blob.ptr;
   const uint16_t one = 1;
@@ -175,7 +176,8 @@ static const char *check_model(const tn_tokenizer *t) {
 static const char *check_added(const tn_tokenizer *t) {
   for (uint32_t i = 0; i < t->nadded; i++) {
     const tn_tk_added *a = &t->added[i];
-    if (a->id >= t->head->size || (i && a[-1].id >= a->id)) return "an added token of the tokenizer has a bad id";
+    if (a->id >= t->head->size || (i && a[-1].id >= a->id))
+      return "an added token of the tokenizer has a bad id";
     if (a->text.off == TN_TK_NONE || !str_ok(t, a->text) || !str_ok(t, a->normal))
       return "an added token of the tokenizer lies outside of its texts";
   }
@@ -204,7 +206,8 @@ static const char *check_parts(const tn_tokenizer *t) {
   const uint32_t *stage = t->head->stage;
   if (stage[0] || stage[TN_TK_STAGES] != t->nparts) return "the tokenizer's list of parts is damaged";
   for (uint32_t i = 0; i < TN_TK_STAGES; i++) {
-    if (stage[i] > stage[i + 1] || stage[i + 1] > t->nparts) return "the tokenizer's list of parts is damaged";
+    if (stage[i] > stage[i + 1] || stage[i + 1] > t->nparts)
+      return "the tokenizer's list of parts is damaged";
     for (uint32_t j = stage[i]; j < stage[i + 1]; j++) {
       const tn_tk_part *p = &t->parts[j];
       if (p->kind >= stages[i].kinds || !part_ok(t, p, stages[i].needs[p->kind]))
@@ -226,8 +229,10 @@ static const char *check_template(const tn_tokenizer *t) {
   return NULL;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------- */
-static void open_trie(const tn_tokenizer *t, tn_tk_trie *trie, tn_tk_section_id nodes, tn_tk_section_id labels) {
+/* ---- opening
+ * -------------------------------------------------------------------------------------------------- */
+static void open_trie(const tn_tokenizer *t, tn_tk_trie *trie, tn_tk_section_id nodes,
+                      tn_tk_section_id labels) {
   uint32_t n;
   trie->nodes = section(t, nodes, &n);
   trie->count = n ? n - 1 : 0; /* the last one only closes the one before */
@@ -257,8 +262,8 @@ static void open_sections(tn_tokenizer *t) {
 }
 
 static const char *check(const tn_tokenizer *t) {
-  static const char *(*const checks[])(const tn_tokenizer *) = {check_vocabulary, check_tries, check_model,
-                                                                check_added,      check_parts, check_template};
+  static const char *(*const checks[])(const tn_tokenizer *) = {
+      check_vocabulary, check_tries, check_model, check_added, check_parts, check_template};
   for (size_t i = 0; i < TN_COUNT(checks); i++) {
     const char *wrong = checks[i](t);
     if (wrong) return wrong;
@@ -339,7 +344,8 @@ void tn_tokenizer_close(tn_tokenizer *t) {
   tn_mem_free(t);
 }
 
-/* ---- lookups -------------------------------------------------------------------------------------------------- */
+/* ---- lookups
+ * -------------------------------------------------------------------------------------------------- */
 uint32_t tn_tk_lookup(const tn_tokenizer *t, const char *s, uint64_t n) {
   for (uint32_t at = (uint32_t)tn_hash_bytes(s, n, 0) & t->index_mask;; at = (at + 1) & t->index_mask) {
     uint32_t id = t->index[at];

@@ -1,6 +1,6 @@
-/* blob.h - the flat form of a tokenizer: a header, then sections, all little-endian and 8-byte aligned. The importer
- * writes it (json_build.c), the engine reads it in place; blob.c checks every index in it once, so that the engine need
- * not. Text in a blob is valid UTF-8. */
+/* blob.h - the flat form of a tokenizer: a header, then sections, all little-endian and 8-byte aligned. The
+ * importer writes it (json_build.c), the engine reads it in place; blob.c checks every index in it once, so
+ * that the engine need not. Text in a blob is valid UTF-8. */
 #ifndef TN_TK_BLOB_H
 #define TN_TK_BLOB_H
 #include "frontend/tokenizer/tokenizer.h"
@@ -18,7 +18,8 @@ typedef struct tn_tk_str {
   uint32_t off, len; /* in the section of strings; off TN_TK_NONE: not given */
 } tn_tk_str;
 
-/* Byte trie, nodes in breadth-first order: the children of node i are first[i] .. first[i + 1], sorted by label. */
+/* Byte trie, nodes in breadth-first order: the children of node i are first[i] .. first[i + 1], sorted by
+ * label. */
 typedef struct tn_tk_node {
   uint32_t first, value; /* value + 1 of the key that ends here; 0: none */
 } tn_tk_node;
@@ -27,8 +28,13 @@ typedef struct tn_tk_merge {
   uint32_t left, right, made; /* ids; the rank is the index */
 } tn_tk_merge;
 
-enum { TN_TK_ADDED_SINGLE_WORD = 1, TN_TK_ADDED_LSTRIP = 2, TN_TK_ADDED_RSTRIP = 4, TN_TK_ADDED_NORMALIZED = 8,
-       TN_TK_ADDED_SPECIAL = 16 };
+enum {
+  TN_TK_ADDED_SINGLE_WORD = 1,
+  TN_TK_ADDED_LSTRIP = 2,
+  TN_TK_ADDED_RSTRIP = 4,
+  TN_TK_ADDED_NORMALIZED = 8,
+  TN_TK_ADDED_SPECIAL = 16
+};
 typedef struct tn_tk_added {
   uint32_t id, flags;
   tn_tk_str text, normal; /* normal: what the normalizer makes of it, where that differs */
@@ -55,7 +61,7 @@ enum {
   TN_TK_LOWER = 64,
   TN_TK_LEFT = 128,
   TN_TK_RIGHT = 256,
-  TN_TK_SPLIT = 512,      /* Metaspace: split; Digits: each digit alone */
+  TN_TK_SPLIT = 512, /* Metaspace: split; Digits: each digit alone */
   TN_TK_PART_FLAGS = 1023
 };
 typedef struct tn_tk_part {
@@ -85,9 +91,9 @@ typedef enum tn_tk_section_id {
   TN_TK_RAW_LABELS,
   TN_TK_NORMAL_NODES,
   TN_TK_NORMAL_LABELS,
-  TN_TK_PARTS,  /* tn_tk_part: normalizers, pre-tokenizers, decoders */
-  TN_TK_TRIMS,  /* uint32_t: add_prefix_space of each trim of offsets */
-  TN_TK_PIECES, /* tn_tk_piece: the template for one text, then that for two */
+  TN_TK_PARTS,    /* tn_tk_part: normalizers, pre-tokenizers, decoders */
+  TN_TK_TRIMS,    /* uint32_t: add_prefix_space of each trim of offsets */
+  TN_TK_PIECES,   /* tn_tk_piece: the template for one text, then that for two */
   TN_TK_CHARSMAP, /* uint32_t units of all precompiled maps */
   TN_TK_SECTIONS
 } tn_tk_section_id;
@@ -103,10 +109,10 @@ typedef struct tn_tk_header {
   uint32_t version, model, flags;
   int32_t unk;
   uint64_t bytes;
-  uint32_t size;       /* highest id + 1, added tokens included */
-  uint32_t max_length; /* 0: not said */
-  uint32_t max_chars;  /* WordPiece */
-  uint32_t single;     /* pieces of the template for one text */
+  uint32_t size;                    /* highest id + 1, added tokens included */
+  uint32_t max_length;              /* 0: not said */
+  uint32_t max_chars;               /* WordPiece */
+  uint32_t single;                  /* pieces of the template for one text */
   uint32_t stage[TN_TK_STAGES + 1]; /* parts of stage i: stage[i] .. stage[i + 1] */
   tn_tk_str prefix, suffix;         /* continuing_subword_prefix, end_of_word_suffix */
   double min_score;                 /* Unigram */

@@ -1,6 +1,6 @@
-/* bpe.c - byte pair encoding (Sennrich et al. 2016): the pair of neighbours with the lowest rank merges first, the
- * leftmost of equals, until none is in the table. A heap holds the pairs, so a word of n characters takes
- * O(n log n); entries whose pair has changed since are found by their rank and dropped. */
+/* bpe.c - byte pair encoding (Sennrich et al. 2016): the pair of neighbours with the lowest rank merges
+ * first, the leftmost of equals, until none is in the table. A heap holds the pairs, so a word of n
+ * characters takes O(n log n); entries whose pair has changed since are found by their rank and dropped. */
 #include "frontend/tokenizer/engine.h"
 
 static uint32_t rank_of(const tn_tokenizer *t, uint32_t left, uint32_t right) {
@@ -64,7 +64,8 @@ static void symbol_push(tn_tk_run *r, uint32_t id, uint32_t len) {
   if (!tn_vec_push(&r->symbols, ((tn_tk_symbol){id, len, TN_TK_NONE, at - 1, -1}))) tn_tk_fail(r, TN_OOM);
 }
 
-/* A character with what the model wants around it: prefix unless first, suffix if last. Returns the length. */
+/* A character with what the model wants around it: prefix unless first, suffix if last. Returns the length.
+ */
 static uint32_t affixed(const tn_tokenizer *t, const char *s, uint32_t n, bool first, bool last, char *out) {
   tn_str prefix = tn_tk_text_of(t, t->head->prefix), suffix = tn_tk_text_of(t, t->head->suffix);
   uint32_t len = 0;

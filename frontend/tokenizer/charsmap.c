@@ -1,7 +1,8 @@
-/* charsmap.c - the Precompiled normalizer: SentencePiece's map from strings to strings. The map is a double array of
- * 32-bit units (darts-clone): bits 0-7 label, 8 has a value, 9 scales the offset, 10-30 offset, 31 marks a value;
- * values are places in a block of texts that end in NUL. As in the reference, a grapheme cluster of less than six
- * bytes is replaced whole by the text of its *shortest* prefix in the map; a longer one character by character. */
+/* charsmap.c - the Precompiled normalizer: SentencePiece's map from strings to strings. The map is a double
+ * array of 32-bit units (darts-clone): bits 0-7 label, 8 has a value, 9 scales the offset, 10-30 offset, 31
+ * marks a value; values are places in a block of texts that end in NUL. As in the reference, a grapheme
+ * cluster of less than six bytes is replaced whole by the text of its *shortest* prefix in the map; a longer
+ * one character by character. */
 #include "frontend/tokenizer/engine.h"
 #include <utf8proc.h>
 

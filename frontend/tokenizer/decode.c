@@ -1,4 +1,5 @@
-/* decode.c - ids to text. Decoders work on a list of texts, one per token at first, and join it at the end. */
+/* decode.c - ids to text. Decoders work on a list of texts, one per token at first, and join it at the end.
+ */
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_decoder *const decoders[] = {
@@ -6,7 +7,8 @@ static tn_tk_decoder *const decoders[] = {
 #include "frontend/tokenizer/parts.def"
 };
 
-/* ---- lists ---------------------------------------------------------------------------------------------------- */
+/* ---- lists
+ * ---------------------------------------------------------------------------------------------------- */
 static void end_item(tn_tk_decode *d, tn_tk_list *l) {
   if (!tn_vec_push(&l->ends, l->text.len) || l->text.failed) tn_tk_fail(&d->run, TN_OOM);
 }
@@ -40,9 +42,9 @@ typedef struct fix {
   tn_str what, by;
 } fix;
 #define FIX(a, b) {{a, sizeof(a) - 1}, {b, sizeof(b) - 1}}
-static const fix fixes[] = {FIX(" .", "."),     FIX(" ?", "?"),     FIX(" !", "!"),   FIX(" ,", ","),
-                            FIX(" ' ", "'"),    FIX(" n't", "n't"), FIX(" 'm", "'m"), FIX(" do not", " don't"),
-                            FIX(" 's", "'s"),   FIX(" 've", "'ve"), FIX(" 're", "'re")};
+static const fix fixes[] = {FIX(" .", "."),   FIX(" ?", "?"),     FIX(" !", "!"),    FIX(" ,", ","),
+                            FIX(" ' ", "'"),  FIX(" n't", "n't"), FIX(" 'm", "'m"),  FIX(" do not", " don't"),
+                            FIX(" 's", "'s"), FIX(" 've", "'ve"), FIX(" 're", "'re")};
 enum { DO_NOT = 7 }; /* the fix that only the WordPiece and CTC decoders make */
 
 static void clean(tn_buf *b, uint64_t begin, bool do_not) {
@@ -51,8 +53,10 @@ static void clean(tn_buf *b, uint64_t begin, bool do_not) {
   }
 }
 
-/* ---- decoders ------------------------------------------------------------------------------------------------- */
-/* Bytes that tokens stand for; a token with other characters stands for itself. Broken UTF-8 becomes U+FFFD. */
+/* ---- decoders
+ * ------------------------------------------------------------------------------------------------- */
+/* Bytes that tokens stand for; a token with other characters stands for itself. Broken UTF-8 becomes U+FFFD.
+ */
 void tn_tk_decode_byte_level(tn_tk_decode *d, const tn_tk_part *p) {
   (void)p;
   tn_buf bytes = {0};
@@ -215,16 +219,18 @@ void tn_tk_decode_byte_fallback(tn_tk_decode *d, const tn_tk_part *p) {
   tn_buf_fini(&bytes);
 }
 
-/* What transformers does to the whole text when tokenizer_config.json asks for clean_up_tokenization_spaces. */
+/* What transformers does to the whole text when tokenizer_config.json asks for clean_up_tokenization_spaces.
+ */
 void tn_tk_decode_clean_up(tn_tk_decode *d, const tn_tk_part *p) {
   tn_tk_decode_fuse(d, p);
   clean(&d->next.text, 0, false);
   if (d->next.ends.count) d->next.ends.items[0] = d->next.text.len;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------ */
-/* The text that an id has for decoders, and whether it is special. An added token that the normalizer changes has
- * the changed text, and is then never special: so does the reference. */
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------------ */
+/* The text that an id has for decoders, and whether it is special. An added token that the normalizer changes
+ * has the changed text, and is then never special: so does the reference. */
 static tn_str token_text(const tn_tokenizer *t, int32_t id, bool *special) {
   *special = false;
   const tn_tk_added *a = id < 0 ? NULL : tn_tk_added_of(t, (uint32_t)id);
@@ -264,7 +270,8 @@ static void run_decoders(tn_tk_decode *d) {
   }
 }
 
-tn_status tn_tokenizer_decode(const tn_tokenizer *t, const int32_t *ids, uint64_t n, uint32_t flags, tn_buf *out) {
+tn_status tn_tokenizer_decode(const tn_tokenizer *t, const int32_t *ids, uint64_t n, uint32_t flags,
+                              tn_buf *out) {
   tn_tk_decode d = {0};
   tn_tk_run_init(&d.run, t);
   put_tokens(&d, ids, n, flags & TN_DETOKENIZE_SKIP_SPECIAL);

@@ -1,7 +1,8 @@
 /* encode.c - one or two texts to tokens: extract, normalise, cut, tokenize, then the template. */
 #include "frontend/tokenizer/engine.h"
 
-/* ---- trimming of offsets, which the reference counts in characters -------------------------------------------- */
+/* ---- trimming of offsets, which the reference counts in characters
+ * -------------------------------------------- */
 static bool is_space_at(const char *s, uint32_t at) {
   uint32_t c = tn_tk_char(s, &at);
   return c == 0x120 || tn_tk_is_space(c); /* U+0120 stands for a space */
@@ -42,7 +43,8 @@ static uint64_t backward(tn_str text, uint64_t at, uint64_t start, uint32_t char
   return at > start ? at : start;
 }
 
-/* Takes the spaces out of the place of a token; of a first one that only has the space put in front, not that. */
+/* Takes the spaces out of the place of a token; of a first one that only has the space put in front, not
+ * that. */
 static void trim(tn_token *x, tn_str token, tn_str text, bool first, bool prefix_space) {
   uint32_t before = leading(token), after = trailing(token);
   if ((first || !x->start) && prefix_space && before == 1) before = 0;
@@ -85,7 +87,8 @@ static tn_status append(tn_tokens *out, const tn_tokens *in, uint32_t type) {
   return TN_OK;
 }
 
-static tn_status assemble(const tn_tokenizer *t, const tn_tokens *a, const tn_tokens *b, bool special, tn_tokens *out) {
+static tn_status assemble(const tn_tokenizer *t, const tn_tokens *a, const tn_tokens *b, bool special,
+                          tn_tokens *out) {
   uint32_t single = t->head->single, first = b ? single : 0, last = b ? t->npieces : single;
   for (uint32_t i = first; i < last; i++) {
     tn_tk_piece p = t->pieces[i];
@@ -97,7 +100,8 @@ static tn_status assemble(const tn_tokenizer *t, const tn_tokens *a, const tn_to
   return TN_OK;
 }
 
-tn_status tn_tokenizer_encode(const tn_tokenizer *t, tn_str text, tn_str pair, uint32_t flags, tn_tokens *out) {
+tn_status tn_tokenizer_encode(const tn_tokenizer *t, tn_str text, tn_str pair, uint32_t flags,
+                              tn_tokens *out) {
   tn_tokens a = {0}, b = {0};
   uint32_t before = out->count;
   tn_status status = encode_one(t, text, &a);

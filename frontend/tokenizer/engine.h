@@ -1,6 +1,6 @@
-/* engine.h - what the files of the engine share: text whose every byte knows where it came from, splits of it, and
- * the state of one call. All text here is valid UTF-8: the input is repaired first, the blob's strings are checked,
- * and steps cut only between characters. */
+/* engine.h - what the files of the engine share: text whose every byte knows where it came from, splits of
+ * it, and the state of one call. All text here is valid UTF-8: the input is repaired first, the blob's
+ * strings are checked, and steps cut only between characters. */
 #ifndef TN_TK_ENGINE_H
 #define TN_TK_ENGINE_H
 #include "frontend/tokenizer/blob.h"
@@ -8,7 +8,8 @@
 
 #define TN_TK_TEXT_MAX (256u << 20)
 
-/* ---- UTF-8 ---------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8
+ * ---------------------------------------------------------------------------------------------------- */
 static inline uint32_t tn_tk_char_bytes(char lead) {
   uint8_t c = (uint8_t)lead;
   return c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
@@ -34,18 +35,20 @@ static inline uint32_t tn_tk_put_char(char out[4], uint32_t c) {
   if (c < 0x80) return out[0] = (char)c, 1;
   if (c < 0x800) return out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 0x3f)), 2;
   if (c < 0x10000) {
-    out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 0x3f)), out[2] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 0x3f)),
+    out[2] = (char)(0x80 | (c & 0x3f));
     return 3;
   }
   out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 0x3f));
   out[2] = (char)(0x80 | (c >> 6 & 0x3f)), out[3] = (char)(0x80 | (c & 0x3f));
   return 4;
 }
-/* Length of the valid character at p (up to `room` bytes), or, where there is none, minus the length of what one
- * U+FFFD stands for (the longest prefix of a valid character, at least 1: the rule of Unicode 3.9). */
+/* Length of the valid character at p (up to `room` bytes), or, where there is none, minus the length of what
+ * one U+FFFD stands for (the longest prefix of a valid character, at least 1: the rule of Unicode 3.9). */
 int tn_tk_char_check(const char *p, uint64_t room);
 
-/* ---- Unicode classes, as the reference has them (unicode.def) ------------------------------------------------- */
+/* ---- Unicode classes, as the reference has them (unicode.def)
+ * ------------------------------------------------- */
 bool tn_tk_is_space(uint32_t c);
 bool tn_tk_is_other(uint32_t c);
 bool tn_tk_is_nonspacing(uint32_t c);
@@ -60,7 +63,8 @@ uint32_t tn_tk_script(uint32_t c); /* 0: never splits */
 uint32_t tn_tk_byte_to_char(uint8_t byte);
 int tn_tk_char_to_byte(uint32_t c); /* -1: not a stand-in */
 
-/* ---- text ----------------------------------------------------------------------------------------------------- */
+/* ---- text
+ * ----------------------------------------------------------------------------------------------------- */
 typedef struct tn_tk_span {
   uint32_t start, end; /* bytes of the original text */
 } tn_tk_span;
@@ -89,7 +93,8 @@ void tn_tk_put_part(tn_tk_text *t, const tn_tk_text *from, uint32_t start, uint3
 void tn_tk_put_original(tn_tk_text *t, tn_str s, uint32_t base);
 bool tn_tk_ascii(const char *s, uint32_t n);
 
-/* ---- one call ------------------------------------------------------------------------------------------------- */
+/* ---- one call
+ * ------------------------------------------------------------------------------------------------- */
 typedef struct tn_tk_split {
   uint32_t start, end; /* of run.text */
   int32_t added;       /* the added token that it is, or -1: still to be cut and given to the model */
@@ -139,7 +144,8 @@ void tn_tk_run_fini(tn_tk_run *r);
 /* Keeps the first failure. */
 void tn_tk_fail(tn_tk_run *r, tn_status status);
 
-/* ---- an open tokenizer ---------------------------------------------------------------------------------------- */
+/* ---- an open tokenizer
+ * ---------------------------------------------------------------------------------------- */
 typedef struct tn_tk_trie {
   const tn_tk_node *nodes; /* NULL: empty */
   const uint8_t *labels;
@@ -169,8 +175,8 @@ struct tn_tokenizer {
   const tn_tk_piece *pieces;
   uint32_t npieces;
   const uint32_t *charsmap;
-  uint32_t bytes[256];       /* ids of "<0x00>" .. "<0xFF>", TN_TK_NONE: none */
-  uint32_t continuing;       /* node of the trie after the prefix (WordPiece), TN_TK_NONE: none */
+  uint32_t bytes[256];        /* ids of "<0x00>" .. "<0xFF>", TN_TK_NONE: none */
+  uint32_t continuing;        /* node of the trie after the prefix (WordPiece), TN_TK_NONE: none */
   uint32_t characters[0x180]; /* ids of one-character tokens below U+0180 (BPE) */
 };
 static inline tn_str tn_tk_text_of(const tn_tokenizer *t, tn_tk_str s) {
@@ -182,7 +188,8 @@ const tn_tk_added *tn_tk_added_of(const tn_tokenizer *t, uint32_t id); /* by bin
 /* Child of a node (the root is 0), 0: none. */
 uint32_t tn_tk_trie_child(const tn_tk_trie *trie, uint32_t node, uint8_t label);
 
-/* ---- stages --------------------------------------------------------------------------------------------------- */
+/* ---- stages
+ * --------------------------------------------------------------------------------------------------- */
 /* run.segment to run.segment, through all normalizers. */
 void tn_tk_normalize(tn_tk_run *r);
 /* What they make of a text of its own (for the importer). */
@@ -194,7 +201,8 @@ typedef void tn_tk_normalizer(tn_tk_run *r, const tn_tk_part *p, const tn_tk_tex
 /* Canonical or compatibility decomposition, then composition. */
 void tn_tk_normal_form(tn_tk_run *r, const tn_tk_text *in, tn_tk_text *out, bool compat, bool compose);
 
-/* Cuts the text into splits: added tokens in the raw text, normalised text in between, added tokens in that. */
+/* Cuts the text into splits: added tokens in the raw text, normalised text in between, added tokens in that.
+ */
 void tn_tk_extract(tn_tk_run *r, tn_str text);
 
 void tn_tk_pre_tokenize(tn_tk_run *r);

@@ -1,12 +1,13 @@
-/* find.c - all matches of a pattern, and what lies between them, in order: the common ground of Split, Replace and
- * ByteLevel. An empty match right behind the last match does not count (as in the reference). */
+/* find.c - all matches of a pattern, and what lies between them, in order: the common ground of Split,
+ * Replace and ByteLevel. An empty match right behind the last match does not count (as in the reference). */
 #include "frontend/tokenizer/engine.h"
 
 static void push(tn_tk_run *r, uint32_t start, uint32_t end, bool is_match) {
   if (!tn_vec_push(&r->matches, ((tn_tk_match){start, end, is_match}))) tn_tk_fail(r, TN_OOM);
 }
 
-static tn_status find_literal(tn_str what, const char *s, uint32_t n, uint32_t from, uint32_t *start, uint32_t *end) {
+static tn_status find_literal(tn_str what, const char *s, uint32_t n, uint32_t from, uint32_t *start,
+                              uint32_t *end) {
   const char *p = memmem(s + from, n - from, what.ptr, what.len);
   if (!p) return TN_NOT_FOUND;
   *start = (uint32_t)(p - s);

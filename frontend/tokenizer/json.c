@@ -44,7 +44,8 @@ static const tn_json *given(const tn_json *o, const char *key) {
   return node && node->kind != TN_JSON_NULL ? node : NULL;
 }
 
-static tn_status wrong_kind(tn_tk_reader *r, const char *where, const char *key, tn_json_kind want, const tn_json *got) {
+static tn_status wrong_kind(tn_tk_reader *r, const char *where, const char *key, tn_json_kind want,
+                            const tn_json *got) {
   return tn_tk_bad(r, tn_tk_at(r, where, key), "should be %s, is %s", tn_json_kind_name(want),
                    got ? tn_json_kind_name(got->kind) : "missing");
 }
@@ -70,7 +71,8 @@ tn_status tn_tk_string(tn_tk_reader *r, const tn_json *o, const char *where, con
   return TN_OK;
 }
 
-tn_status tn_tk_optional(tn_tk_reader *r, const tn_json *o, const char *where, const char *key, tn_str *value) {
+tn_status tn_tk_optional(tn_tk_reader *r, const tn_json *o, const char *where, const char *key,
+                         tn_str *value) {
   const tn_json *node = given(o, key);
   *value = (tn_str){NULL, 0};
   if (!node) return TN_OK;
@@ -79,16 +81,19 @@ tn_status tn_tk_optional(tn_tk_reader *r, const tn_json *o, const char *where, c
   return TN_OK;
 }
 
-tn_status tn_tk_number(tn_tk_reader *r, const tn_json *node, const char *where, uint32_t limit, uint32_t *value) {
+tn_status tn_tk_number(tn_tk_reader *r, const tn_json *node, const char *where, uint32_t limit,
+                       uint32_t *value) {
   if (!node || node->kind != TN_JSON_INT)
-    return tn_tk_bad(r, where, "should be an integer, is %s", node ? tn_json_kind_name(node->kind) : "missing");
+    return tn_tk_bad(r, where, "should be an integer, is %s",
+                     node ? tn_json_kind_name(node->kind) : "missing");
   if (node->u.i < 0 || node->u.i > limit)
     return tn_tk_bad(r, where, "%lld is not in 0 .. %u", (long long)node->u.i, limit);
   *value = (uint32_t)node->u.i;
   return TN_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------ */
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------------ */
 void tn_tk_reader_init(tn_tk_reader *r, const char *file, tn_diags *diags) {
   memset(r, 0, sizeof *r);
   tn_arena_init(&r->arena);
@@ -124,8 +129,8 @@ tn_status tn_tk_read_root(tn_tk_reader *r, const tn_json *root) {
     return tn_tk_bad(r, NULL, "should be an object, is %s", tn_json_kind_name(root->kind));
   TN_TRY(tn_tk_optional(r, root, "", "version", &version));
   if (version.ptr && !tn_str_is(version, "1.0"))
-    return tn_tk_unsupported(r, "version", "'%.*s' is not known, '1.0' is", (int)(version.len > 20 ? 20 : version.len),
-                             version.ptr);
+    return tn_tk_unsupported(r, "version", "'%.*s' is not known, '1.0' is",
+                             (int)(version.len > 20 ? 20 : version.len), version.ptr);
   TN_TRY(read_truncation(r, root));
   TN_TRY(tn_tk_read_parts(r, root));
   return tn_tk_read_model(r, root);
@@ -160,8 +165,8 @@ static tn_status normalize_added(tn_tk_reader *r, const tn_tokenizer *t) {
     tn_buf_fini(&text);
     if (status == TN_OOM) return tn_tk_oom(r);
     if (status)
-      return tn_tk_bad(r, "added_tokens", "the normalizer fails on '%.*s'", (int)(a->text.len > 64 ? 64 : a->text.len),
-                       a->text.ptr);
+      return tn_tk_bad(r, "added_tokens", "the normalizer fails on '%.*s'",
+                       (int)(a->text.len > 64 ? 64 : a->text.len), a->text.ptr);
   }
   return TN_OK;
 }

@@ -1,5 +1,5 @@
-/* json_build.c - lays a tokenizer out as a blob: texts once each, hash tables half full at most, tries in breadth-first
- * order. The same input gives the same bytes. */
+/* json_build.c - lays a tokenizer out as a blob: texts once each, hash tables half full at most, tries in
+ * breadth-first order. The same input gives the same bytes. */
 #include "frontend/tokenizer/json_build.h"
 #include <stdlib.h>
 
@@ -40,7 +40,8 @@ void tn_tk_build_token(tn_tk_build *b, uint32_t id, tn_str text) {
   b->tokens.items[id] = text;
 }
 
-/* ---- hash tables ---------------------------------------------------------------------------------------------- */
+/* ---- hash tables
+ * ---------------------------------------------------------------------------------------------- */
 typedef TN_VEC(uint32_t) words;
 
 static bool slots_init(words *slots, uint32_t items) {
@@ -84,7 +85,8 @@ static void index_merges(tn_tk_build *b, words *slots) {
   }
 }
 
-/* ---- tries ---------------------------------------------------------------------------------------------------- */
+/* ---- tries
+ * ---------------------------------------------------------------------------------------------------- */
 typedef struct key {
   tn_str s;
   uint32_t value, order; /* of equal keys the one with the highest order counts */
@@ -109,7 +111,8 @@ static int key_order(const void *left, const void *right) {
 }
 
 static bool trie_node(trie *t, pendings *todo, pending p, uint8_t label) {
-  return tn_vec_push(&t->nodes, ((tn_tk_node){0, 0})) && tn_vec_push(&t->labels, label) && tn_vec_push(todo, p);
+  return tn_vec_push(&t->nodes, ((tn_tk_node){0, 0})) && tn_vec_push(&t->labels, label) &&
+         tn_vec_push(todo, p);
 }
 
 /* Makes the children of node i. */
@@ -161,14 +164,17 @@ static void added_trie(tn_tk_build *b, trie *t, bool normalized) {
   for (uint32_t i = 0; i < b->added.count && ok; i++) { /* of equal ones the first counts */
     const tn_tk_build_added *a = &b->added.items[i];
     tn_str s = normalized && a->normal.ptr ? a->normal : a->text;
-    if (s.len && !(a->flags & TN_TK_ADDED_NORMALIZED) == !normalized) ok = tn_vec_push(&k, ((key){s, i, b->added.count - i}));
+    if (s.len && !(a->flags & TN_TK_ADDED_NORMALIZED) == !normalized)
+      ok = tn_vec_push(&k, ((key){s, i, b->added.count - i}));
   }
   if (!ok || !trie_make(t, &k)) b->failed = true;
   tn_vec_fini(&k);
 }
 
-/* ---- the blob ------------------------------------------------------------------------------------------------- */
-static void put_section(tn_tk_build *b, tn_buf *out, uint64_t base, tn_tk_section_id id, const void *p, uint64_t bytes) {
+/* ---- the blob
+ * ------------------------------------------------------------------------------------------------- */
+static void put_section(tn_tk_build *b, tn_buf *out, uint64_t base, tn_tk_section_id id, const void *p,
+                        uint64_t bytes) {
   static const char zeros[8] = {0};
   b->head.sections[id] = (tn_tk_section){out->len - base, bytes};
   if (bytes) tn_buf_put(out, p, bytes);

@@ -1,4 +1,5 @@
-/* json_build.h - makes a blob (blob.h) from what an importer finds. Nothing of it is linked into an artefact. */
+/* json_build.h - makes a blob (blob.h) from what an importer finds. Nothing of it is linked into an artefact.
+ */
 #ifndef TN_TK_JSON_BUILD_H
 #define TN_TK_JSON_BUILD_H
 #include "frontend/tokenizer/blob.h"
@@ -13,9 +14,9 @@ typedef struct tn_tk_build {
   tn_tk_header head; /* the importer fills model, flags, unk, max_*, single, prefix, suffix, min_score */
   bool failed;
   tn_buf strings;
-  tn_map interned;          /* short strings: offset */
-  TN_VEC(tn_str) tokens;    /* by id; ptr NULL: a hole */
-  TN_VEC(double) scores;    /* by id, or empty */
+  tn_map interned;       /* short strings: offset */
+  TN_VEC(tn_str) tokens; /* by id; ptr NULL: a hole */
+  TN_VEC(double) scores; /* by id, or empty */
   TN_VEC(tn_tk_merge) merges;
   bool vocabulary_trie;
   TN_VEC(tn_tk_build_added) added; /* sorted by tn_tk_build_write */

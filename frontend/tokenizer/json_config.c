@@ -1,6 +1,6 @@
 /* json_config.c - what tokenizer_config.json changes, as transformers 5 does when it opens a folder: BERT's
- * normalizer, further added tokens, the clean-up of decoded text, and, where there is no tokenizer.json to say it,
- * bos and eos around the text. */
+ * normalizer, further added tokens, the clean-up of decoded text, and, where there is no tokenizer.json to
+ * say it, bos and eos around the text. */
 #include "frontend/tokenizer/json.h"
 
 enum {
@@ -38,14 +38,16 @@ tn_str tn_tk_named_token(const tn_json *config, const char *key, const char *fal
   return s.ptr || !fallback ? s : tn_str_of(fallback);
 }
 
-/* ---- BERT's normalizer ---------------------------------------------------------------------------------------- */
+/* ---- BERT's normalizer
+ * ---------------------------------------------------------------------------------------- */
 /* The classes that open tokenizer.json as it is. */
 static const char *const plain_classes[] = {"PreTrainedTokenizer", "TokenizersBackend"};
 
 static tn_status change_bert(tn_tk_reader *r, const tn_json *config) {
   if (!r->build.parts[TN_TK_STAGE_NORMALIZE].count) return TN_OK;
   tn_tk_part *p = &r->build.parts[TN_TK_STAGE_NORMALIZE].items[0];
-  if (p->kind != NORMALIZER_bert || tn_tk_class_is(config, plain_classes, TN_COUNT(plain_classes))) return TN_OK;
+  if (p->kind != NORMALIZER_bert || tn_tk_class_is(config, plain_classes, TN_COUNT(plain_classes)))
+    return TN_OK;
   bool lower = p->flags & TN_TK_LOWER, accents = p->flags & TN_TK_ACCENTS, chinese = p->flags & TN_TK_CHINESE;
   TN_TRY(tn_tk_bool(r, config, "", "do_lower_case", &lower));
   if (given(config, "do_lower_case")) accents = lower;
@@ -56,7 +58,8 @@ static tn_status change_bert(tn_tk_reader *r, const tn_json *config) {
   return TN_OK;
 }
 
-/* ---- added tokens --------------------------------------------------------------------------------------------- */
+/* ---- added tokens
+ * --------------------------------------------------------------------------------------------- */
 static tn_status add_listed(tn_tk_reader *r, const tn_json *config) {
   const tn_json *list = given(config, "added_tokens_decoder");
   if (!list) return TN_OK;
@@ -100,7 +103,8 @@ static tn_status add_all_special(tn_tk_reader *r, const tn_json *from) {
   return TN_OK;
 }
 
-/* ---- bos and eos ---------------------------------------------------------------------------------------------- */
+/* ---- bos and eos
+ * ---------------------------------------------------------------------------------------------- */
 static tn_status edge_token(tn_tk_reader *r, const tn_json *config, const char *flag, const char *key,
                             const char *fallback, bool *on, uint32_t *id) {
   *on = false;
@@ -112,7 +116,8 @@ static tn_status edge_token(tn_tk_reader *r, const tn_json *config, const char *
   return TN_OK;
 }
 
-tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bos_default, const char *eos_default) {
+tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bos_default,
+                          const char *eos_default) {
   static const char *const templates[2][2][2] = {{{"0A", "0A1B"}, {"0A0S", "0A0S1B1S"}},
                                                  {{"0C0A", "0C0A1C1B"}, {"0C0A0S", "0C0A0S1C1B1S"}}};
   bool bos, eos;
@@ -122,7 +127,8 @@ tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bo
   return tn_tk_put_template(r, templates[bos][eos][0], templates[bos][eos][1], bos_id, eos_id);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------- */
+/* ---- the rest
+ * ------------------------------------------------------------------------------------------------- */
 static tn_status set_clean_up(tn_tk_reader *r, const tn_json *config) {
   bool on = false;
   TN_TRY(tn_tk_bool(r, config, "", "clean_up_tokenization_spaces", &on));
@@ -134,7 +140,8 @@ static tn_status set_clean_up(tn_tk_reader *r, const tn_json *config) {
 /* What stands there when nothing is known is 1e30. */
 static void set_max_length(tn_tk_reader *r, const tn_json *config) {
   const tn_json *node = given(config, "model_max_length");
-  if (!r->build.head.max_length && node && node->kind == TN_JSON_INT && node->u.i > 0 && node->u.i < INT32_MAX)
+  if (!r->build.head.max_length && node && node->kind == TN_JSON_INT && node->u.i > 0 &&
+      node->u.i < INT32_MAX)
     r->build.head.max_length = (uint32_t)node->u.i;
 }
 

@@ -1,49 +1,74 @@
-/* json_folder.c - the tokenizer of a model folder: tokenizer.json, or, where that is missing, the files of before it:
- * vocab.txt (BERT), vocab.json with merges.txt (GPT-2, RoBERTa, CLIP). What these families do around the vocabulary
- * stands here as the text that a tokenizer.json would have. */
+/* json_folder.c - the tokenizer of a model folder: tokenizer.json, or, where that is missing, the files of
+ * before it: vocab.txt (BERT), vocab.json with merges.txt (GPT-2, RoBERTa, CLIP). What these families do
+ * around the vocabulary stands here as the text that a tokenizer.json would have. */
 #include "frontend/config/folder.h"
 #include "frontend/tokenizer/json.h"
 
 typedef struct family {
-  const char *name;           /* what tokenizer_class begins with */
-  const char *parts;          /* normalizer, pre_tokenizer, decoder */
-  const char *single, *pair;  /* template */
-  const char *cls, *sep;      /* its tokens' names and ... */
+  const char *name;          /* what tokenizer_class begins with */
+  const char *parts;         /* normalizer, pre_tokenizer, decoder */
+  const char *single, *pair; /* template */
+  const char *cls, *sep;     /* its tokens' names and ... */
   const char *cls_default, *sep_default;
-  const char *defaults[7];    /* ... of bos, eos, unk, sep, pad, cls, mask; NULL: none */
-  const char *suffix;         /* end_of_word_suffix */
+  const char *defaults[7]; /* ... of bos, eos, unk, sep, pad, cls, mask; NULL: none */
+  const char *suffix;      /* end_of_word_suffix */
   bool model_unk, trim;
 } family;
 
-#define BYTE_LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true}"
+#define BYTE_LEVEL                                                                                           \
+  "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true}"
 static const family bert = {
     .name = "Bert",
-    .parts = "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true,"
-             " \"strip_accents\": null, \"lowercase\": true}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
-             " \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}}",
-    .single = "0C0A0S", .pair = "0C0A0S1B1S", .cls = "cls_token", .sep = "sep_token",
-    .cls_default = "[CLS]", .sep_default = "[SEP]",
-    .defaults = {NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"}, .model_unk = true};
+    .parts =
+        "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": "
+        "true,"
+        " \"strip_accents\": null, \"lowercase\": true}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
+        " \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}}",
+    .single = "0C0A0S",
+    .pair = "0C0A0S1B1S",
+    .cls = "cls_token",
+    .sep = "sep_token",
+    .cls_default = "[CLS]",
+    .sep_default = "[SEP]",
+    .defaults = {NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"},
+    .model_unk = true};
 static const family pairs[] = {
     {.name = "CLIP",
-     .parts = "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Replace\","
-              " \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"}, {\"type\": \"Lowercase\"}]},"
-              " \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\":"
-              " {\"Regex\": \"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|"
-              "[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}, \"behavior\": \"Removed\", \"invert\": true}, " BYTE_LEVEL "]},"
-              " \"decoder\": {\"type\": \"Sequence\", \"decoders\": [" BYTE_LEVEL ", {\"type\": \"Replace\", \"pattern\":"
-              " {\"String\": \"</w>\"}, \"content\": \" \"}, {\"type\": \"Strip\", \"content\": \" \","
-              " \"start\": 1000000, \"stop\": 1000000}]}}",
-     .single = "0C0A0S", .pair = "0C0A0S0S0B0S", .cls = "bos_token", .sep = "eos_token",
-     .cls_default = "<|startoftext|>", .sep_default = "<|endoftext|>",
+     .parts =
+         "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": "
+         "\"Replace\","
+         " \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"}, {\"type\": \"Lowercase\"}]},"
+         " \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\":"
+         " {\"Regex\": \"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|"
+         "[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}, \"behavior\": \"Removed\", \"invert\": true}, " BYTE_LEVEL
+         "]},"
+         " \"decoder\": {\"type\": \"Sequence\", \"decoders\": [" BYTE_LEVEL
+         ", {\"type\": \"Replace\", \"pattern\":"
+         " {\"String\": \"</w>\"}, \"content\": \" \"}, {\"type\": \"Strip\", \"content\": \" \","
+         " \"start\": 1000000, \"stop\": 1000000}]}}",
+     .single = "0C0A0S",
+     .pair = "0C0A0S0S0B0S",
+     .cls = "bos_token",
+     .sep = "eos_token",
+     .cls_default = "<|startoftext|>",
+     .sep_default = "<|endoftext|>",
      .defaults = {"<|startoftext|>", "<|endoftext|>", "<|endoftext|>", NULL, "<|endoftext|>", NULL, NULL},
-     .suffix = "</w>", .model_unk = true},
-    {.name = "Roberta", .parts = "{\"pre_tokenizer\": " BYTE_LEVEL ", \"decoder\": " BYTE_LEVEL "}",
-     .single = "0C0A0S", .pair = "0C0A0S0S0B0S", .cls = "cls_token", .sep = "sep_token",
-     .cls_default = "<s>", .sep_default = "</s>",
-     .defaults = {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"}, .trim = true},
-    {.name = "GPT2", .parts = "{\"pre_tokenizer\": " BYTE_LEVEL ", \"decoder\": " BYTE_LEVEL "}",
-     .single = "0A", .pair = "0A1B",
+     .suffix = "</w>",
+     .model_unk = true},
+    {.name = "Roberta",
+     .parts = "{\"pre_tokenizer\": " BYTE_LEVEL ", \"decoder\": " BYTE_LEVEL "}",
+     .single = "0C0A0S",
+     .pair = "0C0A0S0S0B0S",
+     .cls = "cls_token",
+     .sep = "sep_token",
+     .cls_default = "<s>",
+     .sep_default = "</s>",
+     .defaults = {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"},
+     .trim = true},
+    {.name = "GPT2",
+     .parts = "{\"pre_tokenizer\": " BYTE_LEVEL ", \"decoder\": " BYTE_LEVEL "}",
+     .single = "0A",
+     .pair = "0A1B",
      .defaults = {"<|endoftext|>", "<|endoftext|>", "<|endoftext|>", NULL, NULL, NULL, NULL}}};
 static const char *const named[7] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                      "pad_token", "cls_token", "mask_token"};
@@ -66,7 +91,8 @@ static tn_status read_text(tn_tk_reader *r, const char *folder, const char *name
   r->file = name;
   TN_TRY(tn_folder_map(folder, name, r->diags, &f));
   tn_str s = {(const char *)f.data, f.size};
-  tn_status status = tn_utf8_valid(s, &bad) ? TN_OK : tn_tk_bad(r, NULL, "byte %llu is not UTF-8", (unsigned long long)bad);
+  tn_status status =
+      tn_utf8_valid(s, &bad) ? TN_OK : tn_tk_bad(r, NULL, "byte %llu is not UTF-8", (unsigned long long)bad);
   *out = (tn_str){status ? NULL : tn_arena_str(&r->arena, s), s.len};
   if (!status && !out->ptr) status = tn_tk_oom(r);
   tn_file_unmap(&f);
@@ -143,7 +169,8 @@ static tn_status set_parts(tn_tk_reader *r, const family *f, const tn_json *conf
 static tn_status template_id(tn_tk_reader *r, const tn_json *config, const char *key, const char *fallback,
                              uint32_t *id) {
   tn_str s = tn_tk_named_token(config, key, fallback);
-  return tn_tk_find_token(r, s, id) ? TN_OK : tn_tk_bad(r, key, "'%.*s' is not in the vocabulary", (int)s.len, s.ptr);
+  return tn_tk_find_token(r, s, id) ? TN_OK
+                                    : tn_tk_bad(r, key, "'%.*s' is not in the vocabulary", (int)s.len, s.ptr);
 }
 
 static tn_status finish_family(tn_tk_reader *r, const family *f, const inputs *in) {
@@ -151,9 +178,10 @@ static tn_status finish_family(tn_tk_reader *r, const family *f, const inputs *i
   uint64_t unk;
   r->next_id = r->vocabulary_count;
   if (f->model_unk)
-    r->build.head.unk = tn_map_get(&r->vocabulary, tn_tk_named_token(in->config, "unk_token", f->defaults[2]), &unk)
-                            ? (int32_t)unk
-                            : TN_TK_UNK_MISSING;
+    r->build.head.unk =
+        tn_map_get(&r->vocabulary, tn_tk_named_token(in->config, "unk_token", f->defaults[2]), &unk)
+            ? (int32_t)unk
+            : TN_TK_UNK_MISSING;
   TN_TRY(tn_tk_read_config(r, in->config, in->special));
   for (size_t i = 0; i < TN_COUNT(named); i++) {
     tn_str s = tn_tk_named_token(in->config, named[i], f->defaults[i]);
@@ -214,8 +242,8 @@ static tn_status import_folder(tn_tk_reader *r, const char *folder) {
 }
 
 /* Files that only other programs read. */
-static const char *const foreign[] = {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model",
-                                      "tekken.json"};
+static const char *const foreign[] = {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+                                      "tiktoken.model", "tekken.json"};
 
 static tn_status no_tokenizer(const char *folder, tn_diags *diags) {
   for (size_t i = 0; i < TN_COUNT(foreign); i++) {

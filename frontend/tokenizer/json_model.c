@@ -19,7 +19,8 @@ static uint32_t id_limit(uint32_t count) { return count > 10 * 1000 * 1000 ? cou
 
 static tn_status vocabulary_add(tn_tk_reader *r, const char *where, tn_str text, uint32_t id) {
   if (id < r->build.tokens.count && r->build.tokens.items[id].ptr)
-    return tn_tk_bad(r, where, "'%.*s' and '%.*s' both have id %u", SHOWN(r->build.tokens.items[id]), SHOWN(text), id);
+    return tn_tk_bad(r, where, "'%.*s' and '%.*s' both have id %u", SHOWN(r->build.tokens.items[id]),
+                     SHOWN(text), id);
   tn_tk_build_token(&r->build, id, text);
   return r->build.failed || tn_map_put(&r->vocabulary, text, id, NULL) ? tn_tk_oom(r) : TN_OK;
 }
@@ -54,13 +55,14 @@ static tn_status read_affix(tn_tk_reader *r, const tn_json *model, const char *k
   tn_str s;
   TN_TRY(tn_tk_optional(r, model, "model", key, &s));
   if (s.len > TN_TK_AFFIX_MAX)
-    return tn_tk_bad(r, tn_tk_at(r, "model", key), "%llu bytes, at most %d are supported", (unsigned long long)s.len,
-                     TN_TK_AFFIX_MAX);
+    return tn_tk_bad(r, tn_tk_at(r, "model", key), "%llu bytes, at most %d are supported",
+                     (unsigned long long)s.len, TN_TK_AFFIX_MAX);
   *out = tn_tk_build_str(&r->build, s);
   return TN_OK;
 }
 
-/* ---- BPE ------------------------------------------------------------------------------------------------------ */
+/* ---- BPE
+ * ------------------------------------------------------------------------------------------------------ */
 static tn_status merge_part(tn_tk_reader *r, const char *where, tn_str s, uint32_t *id) {
   uint64_t found;
   if (!tn_map_get(&r->vocabulary, s, &found))
@@ -78,7 +80,8 @@ tn_status tn_tk_add_merge(tn_tk_reader *r, const char *where, tn_str left, tn_st
   tn_buf made = {0};
   tn_buf_put(&made, left.ptr, left.len);
   tn_buf_put(&made, right.ptr + prefix, right.len - prefix);
-  tn_status status = made.failed ? tn_tk_oom(r) : merge_part(r, where, (tn_str){made.text, made.len}, &m.made);
+  tn_status status =
+      made.failed ? tn_tk_oom(r) : merge_part(r, where, (tn_str){made.text, made.len}, &m.made);
   tn_buf_fini(&made);
   if (!status && !tn_vec_push(&r->build.merges, m)) status = tn_tk_oom(r);
   return status;
@@ -127,7 +130,8 @@ static tn_status read_bpe(tn_tk_reader *r, const tn_json *model) {
   return TN_OK;
 }
 
-/* ---- the other models ----------------------------------------------------------------------------------------- */
+/* ---- the other models
+ * ----------------------------------------------------------------------------------------- */
 static tn_status read_wordpiece(tn_tk_reader *r, const tn_json *model) {
   tn_str unk, prefix;
   TN_TRY(read_object(r, model));
@@ -136,8 +140,8 @@ static tn_status read_wordpiece(tn_tk_reader *r, const tn_json *model) {
   TN_TRY(tn_tk_string(r, model, "model", "continuing_subword_prefix", &prefix));
   TN_TRY(read_affix(r, model, "continuing_subword_prefix", &r->build.head.prefix));
   r->build.vocabulary_trie = true;
-  return tn_tk_number(r, tn_json_get(model, "max_input_chars_per_word"), "model.max_input_chars_per_word", INT32_MAX,
-                      &r->build.head.max_chars);
+  return tn_tk_number(r, tn_json_get(model, "max_input_chars_per_word"), "model.max_input_chars_per_word",
+                      INT32_MAX, &r->build.head.max_chars);
 }
 
 static tn_status read_wordlevel(tn_tk_reader *r, const tn_json *model) {
@@ -150,7 +154,8 @@ static tn_status read_wordlevel(tn_tk_reader *r, const tn_json *model) {
 
 static tn_status read_scored(tn_tk_reader *r, const tn_json *item, uint32_t i) {
   const tn_json *pair = item->kind == TN_JSON_LIST && item->count == 2 ? item->u.items : NULL;
-  if (!pair || pair[0].kind != TN_JSON_STRING || (pair[1].kind != TN_JSON_REAL && pair[1].kind != TN_JSON_INT))
+  if (!pair || pair[0].kind != TN_JSON_STRING ||
+      (pair[1].kind != TN_JSON_REAL && pair[1].kind != TN_JSON_INT))
     return tn_tk_bad(r, tn_tk_nth(r, "model.vocab", i), "is not a string and a number");
   double score = pair[1].kind == TN_JSON_REAL ? pair[1].u.r : (double)pair[1].u.i;
   if (isnan(score)) return tn_tk_bad(r, tn_tk_nth(r, "model.vocab", i), "the score is not a number");
@@ -194,7 +199,8 @@ static tn_status model_kind(tn_tk_reader *r, const tn_json *model, int *kind) {
   return *kind < MODELS ? TN_OK : tn_tk_unsupported(r, "model.type", "'%.*s' is not known", SHOWN(type));
 }
 
-/* ---- added tokens --------------------------------------------------------------------------------------------- */
+/* ---- added tokens
+ * --------------------------------------------------------------------------------------------- */
 bool tn_tk_find_token(const tn_tk_reader *r, tn_str content, uint32_t *id) {
   uint64_t found;
   if (tn_map_get(&r->added, content, &found)) return *id = r->build.added.items[found].id, true;
@@ -222,8 +228,10 @@ tn_status tn_tk_read_flags(tn_tk_reader *r, const tn_json *item, const char *whe
   static const struct {
     const char *key;
     uint32_t flag;
-  } known[] = {{"single_word", TN_TK_ADDED_SINGLE_WORD}, {"lstrip", TN_TK_ADDED_LSTRIP},
-               {"rstrip", TN_TK_ADDED_RSTRIP},           {"normalized", TN_TK_ADDED_NORMALIZED},
+  } known[] = {{"single_word", TN_TK_ADDED_SINGLE_WORD},
+               {"lstrip", TN_TK_ADDED_LSTRIP},
+               {"rstrip", TN_TK_ADDED_RSTRIP},
+               {"normalized", TN_TK_ADDED_NORMALIZED},
                {"special", TN_TK_ADDED_SPECIAL}};
   for (size_t i = 0; i < TN_COUNT(known); i++) {
     bool on = *flags & known[i].flag;
@@ -243,8 +251,8 @@ static tn_status read_added(tn_tk_reader *r, const tn_json *item, const char *wh
   TN_TRY(tn_tk_read_flags(r, item, where, &flags));
   TN_TRY(tn_tk_add_token(r, content, flags, &id));
   if (id != said && id != TN_TK_NONE)
-    tn_diags_add(r->diags, TN_WARNING, r->file, 0, 0, where, "'%.*s' says id %u, but gets %u", SHOWN(content), said,
-                 id);
+    tn_diags_add(r->diags, TN_WARNING, r->file, 0, 0, where, "'%.*s' says id %u, but gets %u", SHOWN(content),
+                 said, id);
   return TN_OK;
 }
 

@@ -1,5 +1,5 @@
-/* json_parts.c - normalizers, pre-tokenizers, post-processors and decoders of a tokenizer.json. A Sequence becomes
- * its items; the post-processors become one template and the trims of offsets. */
+/* json_parts.c - normalizers, pre-tokenizers, post-processors and decoders of a tokenizer.json. A Sequence
+ * becomes its items; the post-processors become one template and the trims of offsets. */
 #include "frontend/tokenizer/json.h"
 #include "frontend/tokenizer/regex.h"
 #include <stdlib.h>
@@ -8,13 +8,15 @@
 /* The pattern of GPT-2's splitter, which ByteLevel means by use_regex. */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
-/* ---- values of parts ------------------------------------------------------------------------------------------ */
+/* ---- values of parts
+ * ------------------------------------------------------------------------------------------ */
 typedef struct source {
   const tn_json *o;
   const char *where;
 } source;
 
-static tn_status flag(tn_tk_reader *r, source from, const char *key, bool fallback, uint32_t bit, tn_tk_part *p) {
+static tn_status flag(tn_tk_reader *r, source from, const char *key, bool fallback, uint32_t bit,
+                      tn_tk_part *p) {
   bool on = fallback;
   TN_TRY(tn_tk_bool(r, from.o, from.where, key, &on));
   if (on) p->flags |= bit;
@@ -64,7 +66,8 @@ static tn_status set_regex(tn_tk_reader *r, const char *where, tn_str pattern, t
   char error[160] = "";
   tn_status status = tn_tk_regex_translate(pattern, &out, &at, &why);
   if (status == TN_UNSUPPORTED)
-    tn_tk_unsupported(r, where, "at character %llu of '%.*s': %s", (unsigned long long)at, SHOWN(pattern), why);
+    tn_tk_unsupported(r, where, "at character %llu of '%.*s': %s", (unsigned long long)at, SHOWN(pattern),
+                      why);
   else if (status == TN_INVALID)
     tn_tk_bad(r, where, "at character %llu of '%.*s': %s", (unsigned long long)at, SHOWN(pattern), why);
   tn_str translated = {out.text ? out.text : "", out.len};
@@ -95,7 +98,8 @@ static tn_status pattern(tn_tk_reader *r, source from, tn_tk_part *p) {
   return TN_OK;
 }
 
-/* ---- normalizers ---------------------------------------------------------------------------------------------- */
+/* ---- normalizers
+ * ---------------------------------------------------------------------------------------------- */
 typedef tn_status part_reader(tn_tk_reader *r, source from, tn_tk_part *p);
 
 static tn_status nothing(tn_tk_reader *r, source from, tn_tk_part *p) {
@@ -154,7 +158,8 @@ static tn_status put_charsmap(tn_tk_reader *r, const char *where, const tn_buf *
   uint64_t bad;
   if (map->len >= 4) memcpy(&bytes, map->text, 4);
   if (map->len < 4 || bytes > map->len - 4 || bytes % 4)
-    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map->len, bytes);
+    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map->len,
+                     bytes);
   tn_str texts = {map->text + 4 + bytes, map->len - 4 - bytes};
   if (!tn_utf8_valid(texts, &bad))
     return tn_tk_bad(r, where, "byte %llu of its texts is not UTF-8", (unsigned long long)bad);
@@ -178,7 +183,8 @@ static tn_status normalizer_precompiled(tn_tk_reader *r, source from, tn_tk_part
   return status;
 }
 
-/* ---- pre-tokenizers ------------------------------------------------------------------------------------------- */
+/* ---- pre-tokenizers
+ * ------------------------------------------------------------------------------------------- */
 static const char *const behaviours[TN_TK_BEHAVIOURS] = {"Removed", "Isolated", "MergedWithPrevious",
                                                          "MergedWithNext", "Contiguous"};
 static const char *const schemes[TN_TK_PREPENDS] = {"always", "first", "never"};
@@ -231,7 +237,8 @@ static tn_status split_fixed_length(tn_tk_reader *r, source from, tn_tk_part *p)
   return p->a ? TN_OK : tn_tk_bad(r, tn_tk_at(r, from.where, "length"), "is 0");
 }
 
-/* ---- decoders ------------------------------------------------------------------------------------------------- */
+/* ---- decoders
+ * ------------------------------------------------------------------------------------------------- */
 static tn_status decoder_wordpiece(tn_tk_reader *r, source from, tn_tk_part *p) {
   TN_TRY(flag(r, from, "cleanup", true, TN_TK_CLEAN, p));
   return text(r, from, "prefix", &p->s);
@@ -253,7 +260,8 @@ static tn_status decoder_strip(tn_tk_reader *r, source from, tn_tk_part *p) {
   return count(r, from, "stop", &p->b);
 }
 
-/* ---- stages --------------------------------------------------------------------------------------------------- */
+/* ---- stages
+ * --------------------------------------------------------------------------------------------------- */
 typedef struct kind {
   const char *type;
   part_reader *read;
@@ -328,12 +336,14 @@ static tn_status read_stage(tn_tk_reader *r, uint32_t stage, const tn_json *node
   return TN_OK;
 }
 
-/* ---- post-processors ------------------------------------------------------------------------------------------ */
+/* ---- post-processors
+ * ------------------------------------------------------------------------------------------ */
 static tn_status push_piece(tn_tk_reader *r, int32_t id, uint32_t type) {
   return tn_vec_push(&r->build.pieces, ((tn_tk_piece){id, type})) ? TN_OK : tn_tk_oom(r);
 }
 
-tn_status tn_tk_put_template(tn_tk_reader *r, const char *single, const char *pair, uint32_t cls, uint32_t sep) {
+tn_status tn_tk_put_template(tn_tk_reader *r, const char *single, const char *pair, uint32_t cls,
+                             uint32_t sep) {
   const char *both[] = {single, pair};
   r->build.pieces.count = 0;
   for (int i = 0; i < 2; i++) {
@@ -434,7 +444,8 @@ static tn_status read_processor(tn_tk_reader *r, const tn_json *node, const char
     return TN_OK;
   }
   if (tn_str_is(type, "ByteLevel")) return put_trim(r, from);
-  if (++*templates > 1) return tn_tk_unsupported(r, where, "a second processor that puts tokens around the text");
+  if (++*templates > 1)
+    return tn_tk_unsupported(r, where, "a second processor that puts tokens around the text");
   if (tn_str_is(type, "TemplateProcessing")) return read_template(r, from);
   bool roberta = tn_str_is(type, "RobertaProcessing");
   if (!roberta && !tn_str_is(type, "BertProcessing")) return unknown_type(r, from, type);

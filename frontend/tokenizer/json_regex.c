@@ -1,13 +1,14 @@
-/* json_regex.c - Oniguruma's syntax (the Ruby one, as the reference uses it) to pcre2's. Most of a pattern is the
- * same in both; this is a copier that rewrites what differs:
+/* json_regex.c - Oniguruma's syntax (the Ruby one, as the reference uses it) to pcre2's. Most of a pattern is
+ * the same in both; this is a copier that rewrites what differs:
  *   \s \w \h \b and POSIX names mean Unicode properties that pcre2 has under other names;
- *   (?m) is pcre2's (?s), \uXXXX is \x{XXXX}, {,n} is {0,n}, \p{Han} is \p{sc:Han} (pcre2 would take extensions);
- *   {n,m}+ repeats a repetition instead of being possessive, {n}? makes it optional;
- *   classes nest and intersect: [a[^b]&&c] becomes alternatives and look-aheads.
- * Not translated, since pcre2 folds single characters only: (?i) matching one letter against several (ss, U+00DF). */
+ *   (?m) is pcre2's (?s), \uXXXX is \x{XXXX}, {,n} is {0,n}, \p{Han} is \p{sc:Han} (pcre2 would take
+ * extensions); {n,m}+ repeats a repetition instead of being possessive, {n}? makes it optional; classes nest
+ * and intersect: [a[^b]&&c] becomes alternatives and look-aheads. Not translated, since pcre2 folds single
+ * characters only: (?i) matching one letter against several (ss, U+00DF). */
 #include "frontend/tokenizer/regex.h"
 
-#define SPACE "\\t-\\r\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACE                                                                                                \
+  "\\t-\\r\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define HEX "0-9A-Fa-f"
 
@@ -42,7 +43,8 @@ static void insert(reader *r, uint64_t place, const char *text) {
 static bool is_hex(char c) { return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* ---- classes -------------------------------------------------------------------------------------------------- */
+/* ---- classes
+ * -------------------------------------------------------------------------------------------------- */
 typedef struct shorthand {
   char escape;
   const char *items; /* inside [...] */
@@ -59,23 +61,62 @@ static const char *shorthand_items(char escape) {
 typedef struct property {
   const char *name, *items;
 } property;
-static const property properties[] = {
-    {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"alpha", "\\p{Alphabetic}"}, {"blank", "\\t\\p{Zs}"},
-    {"cntrl", "\\p{Cc}"}, {"digit", "\\p{Nd}"}, {"lower", "\\p{Lowercase}"}, {"upper", "\\p{Uppercase}"},
-    {"punct", "\\p{P}"}, {"graph", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"},
-    {"print", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}\\p{Zs}"}, {"space", SPACE}, {"word", WORD}, {"xdigit", HEX}, {"ascii", "\\x00-\\x7f"},
-    {"any", "\\x{0}-\\x{10ffff}"}, {"letter", "\\p{L}"}, {"mark", "\\p{M}"}, {"number", "\\p{N}"},
-    {"punctuation", "\\p{P}"}, {"symbol", "\\p{S}"}, {"separator", "\\p{Z}"}, {"other", "\\p{C}"},
-    {"uppercaseletter", "\\p{Lu}"}, {"lowercaseletter", "\\p{Ll}"}, {"titlecaseletter", "\\p{Lt}"},
-    {"modifierletter", "\\p{Lm}"}, {"otherletter", "\\p{Lo}"}, {"nonspacingmark", "\\p{Mn}"},
-    {"spacingmark", "\\p{Mc}"}, {"enclosingmark", "\\p{Me}"}, {"decimalnumber", "\\p{Nd}"},
-    {"letternumber", "\\p{Nl}"}, {"othernumber", "\\p{No}"}, {"mathsymbol", "\\p{Sm}"},
-    {"currencysymbol", "\\p{Sc}"}, {"modifiersymbol", "\\p{Sk}"}, {"othersymbol", "\\p{So}"},
-    {"spaceseparator", "\\p{Zs}"}, {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"},
-    {"control", "\\p{Cc}"}, {"format", "\\p{Cf}"}, {"whitespace", NULL}, {"alphabetic", NULL},
-    {"lowercase", NULL}, {"uppercase", NULL}, {"ideographic", NULL}, {"emoji", NULL},
-    {"emojipresentation", NULL}, {"extendedpictographic", NULL}, {"idstart", NULL}, {"idcontinue", NULL},
-    {"math", NULL}, {"dash", NULL}, {"diacritic", NULL}, {"extender", NULL}};
+static const property properties[] = {{"alnum", "\\p{Alphabetic}\\p{Nd}"},
+                                      {"alpha", "\\p{Alphabetic}"},
+                                      {"blank", "\\t\\p{Zs}"},
+                                      {"cntrl", "\\p{Cc}"},
+                                      {"digit", "\\p{Nd}"},
+                                      {"lower", "\\p{Lowercase}"},
+                                      {"upper", "\\p{Uppercase}"},
+                                      {"punct", "\\p{P}"},
+                                      {"graph", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"},
+                                      {"print", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}\\p{Zs}"},
+                                      {"space", SPACE},
+                                      {"word", WORD},
+                                      {"xdigit", HEX},
+                                      {"ascii", "\\x00-\\x7f"},
+                                      {"any", "\\x{0}-\\x{10ffff}"},
+                                      {"letter", "\\p{L}"},
+                                      {"mark", "\\p{M}"},
+                                      {"number", "\\p{N}"},
+                                      {"punctuation", "\\p{P}"},
+                                      {"symbol", "\\p{S}"},
+                                      {"separator", "\\p{Z}"},
+                                      {"other", "\\p{C}"},
+                                      {"uppercaseletter", "\\p{Lu}"},
+                                      {"lowercaseletter", "\\p{Ll}"},
+                                      {"titlecaseletter", "\\p{Lt}"},
+                                      {"modifierletter", "\\p{Lm}"},
+                                      {"otherletter", "\\p{Lo}"},
+                                      {"nonspacingmark", "\\p{Mn}"},
+                                      {"spacingmark", "\\p{Mc}"},
+                                      {"enclosingmark", "\\p{Me}"},
+                                      {"decimalnumber", "\\p{Nd}"},
+                                      {"letternumber", "\\p{Nl}"},
+                                      {"othernumber", "\\p{No}"},
+                                      {"mathsymbol", "\\p{Sm}"},
+                                      {"currencysymbol", "\\p{Sc}"},
+                                      {"modifiersymbol", "\\p{Sk}"},
+                                      {"othersymbol", "\\p{So}"},
+                                      {"spaceseparator", "\\p{Zs}"},
+                                      {"lineseparator", "\\p{Zl}"},
+                                      {"paragraphseparator", "\\p{Zp}"},
+                                      {"control", "\\p{Cc}"},
+                                      {"format", "\\p{Cf}"},
+                                      {"whitespace", NULL},
+                                      {"alphabetic", NULL},
+                                      {"lowercase", NULL},
+                                      {"uppercase", NULL},
+                                      {"ideographic", NULL},
+                                      {"emoji", NULL},
+                                      {"emojipresentation", NULL},
+                                      {"extendedpictographic", NULL},
+                                      {"idstart", NULL},
+                                      {"idcontinue", NULL},
+                                      {"math", NULL},
+                                      {"dash", NULL},
+                                      {"diacritic", NULL},
+                                      {"extender", NULL}};
 
 /* Names ignore case, spaces, '-' and '_'. */
 static const property *property_of(const char *s, uint64_t n) {
@@ -93,7 +134,8 @@ static const property *property_of(const char *s, uint64_t n) {
   return NULL;
 }
 
-/* \p{...}, \P{...}, \p{^...}: appends what goes between the brackets of a class. *negated: of the opposite class. */
+/* \p{...}, \P{...}, \p{^...}: appends what goes between the brackets of a class. *negated: of the opposite
+ * class. */
 static void class_property(reader *r, bool *negated) {
   bool not = r->s[r->at + 1] == 'P';
   uint64_t start = r->at + 3, end = start;
@@ -258,7 +300,8 @@ static void class_body(reader *r, uint32_t depth) {
   tn_buf_fini(&all);
 }
 
-/* ---- outside of classes --------------------------------------------------------------------------------------- */
+/* ---- outside of classes
+ * --------------------------------------------------------------------------------------- */
 static void escape(reader *r) {
   char c = peek(r, 1);
   const char *items = shorthand_items((char)(c | 32));

@@ -1,7 +1,7 @@
 /* normal_form.c - NFC, NFD, NFKC, NFKD (Unicode Standard Annex 15) with the place of every character. The
  * decompositions are utf8proc's, but for code points that the reference does not know yet. Places follow the
- * reference: each character of the result has a `change`: 0 replaces one character of the text, 1 is a further one,
- * -n replaces one and swallows n; where a character stands is then a matter of counting. */
+ * reference: each character of the result has a `change`: 0 replaces one character of the text, 1 is a
+ * further one, -n replaces one and swallows n; where a character stands is then a matter of counting. */
 #include "frontend/tokenizer/engine.h"
 #include <utf8proc.h>
 

@@ -1,5 +1,6 @@
 /* normalize.c - the normalizers that go character by character. Where the characters of a result stand in the
- * original follows the reference: a kept or replaced character where it stood, an inserted one with the one before. */
+ * original follows the reference: a kept or replaced character where it stood, an inserted one with the one
+ * before. */
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_normalizer *const normalizers[] = {
@@ -35,7 +36,8 @@ tn_status tn_tk_normalize_text(const tn_tokenizer *t, tn_str text, tn_buf *out) 
   return r.status;
 }
 
-/* ---- steps of BertNormalizer ---------------------------------------------------------------------------------- */
+/* ---- steps of BertNormalizer
+ * ---------------------------------------------------------------------------------- */
 static void clean(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r, (void)p;
   if (!tn_tk_text_room(out, in->len)) return;
@@ -52,8 +54,9 @@ static void clean(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk
 }
 
 static bool is_chinese(uint32_t c) {
-  static const uint32_t blocks[][2] = {{0x3400, 0x4dbf},   {0x4e00, 0x9fff},   {0xf900, 0xfaff},   {0x20000, 0x2a6df},
-                                       {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f}, {0x2b920, 0x2ceaf}, {0x2f800, 0x2fa1f}};
+  static const uint32_t blocks[][2] = {{0x3400, 0x4dbf},   {0x4e00, 0x9fff},   {0xf900, 0xfaff},
+                                       {0x20000, 0x2a6df}, {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f},
+                                       {0x2b920, 0x2ceaf}, {0x2f800, 0x2fa1f}};
   if (c < 0x3400) return false;
   for (size_t i = 0; i < TN_COUNT(blocks); i++) {
     if (c >= blocks[i][0] && c <= blocks[i][1]) return true;
@@ -102,12 +105,14 @@ void tn_tk_normalize_bert(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *i
   r->unchanged = true; /* the steps have put their result where it belongs */
 }
 
-/* ---- the others ----------------------------------------------------------------------------------------------- */
+/* ---- the others
+ * ----------------------------------------------------------------------------------------------- */
 void tn_tk_normalize_strip(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r;
   uint32_t start = 0, end = in->len;
   for (uint32_t i = 0; p->flags & TN_TK_LEFT && i < end && tn_tk_is_space(tn_tk_char(in->s, &i));) start = i;
-  for (uint32_t i = end; p->flags & TN_TK_RIGHT && i > start && tn_tk_is_space(tn_tk_char_before(in->s, &i));) end = i;
+  for (uint32_t i = end; p->flags & TN_TK_RIGHT && i > start && tn_tk_is_space(tn_tk_char_before(in->s, &i));)
+    end = i;
   tn_tk_put_part(out, in, start, end);
 }
 
@@ -148,8 +153,8 @@ static bool nmt_drops(uint32_t c) {
   return (c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f;
 }
 static bool nmt_spaces(uint32_t c) {
-  return c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 || (c >= 0x200b && c <= 0x200f) || c == 0x2028 ||
-         c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
+  return c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 || (c >= 0x200b && c <= 0x200f) ||
+         c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
 }
 void tn_tk_normalize_nmt(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r, (void)p;
@@ -168,7 +173,8 @@ void tn_tk_normalize_replace(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text
   tn_str content = tn_tk_text_of(r->t, p->t);
   tn_tk_find(r, p, in->s, in->len);
   r->unchanged = true;
-  for (uint32_t i = 0; i < r->matches.count && r->unchanged; i++) r->unchanged = !r->matches.items[i].is_match;
+  for (uint32_t i = 0; i < r->matches.count && r->unchanged; i++)
+    r->unchanged = !r->matches.items[i].is_match;
   if (r->unchanged) return;
   for (uint32_t i = 0; i < r->matches.count; i++) {
     const tn_tk_match *m = &r->matches.items[i];
@@ -189,5 +195,6 @@ void tn_tk_normalize_prepend(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text
 
 void tn_tk_normalize_byte_level(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r, (void)p;
-  for (uint32_t i = 0; i < in->len; i++) tn_tk_put_code(out, tn_tk_byte_to_char((uint8_t)in->s[i]), in->at[i]);
+  for (uint32_t i = 0; i < in->len; i++)
+    tn_tk_put_code(out, tn_tk_byte_to_char((uint8_t)in->s[i]), in->at[i]);
 }

@@ -1,5 +1,5 @@
-/* regex.c - pcre2, compiled to machine code where the system lets it. A match may take STEPS steps; a pattern that
- * needs more on some text is an error there, not a hang. */
+/* regex.c - pcre2, compiled to machine code where the system lets it. A match may take STEPS steps; a pattern
+ * that needs more on some text is an error there, not a hang. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "frontend/tokenizer/regex.h"
 #include <pcre2.h>

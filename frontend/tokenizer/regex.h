@@ -1,15 +1,16 @@
-/* regex.h - the only door to pcre2. A pattern of a tokenizer.json is in Oniguruma's syntax (as in Ruby): the importer
- * translates it once, the engine compiles what it gave. */
+/* regex.h - the only door to pcre2. A pattern of a tokenizer.json is in Oniguruma's syntax (as in Ruby): the
+ * importer translates it once, the engine compiles what it gave. */
 #ifndef TN_TK_REGEX_H
 #define TN_TK_REGEX_H
 #include "ir/base/base.h"
 
-/* Appends the pattern in pcre2's syntax. *why: static text; *at: where in the pattern. TN_INVALID, TN_UNSUPPORTED
- * (Oniguruma has it, pcre2 has not), TN_OOM. */
+/* Appends the pattern in pcre2's syntax. *why: static text; *at: where in the pattern. TN_INVALID,
+ * TN_UNSUPPORTED (Oniguruma has it, pcre2 has not), TN_OOM. */
 tn_status tn_tk_regex_translate(tn_str pattern, tn_buf *out, uint64_t *at, const char **why);
 
 typedef struct tn_tk_regex tn_tk_regex; /* compiled; shared by threads */
-tn_tk_regex *tn_tk_regex_new(tn_str pattern, char *error, size_t error_size); /* NULL: error, or no memory (empty error) */
+tn_tk_regex *tn_tk_regex_new(tn_str pattern, char *error,
+                             size_t error_size); /* NULL: error, or no memory (empty error) */
 void tn_tk_regex_free(tn_tk_regex *x);
 
 typedef struct tn_tk_matcher { /* one thread's; zeroed at first */

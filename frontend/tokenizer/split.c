@@ -1,5 +1,5 @@
-/* split.c - the pre-tokenizers: each cuts every split that is not an added token. Most only cut; Metaspace and
- * ByteLevel also rewrite, so they build the next text beside the present one. Empty pieces vanish. */
+/* split.c - the pre-tokenizers: each cuts every split that is not an added token. Most only cut; Metaspace
+ * and ByteLevel also rewrite, so they build the next text beside the present one. Empty pieces vanish. */
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_pre_tokenizer *const pre_tokenizers[] = {
@@ -24,7 +24,8 @@ void tn_tk_pre_tokenize(tn_tk_run *r) {
   }
 }
 
-/* ---- cutting -------------------------------------------------------------------------------------------------- */
+/* ---- cutting
+ * -------------------------------------------------------------------------------------------------- */
 typedef void cutter(tn_tk_run *r, const tn_tk_part *p, uint32_t start, uint32_t end);
 static void each(tn_tk_run *r, const tn_tk_part *p, cutter *cut) {
   for (uint32_t i = 0; i < r->splits.count && !r->status; i++) {
@@ -185,7 +186,8 @@ static void cut_fixed(tn_tk_run *r, const tn_tk_part *p, uint32_t start, uint32_
 }
 void tn_tk_split_fixed_length(tn_tk_run *r, const tn_tk_part *p) { each(r, p, cut_fixed); }
 
-/* ---- rewriting ------------------------------------------------------------------------------------------------ */
+/* ---- rewriting
+ * ------------------------------------------------------------------------------------------------ */
 /* Calls `cut` for every split; it writes to r->side and pushes splits of that, which then becomes r->text. */
 static void rewrite(tn_tk_run *r, const tn_tk_part *p, cutter *cut) {
   r->side.len = 0;
@@ -233,12 +235,14 @@ void tn_tk_split_metaspace(tn_tk_run *r, const tn_tk_part *p) { rewrite(r, p, cu
 /* Puts bytes i .. end of the segment as stand-ins; each stands where its character did. */
 static void put_stand_ins(tn_tk_run *r, uint32_t i, uint32_t end) {
   if (!tn_tk_text_room(&r->side, 2 * (uint64_t)(end - i))) return;
-  for (; i < end; i++) tn_tk_put_code(&r->side, tn_tk_byte_to_char((uint8_t)r->segment.s[i]), r->segment.at[i]);
+  for (; i < end; i++)
+    tn_tk_put_code(&r->side, tn_tk_byte_to_char((uint8_t)r->segment.s[i]), r->segment.at[i]);
 }
 
 static void cut_byte_level(tn_tk_run *r, const tn_tk_part *p, uint32_t start, uint32_t end) {
   r->segment.len = 0;
-  if (p->flags & TN_TK_PREFIX_SPACE && r->text.s[start] != ' ') tn_tk_put(&r->segment, " ", 1, r->text.at[start]);
+  if (p->flags & TN_TK_PREFIX_SPACE && r->text.s[start] != ' ')
+    tn_tk_put(&r->segment, " ", 1, r->text.at[start]);
   tn_tk_put_part(&r->segment, &r->text, start, end);
   if (r->segment.failed) {
     tn_tk_fail(r, TN_OOM);

@@ -1,4 +1,5 @@
-/* unicode.c - character classes by binary search in the tables of unicode.def, and UTF-8 that may be broken. */
+/* unicode.c - character classes by binary search in the tables of unicode.def, and UTF-8 that may be broken.
+ */
 #include "frontend/tokenizer/engine.h"
 
 typedef struct range {
@@ -78,7 +79,8 @@ bool tn_tk_is_other(uint32_t c) { return within(other, TN_COUNT(other), c); }
 bool tn_tk_is_nonspacing(uint32_t c) { return c >= 0x300 && within(nonspacing, TN_COUNT(nonspacing), c); }
 bool tn_tk_is_mark(uint32_t c) { return c >= 0x300 && within(mark, TN_COUNT(mark), c); }
 bool tn_tk_is_punct(uint32_t c) {
-  if (c < 0x80) return c > ' ' && c < 0x7f && !((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9');
+  if (c < 0x80)
+    return c > ' ' && c < 0x7f && !((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9');
   return within(punct, TN_COUNT(punct), c);
 }
 bool tn_tk_is_numeric(uint32_t c) { return within(numeric, TN_COUNT(numeric), c); }

@@ -1,6 +1,7 @@
-/* unigram.c - the most probable segmentation of a word by a unigram language model (Kudo 2018), by Viterbi over the
- * bytes: steps[i] is the last piece of the best path to byte i. Scores are log probabilities in double precision,
- * added in the reference's order, so that ties fall the same way. Neighbouring unknown characters become one piece. */
+/* unigram.c - the most probable segmentation of a word by a unigram language model (Kudo 2018), by Viterbi
+ * over the bytes: steps[i] is the last piece of the best path to byte i. Scores are log probabilities in
+ * double precision, added in the reference's order, so that ties fall the same way. Neighbouring unknown
+ * characters become one piece. */
 #include "frontend/tokenizer/engine.h"
 
 static const double unknown_penalty = 10.0;

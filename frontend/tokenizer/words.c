@@ -1,5 +1,5 @@
-/* words.c - WordPiece (the longest piece first, again and again; Wu et al. 2016), WordLevel, and the loop that gives
- * words to the model, which remembers the short ones of a long text. */
+/* words.c - WordPiece (the longest piece first, again and again; Wu et al. 2016), WordLevel, and the loop
+ * that gives words to the model, which remembers the short ones of a long text. */
 #include "frontend/tokenizer/engine.h"
 
 static tn_tk_model *const models[] = {
@@ -57,7 +57,8 @@ static tn_tk_cached *slot_of(tn_tk_run *r, uint32_t start, uint32_t end) {
 }
 
 static bool recall(tn_tk_run *r, const tn_tk_cached *c, uint32_t start, uint32_t end) {
-  if (!c->count || c->len != end - start || memcmp(r->text.s + c->word, r->text.s + start, c->len)) return false;
+  if (!c->count || c->len != end - start || memcmp(r->text.s + c->word, r->text.s + start, c->len))
+    return false;
   for (uint32_t i = 0; i < c->count; i++) {
     tn_tk_token k = r->tokens.items[c->tokens + i];
     tn_tk_token_push(r, k.id, k.start - c->word + start, k.end - c->word + start);
@@ -68,7 +69,8 @@ static bool recall(tn_tk_run *r, const tn_tk_cached *c, uint32_t start, uint32_t
 void tn_tk_tokenize(tn_tk_run *r) {
   tn_tk_model *model = models[r->t->head->model];
   bool costly = r->t->merges || r->t->scores;
-  if (costly && r->splits.count > 256) r->cache = tn_mem_alloc(TN_TK_CACHE * sizeof *r->cache); /* NULL: without */
+  if (costly && r->splits.count > 256)
+    r->cache = tn_mem_alloc(TN_TK_CACHE * sizeof *r->cache); /* NULL: without */
   for (uint32_t i = 0; i < r->splits.count && !r->status; i++) {
     tn_tk_split s = r->splits.items[i];
     if (s.added >= 0) {

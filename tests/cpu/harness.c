@@ -20,8 +20,12 @@ static _Noreturn void give_up(const char *fmt, ...) {
 }
 #define NEED(cond) ((cond) ? (void)0 : give_up("%s:%d: not so: %s", __FILE__, __LINE__, #cond))
 
-/* ---- memory that ends at a wall ---------------------------------------------------------------------------------- */
-typedef struct wall { void *map, *data; size_t size; } wall;
+/* ---- memory that ends at a wall
+ * ---------------------------------------------------------------------------------- */
+typedef struct wall {
+  void *map, *data;
+  size_t size;
+} wall;
 
 static wall wall_new(uint64_t bytes) {
   size_t page = 4096, n = (size_t)tn_align_up(bytes ? bytes : 1, page) + 2 * page;
@@ -37,7 +41,8 @@ static void wall_free(wall *w) {
   *w = (wall){0};
 }
 
-/* ---- the plugin ---------------------------------------------------------------------------------------------------- */
+/* ---- the plugin
+ * ---------------------------------------------------------------------------------------------------- */
 static void say(void *ctx, tn_module *m, const tn_diag *d) {
   (void)ctx, (void)m;
   fprintf(stderr, "plugin: %.*s\n", (int)d->text.len, d->text.ptr);
@@ -60,8 +65,13 @@ static const tn_backend *plugin(void **self) {
   return backend;
 }
 
-/* ---- a module with values of its dims -------------------------------------------------------------------------------- */
-typedef struct tensor { wall mem; tn_ref_tensor t; bool set; } tensor;
+/* ---- a module with values of its dims
+ * -------------------------------------------------------------------------------- */
+typedef struct tensor {
+  wall mem;
+  tn_ref_tensor t;
+  bool set;
+} tensor;
 typedef struct world {
   const cpu_case *c;
   tn_diags diags;
@@ -140,9 +150,12 @@ static void fill(world *w, tensor *x, const char *name, uint64_t salt) {
   }
   for (int64_t i = 0; i < tn_ref_count(&x->t); i++) {
     double u = (double)(next_random(&s) >> 11) * 0x1p-53;
-    if (info->cls == TN_CLASS_FLOAT) tn_ref_set(&x->t, i, lo + u * (hi - lo));
-    else if (info->cls == TN_CLASS_BOOL) tn_ref_set_int(&x->t, i, u < 0.7);
-    else tn_ref_set_int(&x->t, i, a + (int64_t)(u * (double)(b - a)));
+    if (info->cls == TN_CLASS_FLOAT)
+      tn_ref_set(&x->t, i, lo + u * (hi - lo));
+    else if (info->cls == TN_CLASS_BOOL)
+      tn_ref_set_int(&x->t, i, u < 0.7);
+    else
+      tn_ref_set_int(&x->t, i, a + (int64_t)(u * (double)(b - a)));
   }
   if (c->fill) c->fill(name, x->t.dtype, x->t.data, tn_ref_count(&x->t));
 }
@@ -183,11 +196,13 @@ static void world_fini(world *w) {
   tn_diags_fini(&w->diags);
 }
 
-/* ---- reference: op by op ----------------------------------------------------------------------------------------------- */
+/* ---- reference: op by op
+ * ----------------------------------------------------------------------------------------------- */
 static void ref_op(world *w, tn_op op, tn_arena *a) {
   const char *name = tn_ir_opcode_name(tn_ir_opcode(w->m, op));
   tn_ref_tensor in[16] = {{0}}, out[16];
-  tn_ref_call c = {.ir = &tn_ir_table, .m = w->m, .op = op, .in = in, .out = out, .dim = dim_of, .ctx = w, .scratch = a};
+  tn_ref_call c = {
+      .ir = &tn_ir_table, .m = w->m, .op = op, .in = in, .out = out, .dim = dim_of, .ctx = w, .scratch = a};
   c.nin = tn_ir_op_noperands(w->m, op);
   c.nout = tn_ir_op_nresults(w->m, op);
   for (uint32_t i = 0; i < c.nout; i++) (void)make(w, tn_ir_op_result(w->m, op, i));
@@ -215,11 +230,23 @@ static tn_op ref_run(world *w) {
   return last;
 }
 
-/* ---- the plugin's kernels ------------------------------------------------------------------------------------------------ */
-typedef struct call { tn_kernel_fn fn; void *ctx; void *bufs[64]; int64_t dims[16]; uint64_t scratch; } call;
-typedef struct kernel_row { tn_op op; char symbol[96]; tn_dim dims[16], scratch; uint32_t ndims; } kernel_row;
-/* One compile; the same text under the same passes gives the same ops, so it serves all values of the dims. The dims
- * of its rows are those of the module that was compiled. */
+/* ---- the plugin's kernels
+ * ------------------------------------------------------------------------------------------------ */
+typedef struct call {
+  tn_kernel_fn fn;
+  void *ctx;
+  void *bufs[64];
+  int64_t dims[16];
+  uint64_t scratch;
+} call;
+typedef struct kernel_row {
+  tn_op op;
+  char symbol[96];
+  tn_dim dims[16], scratch;
+  uint32_t ndims;
+} kernel_row;
+/* One compile; the same text under the same passes gives the same ops, so it serves all values of the dims.
+ * The dims of its rows are those of the module that was compiled. */
 typedef struct package {
   char *text;
   world w;
@@ -267,7 +294,10 @@ static tn_status read_plain(void *ctx, uint64_t off, void *dst, uint64_t len) {
   memcpy(dst, (char *)ctx + off, len);
   return TN_OK;
 }
-typedef struct into { char *at; uint64_t left; } into;
+typedef struct into {
+  char *at;
+  uint64_t left;
+} into;
 static tn_status write_packed(void *ctx, const void *data, uint64_t len) {
   into *i = ctx;
   NEED(len <= i->left);
@@ -362,8 +392,8 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   void *self;
   for (size_t i = 0; i < TN_COUNT(kept); i++) {
     package *k = &kept[i];
-    if (k->text && !strcmp(k->text, c->text) && !strcmp(k->pipeline, pipeline) && !strcmp(k->target, target_.name) &&
-        k->plain == c->plain_weights)
+    if (k->text && !strcmp(k->text, c->text) && !strcmp(k->pipeline, pipeline) &&
+        !strcmp(k->target, target_.name) && k->plain == c->plain_weights)
       return k;
   }
   package *k = &kept[next++ % TN_COUNT(kept)];
@@ -371,7 +401,8 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   free(k->text);
   tn_buf_fini(&k->image);
   tn_vec_fini(&k->rows);
-  *k = (package){.text = strdup(c->text), .pipeline = pipeline, .target = target_.name, .plain = c->plain_weights};
+  *k = (package){
+      .text = strdup(c->text), .pipeline = pipeline, .target = target_.name, .plain = c->plain_weights};
   cpu_built whole = {0};
   prepare(&whole, c, pipeline);
   for (uint32_t i = 0; i < whole.packed.count; i++) wall_free(&whole.packed.items[i]);
@@ -422,8 +453,11 @@ static void unbuild(cpu_built *b) {
   world_fini(&b->w);
 }
 
-/* ---- comparing ---------------------------------------------------------------------------------------------------------------- */
-static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got, const char *where) {
+/* ---- comparing
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got,
+                    const char *where) {
   double atol = c->atol, rtol = c->rtol;
   bool f = tn_ir_dtype_info(want->dtype)->cls == TN_CLASS_FLOAT;
   if (atol == 0 && rtol == 0) {
@@ -437,7 +471,9 @@ static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_t
   for (int64_t i = 0; i < tn_ref_count(want); i++) {
     if (!f) {
       int64_t a = tn_ref_get_int(want, i), b = tn_ref_get_int(got, i);
-      if (a != b) give_up("%s: element %lld is %lld, wants %lld\n%s", where, (long long)i, (long long)b, (long long)a, c->text);
+      if (a != b)
+        give_up("%s: element %lld is %lld, wants %lld\n%s", where, (long long)i, (long long)b, (long long)a,
+                c->text);
       continue;
     }
     double a = tn_ref_get(want, i), b = tn_ref_get(got, i);
@@ -454,7 +490,8 @@ static void check_one(const cpu_case *c, world *ref, tn_op ref_ret, const char *
     for (uint32_t i = 0; i < tn_ir_op_noperands(ref->m, ref_ret); i++) {
       char where[96];
       snprintf(where, sizeof where, "%s, %s, %u threads, result %u", target_.name, pipeline, n, i);
-      compare(c, &slot(ref, tn_ir_op_operand(ref->m, ref_ret, i))->t, &slot(&b->w, tn_ir_op_operand(b->w.m, b->ret, i))->t, where);
+      compare(c, &slot(ref, tn_ir_op_operand(ref->m, ref_ret, i))->t,
+              &slot(&b->w, tn_ir_op_operand(b->w.m, b->ret, i))->t, where);
     }
     unbuild(b);
     free(b);
@@ -478,7 +515,8 @@ void cpu_check(const cpu_case *c) {
   for (int t = 0; targets[t].name; t++) {
     if (p->runs_here(self, &targets[t]) != TN_OK) continue;
     target_ = targets[t];
-    for (int i = 0; i < (c->pipeline ? 1 : 2); i++) check_one(c, &ref, ret, c->pipeline ? c->pipeline : both[i]);
+    for (int i = 0; i < (c->pipeline ? 1 : 2); i++)
+      check_one(c, &ref, ret, c->pipeline ? c->pipeline : both[i]);
   }
   world_fini(&ref);
 }

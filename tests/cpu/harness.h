@@ -1,20 +1,23 @@
-/* harness.h - runs one function of a module three ways and compares: op by op with the reference kernels, and fused
- * through the cpu plugin, for every target this machine runs, several kernel sizes and numbers of threads. Buffers end
- * at an inaccessible page, so an access behind the end of a tensor is a crash. */
+/* harness.h - runs one function of a module three ways and compares: op by op with the reference kernels, and
+ * fused through the cpu plugin, for every target this machine runs, several kernel sizes and numbers of
+ * threads. Buffers end at an inaccessible page, so an access behind the end of a tensor is a crash. */
 #ifndef TN_TESTS_CPU_HARNESS_H
 #define TN_TESTS_CPU_HARNESS_H
 #include "ir/ir.h"
 
-typedef struct cpu_dim { const char *name; int64_t value; } cpu_dim;
+typedef struct cpu_dim {
+  const char *name;
+  int64_t value;
+} cpu_dim;
 typedef struct cpu_case {
-  const char *text;              /* a module; its last function is run */
+  const char *text; /* a module; its last function is run */
   cpu_dim dims[8];
-  double lo, hi;                 /* float inputs are uniform in [lo, hi); both 0: [-2, 2) */
-  int64_t int_lo, int_hi;        /* integer inputs in [int_lo, int_hi); both 0: [0, 5) */
-  double atol, rtol;             /* 0: by element type */
+  double lo, hi;          /* float inputs are uniform in [lo, hi); both 0: [-2, 2) */
+  int64_t int_lo, int_hi; /* integer inputs in [int_lo, int_hi); both 0: [0, 5) */
+  double atol, rtol;      /* 0: by element type */
   uint64_t seed;
-  const char *pipeline;          /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
-  bool plain_weights;            /* weights keep their row-major layout */
+  const char *pipeline; /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
+  bool plain_weights;   /* weights keep their row-major layout */
   void (*fill)(const char *name, tn_dtype dt, void *data, int64_t count); /* optional: own input values */
 } cpu_case;
 

@@ -1,11 +1,12 @@
-/* fuzz_tokenizer_json.c - any bytes as a tokenizer.json: what is imported opens, and tokenizes and decodes a text;
- * then the bytes as a blob. */
+/* fuzz_tokenizer_json.c - any bytes as a tokenizer.json: what is imported opens, and tokenizes and decodes a
+ * text; then the bytes as a blob. */
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char sample[] = "The na\xc3\xafve [MASK]  <s> 123 \xe4\xb8\xad\xf0\x9f\x91\x8d don't a\xcc\x81\xff\n";
+static const char sample[] =
+    "The na\xc3\xafve [MASK]  <s> 123 \xe4\xb8\xad\xf0\x9f\x91\x8d don't a\xcc\x81\xff\n";
 
 static void use(const tn_tokenizer *t) {
   tn_tokens tokens = {0};
@@ -14,7 +15,8 @@ static void use(const tn_tokenizer *t) {
   if (s && tokens.count) abort();
   for (uint32_t i = 0; i < tokens.count; i++) {
     const tn_token *k = &tokens.items[i];
-    if (k->id < 0 || (uint32_t)k->id >= tn_tokenizer_size(t) || k->start > k->end || k->end > sizeof sample) abort();
+    if (k->id < 0 || (uint32_t)k->id >= tn_tokenizer_size(t) || k->start > k->end || k->end > sizeof sample)
+      abort();
     tn_tokenizer_decode(t, &k->id, 1, TN_DETOKENIZE_SKIP_SPECIAL, &text);
   }
   if (!tn_utf8_valid((tn_str){tn_buf_cstr(&text), text.len}, &(uint64_t){0})) abort();

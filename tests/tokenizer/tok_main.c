@@ -1,8 +1,8 @@
 /* tok_main.c - the tokenizer as a filter, for differential.py and for timing.
- *   tok_main PATH            reads lines: a text in hex, and optionally the pair in hex behind a space; writes one line
- *                            each: "id:type:start:end:special ..." "|" ids decoded in hex "|" without special tokens
- *   tok_main PATH bench FILE tokenizes the file's lines, then the file as one text, and prints tokens per second
- * PATH is a folder or a tokenizer.json. */
+ *   tok_main PATH            reads lines: a text in hex, and optionally the pair in hex behind a space;
+ * writes one line each: "id:type:start:end:special ..." "|" ids decoded in hex "|" without special tokens
+ *   tok_main PATH bench FILE tokenizes the file's lines, then the file as one text, and prints tokens per
+ * second PATH is a folder or a tokenizer.json. */
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>

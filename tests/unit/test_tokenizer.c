@@ -1,5 +1,6 @@
-/* test_tokenizer.c - ids, offsets and decoded texts against what the `tokenizers` package and transformers gave
- * (tests/tokenizer/make_tokenizers.py), then hostile files, damaged blobs, failing memory, several threads. */
+/* test_tokenizer.c - ids, offsets and decoded texts against what the `tokenizers` package and transformers
+ * gave (tests/tokenizer/make_tokenizers.py), then hostile files, damaged blobs, failing memory, several
+ * threads. */
 #include "frontend/tokenizer/tokenizer.h"
 #include <check.h>
 #include <pthread.h>
@@ -11,7 +12,8 @@
 #define FNV 0xcbf29ce484222325u
 static const tn_str none = {NULL, 0};
 
-/* ---- a tokenizer and its blob --------------------------------------------------------------------------------- */
+/* ---- a tokenizer and its blob
+ * --------------------------------------------------------------------------------- */
 typedef struct loaded {
   tn_buf blob;
   tn_tokenizer *t;
@@ -64,7 +66,8 @@ static void unload(loaded *l) {
   tn_diags_fini(&l->diags);
 }
 
-/* ---- texts and goldens ---------------------------------------------------------------------------------------- */
+/* ---- texts and goldens
+ * ---------------------------------------------------------------------------------------- */
 static bool next_line(tn_str *rest, tn_str *line) {
   if (!rest->len) return false;
   const char *end = memchr(rest->ptr, '\n', rest->len);
@@ -128,7 +131,8 @@ static void check_offsets(tn_str want, const tn_tokens *k, const char *where) {
   ck_assert_msg(tn_str_is(want, text), "%s: offsets, types or special", where);
 }
 
-static void check_decoded(const tn_tokenizer *t, const tn_tokens *k, uint32_t flags, tn_str want, const char *where) {
+static void check_decoded(const tn_tokenizer *t, const tn_tokens *k, uint32_t flags, tn_str want,
+                          const char *where) {
   TN_VEC(int32_t) ids = {0};
   tn_buf got = {0}, wanted = {0};
   for (uint32_t i = 0; i < k->count; i++) ck_assert(tn_vec_push(&ids, k->items[i].id));
@@ -147,7 +151,8 @@ static void check_line(const tn_tokenizer *t, tn_str line, tn_str golden, const 
   unescape(&line, &text);
   bool two = line.ptr;
   if (two) unescape(&line, &pair);
-  ck_assert_int_eq(tn_tokenizer_encode(t, (tn_str){text.text, text.len}, two ? (tn_str){pair.text, pair.len} : none, 0, &k),
+  ck_assert_int_eq(tn_tokenizer_encode(t, (tn_str){text.text, text.len},
+                                       two ? (tn_str){pair.text, pair.len} : none, 0, &k),
                    TN_OK);
   for (uint32_t i = 0; i < k.count; i++) tn_buf_printf(&ids, i ? " %d" : "%d", k.items[i].id);
   tn_str want = field(&golden);
@@ -168,7 +173,8 @@ static void check_goldens(const tn_tokenizer *t, const char *name, bool folder) 
   snprintf(path, sizeof path, DATA "%s%s.golden", folder ? "folders/" : "", name);
   tn_file texts = mapped(TN_SOURCE_DIR "/tests/tokenizer/texts.txt"), goldens = mapped(path);
   TN_VEC(tn_str) lines = {0};
-  tn_str rest = {(const char *)texts.data, texts.size}, want = {(const char *)goldens.data, goldens.size}, line;
+  tn_str rest = {(const char *)texts.data, texts.size}, want = {(const char *)goldens.data, goldens.size},
+         line;
   while (next_line(&rest, &line)) ck_assert(tn_vec_push(&lines, line));
   uint32_t n = lines.count, step = folder ? 4 : 1;
   for (uint32_t i = 0; i < n; i += step) {
@@ -187,8 +193,9 @@ static void check_goldens(const tn_tokenizer *t, const char *name, bool folder) 
   tn_file_unmap(&goldens);
 }
 
-static const char *const names[] = {"wordpiece", "wordpiece_cased", "gpt2", "roberta",   "llama3",      "llama2", "mistral",
-                                    "t5",        "unigram_bytes",   "clip", "wordlevel", "bpe_affixes", "ctc"};
+static const char *const names[] = {"wordpiece", "wordpiece_cased", "gpt2", "roberta",       "llama3",
+                                    "llama2",    "mistral",         "t5",   "unigram_bytes", "clip",
+                                    "wordlevel", "bpe_affixes",     "ctc"};
 START_TEST(goldens) {
   loaded l;
   load_file(&l, names[_i]);
@@ -197,7 +204,8 @@ START_TEST(goldens) {
 }
 END_TEST
 
-static const char *const folders[] = {"bert_cased", "bert_lower", "gpt2_old", "gpt2_bos", "roberta_old", "clip_old", "edges"};
+static const char *const folders[] = {"bert_cased",  "bert_lower", "gpt2_old", "gpt2_bos",
+                                      "roberta_old", "clip_old",   "edges"};
 START_TEST(folder_goldens) {
   loaded l;
   load_folder(&l, folders[_i]);
@@ -206,7 +214,8 @@ START_TEST(folder_goldens) {
 }
 END_TEST
 
-/* ---- every code point ----------------------------------------------------------------------------------------- */
+/* ---- every code point
+ * ----------------------------------------------------------------------------------------- */
 static uint64_t hash_ids(uint64_t h, const tn_tokens *k) {
   const int32_t end = -1;
   for (uint32_t i = 0; i < k->count; i++) h = fnv(h, &k->items[i].id, 4);
@@ -242,8 +251,8 @@ static uint64_t hash_points(const tn_tokenizer *t, tn_str rest) {
   return h;
 }
 
-/* The code points of Unicode 14: later ones are not the same in every version of pcre2 and utf8proc (points in
- * make_tokenizers.py). */
+/* The code points of Unicode 14: later ones are not the same in every version of pcre2 and utf8proc (points
+ * in make_tokenizers.py). */
 START_TEST(code_points) {
   loaded l;
   char want[64] = "";
@@ -265,7 +274,8 @@ START_TEST(code_points) {
 }
 END_TEST
 
-/* ---- single parts --------------------------------------------------------------------------------------------- */
+/* ---- single parts
+ * --------------------------------------------------------------------------------------------- */
 static uint64_t hash_text(const tn_tokenizer *t, tn_str text, uint64_t h, const char *where) {
   tn_tokens k = {0};
   TN_VEC(int32_t) ids = {0};
@@ -309,8 +319,10 @@ START_TEST(parts) {
     snprintf(where, sizeof where, "%.*s", (int)(line.len - 17), line.ptr + 17);
     tn_buf_printf(&json, "{%s\"model\": %.*s}", "", (int)model.len, model.ptr);
     json.len--;
-    if (line.len > 19) tn_buf_printf(&json, ", %.*s", (int)(line.len - 18), line.ptr + 18);
-    else tn_buf_puts(&json, "}");
+    if (line.len > 19)
+      tn_buf_printf(&json, ", %.*s", (int)(line.len - 18), line.ptr + 18);
+    else
+      tn_buf_puts(&json, "}");
     load_text(&l, (tn_str){json.text, json.len});
     snprintf(got, sizeof got, "%016llx", (unsigned long long)hash_texts(l.t, where));
     ck_assert_msg(!strcmp(got, want), "%s: %s, should be %s", where, got, want);
@@ -322,7 +334,8 @@ START_TEST(parts) {
 }
 END_TEST
 
-/* ---- the rest of the interface -------------------------------------------------------------------------------- */
+/* ---- the rest of the interface
+ * -------------------------------------------------------------------------------- */
 START_TEST(interface) {
   loaded l;
   load_file(&l, "wordpiece");
@@ -370,12 +383,16 @@ START_TEST(no_tokenizer) {
 }
 END_TEST
 
-/* ---- hostile files -------------------------------------------------------------------------------------------- */
-#define MODEL "\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0, \"<unk>\": 1}, \"unk_token\": \"<unk>\"}"
-#define BPE(vocab, merges) "{\"model\": {\"type\": \"BPE\", \"vocab\": {" vocab "}, \"merges\": [" merges "]}}"
+/* ---- hostile files
+ * -------------------------------------------------------------------------------------------- */
+#define MODEL                                                                                                \
+  "\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0, \"<unk>\": 1}, \"unk_token\": \"<unk>\"}"
+#define BPE(vocab, merges)                                                                                   \
+  "{\"model\": {\"type\": \"BPE\", \"vocab\": {" vocab "}, \"merges\": [" merges "]}}"
 #define WITH(key, value) "{\"" key "\": " value ", " MODEL "}"
-#define SPLIT(regex) WITH("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, " \
-                                           "\"behavior\": \"Isolated\", \"invert\": false}")
+#define SPLIT(regex)                                                                                         \
+  WITH("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, "                    \
+                        "\"behavior\": \"Isolated\", \"invert\": false}")
 typedef struct hostile_case {
   const char *json, *where, *text; /* of the message; where NULL: none */
 } hostile_case;
@@ -386,7 +403,8 @@ static const hostile_case hostile_cases[] = {
     {"{}", "model", "should be an object, is missing"},
     {WITH("version", "\"9.9\""), "version", "'9.9' is not known"},
     {"{\"model\": {\"type\": \"Markov\"}}", "model.type", "'Markov' is not known"},
-    {"{\"model\": {\"type\": \"BPE\", \"vocab\": [], \"merges\": []}}", "model.vocab", "should be an object, is a list"},
+    {"{\"model\": {\"type\": \"BPE\", \"vocab\": [], \"merges\": []}}", "model.vocab",
+     "should be an object, is a list"},
     {BPE("\"a\": -1", ""), "model.vocab.a", "-1 is not in 0 .. 65540"},
     {BPE("\"a\": 4294967296", ""), "model.vocab.a", "4294967296 is not in"},
     {BPE("\"a\": 2000000000", ""), "model.vocab.a", "2000000000 is not in"},
@@ -398,17 +416,23 @@ static const hostile_case hostile_cases[] = {
     {BPE("\"a\": 0", "[\"a\", \"a\"]"), "model.merges[0]", "'aa' is not in the vocabulary"},
     {BPE("\"a\": 0, \"aa\": 1", "\"a a\", \"a a a\""), "model.merges[1]", "'a a a' is not two tokens"},
     {BPE("\"a\": 0", "7"), "model.merges[0]", "is neither a string nor two strings"},
-    {"{\"model\": {\"type\": \"BPE\", \"dropout\": 0.1, \"vocab\": {}, \"merges\": []}}", "model.dropout", "by chance"},
-    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 3, \"vocab\": [[\"a\", -1.0]]}}", "model.unk_id", "3 is not in 0 .. 0"},
-    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", NaN]]}}", "model.vocab[0]", "not a number"},
-    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [\"a\"]}}", "model.vocab[0]", "is not a string and a number"},
-    {"{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}, \"unk_token\": \"u\", \"continuing_subword_prefix\": 3}}",
+    {"{\"model\": {\"type\": \"BPE\", \"dropout\": 0.1, \"vocab\": {}, \"merges\": []}}", "model.dropout",
+     "by chance"},
+    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 3, \"vocab\": [[\"a\", -1.0]]}}", "model.unk_id",
+     "3 is not in 0 .. 0"},
+    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", NaN]]}}", "model.vocab[0]",
+     "not a number"},
+    {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [\"a\"]}}", "model.vocab[0]",
+     "is not a string and a number"},
+    {"{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}, \"unk_token\": \"u\", "
+     "\"continuing_subword_prefix\": 3}}",
      "model.continuing_subword_prefix", "should be a string, is an integer"},
     {WITH("added_tokens", "[{\"id\": -2, \"content\": \"x\"}]"), "added_tokens[0].id", "-2 is not in"},
     {WITH("added_tokens", "[{\"id\": 2, \"content\": 5}]"), "added_tokens[0].content", "should be a string"},
     {WITH("added_tokens", "[3]"), "added_tokens[0]", "should be an object"},
     {WITH("normalizer", "{\"type\": \"Rot13\"}"), "normalizer.type", "'Rot13' is not known"},
-    {WITH("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"x\"}]}"),
+    {WITH("normalizer",
+          "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"x\"}]}"),
      "normalizer.normalizers[1].type", "'x' is not known"},
     {WITH("normalizer", "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"A*AA\"}"),
      "normalizer.precompiled_charsmap", "is not base64: character 1"},
@@ -418,29 +442,37 @@ static const hostile_case hostile_cases[] = {
      "normalizer.precompiled_charsmap", "4 bytes with a trie of 4294967295 are no map"},
     {WITH("normalizer", "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAAAP8=\"}"),
      "normalizer.precompiled_charsmap", "byte 0 of its texts is not UTF-8"},
-    {WITH("normalizer", "{\"type\": \"Replace\", \"pattern\": {}, \"content\": \"\"}"), "normalizer.pattern", "has not one of"},
+    {WITH("normalizer", "{\"type\": \"Replace\", \"pattern\": {}, \"content\": \"\"}"), "normalizer.pattern",
+     "has not one of"},
     {SPLIT("(a"), "pre_tokenizer.pattern.Regex", "( without )"},
     {SPLIT("a)"), "pre_tokenizer.pattern.Regex", ") without ("},
     {SPLIT("[a"), "pre_tokenizer.pattern.Regex", "[ without ]"},
     {SPLIT("\\\\p{Nonsense}"), "pre_tokenizer.pattern.Regex", "unknown property"},
     {SPLIT("(?~a)"), "pre_tokenizer.pattern.Regex", "(?~...)"},
     {SPLIT("a{2000000}"), "pre_tokenizer.pattern.Regex", "number too big"},
-    {WITH("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"ab\"}"), "pre_tokenizer.replacement", "not one character"},
-    {WITH("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"a\", \"add_prefix_space\": false, \"prepend_scheme\": \"first\"}"),
+    {WITH("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"ab\"}"), "pre_tokenizer.replacement",
+     "not one character"},
+    {WITH("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"a\", \"add_prefix_space\": false, "
+                           "\"prepend_scheme\": \"first\"}"),
      "pre_tokenizer", "add_prefix_space is false"},
-    {WITH("pre_tokenizer", "{\"type\": \"Punctuation\", \"behavior\": \"Odd\"}"), "pre_tokenizer.behavior", "'Odd' is not known"},
+    {WITH("pre_tokenizer", "{\"type\": \"Punctuation\", \"behavior\": \"Odd\"}"), "pre_tokenizer.behavior",
+     "'Odd' is not known"},
     {WITH("pre_tokenizer", "{\"type\": \"FixedLength\", \"length\": 0}"), "pre_tokenizer.length", "is 0"},
-    {WITH("decoder", "{\"type\": \"Strip\", \"content\": \"a\", \"start\": -1, \"stop\": 0}"), "decoder.start", "-1 is not in"},
+    {WITH("decoder", "{\"type\": \"Strip\", \"content\": \"a\", \"start\": -1, \"stop\": 0}"),
+     "decoder.start", "-1 is not in"},
     {WITH("decoder", "{\"type\": \"BPEDecoder\", \"suffix\": \"\"}"), "decoder.suffix", "is empty"},
-    {WITH("post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"x\", \"type_id\": 0}}], "
+    {WITH("post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": "
+                            "\"x\", \"type_id\": 0}}], "
                             "\"pair\": [], \"special_tokens\": {}}"),
      "post_processor.single[0].SpecialToken", "'x' is not one of the special_tokens"},
-    {WITH("post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {\"id\": \"B\", \"type_id\": 0}}], "
-                            "\"pair\": [], \"special_tokens\": {}}"),
+    {WITH("post_processor",
+          "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {\"id\": \"B\", \"type_id\": 0}}], "
+          "\"pair\": [], \"special_tokens\": {}}"),
      "post_processor.single[0].Sequence", "sequence B in the template for one text"},
-    {WITH("post_processor", "{\"type\": \"BertProcessing\", \"sep\": [\"a\", 5], \"cls\": [\"a\", 0]}"), "post_processor",
-     "token 5 is not in the vocabulary of 2"},
-    {WITH("post_processor", "{\"type\": \"Sequence\", \"processors\": [{\"type\": \"BertProcessing\", \"sep\": [\"a\", 0], \"cls\": "
+    {WITH("post_processor", "{\"type\": \"BertProcessing\", \"sep\": [\"a\", 5], \"cls\": [\"a\", 0]}"),
+     "post_processor", "token 5 is not in the vocabulary of 2"},
+    {WITH("post_processor", "{\"type\": \"Sequence\", \"processors\": [{\"type\": \"BertProcessing\", "
+                            "\"sep\": [\"a\", 0], \"cls\": "
                             "[\"a\", 0]}, {\"type\": \"BertProcessing\"}]}"),
      "post_processor.processors[1]", "a second processor"},
     {WITH("truncation", "{\"max_length\": -1}"), "truncation.max_length", "-1 is not in"},
@@ -457,8 +489,8 @@ START_TEST(hostile) {
   ck_assert_uint_eq(blob.len, 0);
   const tn_message *m = &diags.list.items[0];
   ck_assert_str_eq(m->file, "t.json");
-  ck_assert_msg(!c->where == !m->where && (!c->where || !strcmp(c->where, m->where)), "%s: at %s, should be at %s",
-                c->json, m->where, c->where);
+  ck_assert_msg(!c->where == !m->where && (!c->where || !strcmp(c->where, m->where)),
+                "%s: at %s, should be at %s", c->json, m->where, c->where);
   ck_assert_msg(strstr(m->text, c->text), "%s: says '%s', should say '%s'", c->json, m->text, c->text);
   tn_diags_fini(&diags);
   tn_buf_fini(&blob);
@@ -474,7 +506,8 @@ START_TEST(deep_sequence) {
   for (int i = 0; i < 5000; i++) tn_buf_puts(&json, "{\"type\": \"Sequence\", \"normalizers\": [");
   for (int i = 0; i < 5000; i++) tn_buf_puts(&json, "]}");
   tn_buf_puts(&json, "}");
-  ck_assert_int_eq(tn_tokenizer_import_json((tn_str){json.text, json.len}, "t.json", &blob, &diags), TN_INVALID);
+  ck_assert_int_eq(tn_tokenizer_import_json((tn_str){json.text, json.len}, "t.json", &blob, &diags),
+                   TN_INVALID);
   ck_assert_ptr_nonnull(strstr(diags.list.items[0].text, "deeper than 64"));
   tn_diags_fini(&diags);
   tn_buf_fini(&json);
@@ -502,7 +535,8 @@ END_TEST
 START_TEST(no_unknown_token) {
   loaded l;
   tn_tokens k = {0};
-  load_text(&l, TN_STR("{\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0}, \"unk_token\": \"gone\"}}"));
+  load_text(&l,
+            TN_STR("{\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0}, \"unk_token\": \"gone\"}}"));
   ck_assert_int_eq(tn_tokenizer_encode(l.t, TN_STR("a"), none, 0, &k), TN_OK);
   ck_assert_int_eq(tn_tokenizer_encode(l.t, TN_STR("b"), none, 0, &k), TN_INVALID);
   ck_assert_uint_eq(k.count, 1);
@@ -511,8 +545,10 @@ START_TEST(no_unknown_token) {
 }
 END_TEST
 
-/* ---- damaged blobs, memory, threads ---------------------------------------------------------------------------- */
-#define SAMPLE TN_STR("The na\xc3\xafve [MASK] newword  <s> 123 \xe4\xb8\xad\xf0\x9f\x91\x8d STRIPL don't\xff")
+/* ---- damaged blobs, memory, threads
+ * ---------------------------------------------------------------------------- */
+#define SAMPLE                                                                                               \
+  TN_STR("The na\xc3\xafve [MASK] newword  <s> 123 \xe4\xb8\xad\xf0\x9f\x91\x8d STRIPL don't\xff")
 
 static tn_status use(const tn_tokenizer *t) {
   tn_tokens k = {0};
@@ -575,7 +611,8 @@ START_TEST(truncated_json) {
     tn_diags diags;
     tn_buf blob = {0};
     tn_diags_init(&diags);
-    ck_assert_int_ne(tn_tokenizer_import_json((tn_str){(const char *)f.data, n}, "t.json", &blob, &diags), TN_OK);
+    ck_assert_int_ne(tn_tokenizer_import_json((tn_str){(const char *)f.data, n}, "t.json", &blob, &diags),
+                     TN_OK);
     ck_assert_uint_eq(diags.errors, 1);
     tn_diags_fini(&diags);
     tn_buf_fini(&blob);
@@ -616,7 +653,8 @@ START_TEST(failing_import) {
     tn_buf blob = {0};
     tn_diags_init(&diags);
     tn_mem_fail_after(n);
-    tn_status status = tn_tokenizer_import_json((tn_str){(const char *)f.data, f.size}, "t.json", &blob, &diags);
+    tn_status status =
+        tn_tokenizer_import_json((tn_str){(const char *)f.data, f.size}, "t.json", &blob, &diags);
     tn_mem_fail_after(-1);
     ck_assert(status == TN_OK || status == TN_OOM);
     tn_diags_fini(&diags);
@@ -652,9 +690,11 @@ START_TEST(long_text) {
     char line[64];
     int n = snprintf(line, sizeof line, " word%d the%c (%d)", i % 700, 'a' + i % 13, i % 17);
     tn_buf_put(&text, line, (uint64_t)n);
-    ck_assert_int_eq(tn_tokenizer_encode(l.t, (tn_str){line, (uint64_t)n}, none, TN_TOKENIZE_NO_SPECIAL, &pieces), TN_OK);
+    ck_assert_int_eq(
+        tn_tokenizer_encode(l.t, (tn_str){line, (uint64_t)n}, none, TN_TOKENIZE_NO_SPECIAL, &pieces), TN_OK);
   }
-  ck_assert_int_eq(tn_tokenizer_encode(l.t, (tn_str){text.text, text.len}, none, TN_TOKENIZE_NO_SPECIAL, &whole), TN_OK);
+  ck_assert_int_eq(
+      tn_tokenizer_encode(l.t, (tn_str){text.text, text.len}, none, TN_TOKENIZE_NO_SPECIAL, &whole), TN_OK);
   ck_assert_uint_eq(whole.count, pieces.count);
   for (uint32_t i = 0; i < whole.count; i++) ck_assert_int_eq(whole.items[i].id, pieces.items[i].id);
   tn_vec_fini(&whole);
