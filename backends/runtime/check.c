@@ -174,6 +174,7 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
     return BAD(c, "step %u has %u operands and %u scalars, the limit is %u", i, s->noperands, s->nscalars,
                MAX_OPERANDS);
   if (s->scratch != TN_PROG_NONE) TN_TRY(check_row(c, "step", i, "expression", s->scratch, v->nexprs));
+  if (s->work) TN_TRY(check_row(c, "step", i, "expression", s->work - 1, v->nexprs));
   if (s->flags & ~(uint32_t)TN_KERNEL_SINGLE) return BAD(c, "step %u has flags %#x", i, s->flags);
   const uint32_t counts[] = {[TN_PROG_SLOT] = var->nslots,
                              [TN_PROG_INPUT] = e->ninputs,

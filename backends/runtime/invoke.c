@@ -2,7 +2,10 @@
  * step at its memory and let all threads walk the steps. */
 #include "backends/runtime/rt.h"
 
-enum { SLOT_ALIGN = 64 };
+enum {
+  SLOT_ALIGN = 64,
+  SHARED_WORK = 100000 /* floating-point operations: a few microseconds, what meeting at a barrier may cost */
+};
 
 tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **out) {
   const tn_view *v = &s->model->view;
@@ -44,18 +47,27 @@ static tn_status plan_slots(tn_session *s, const tn_prog_variant *var) {
   return TN_OK;
 }
 
+/* A step that one thread does sooner than several can agree to do it. */
+static bool small(const tn_session *s, const tn_prog_step *step) {
+  if (step->flags & TN_KERNEL_SINGLE) return true;
+  const tn_rt_number *work = step->work ? &s->exprs[step->work - 1] : NULL;
+  return work && !work->state && work->value < SHARED_WORK;
+}
+
 static tn_status plan_steps(tn_session *s, const tn_prog_variant *var) {
   const tn_view *v = &s->model->view;
   uint64_t scratch = SLOT_ALIGN, total;
   int64_t *scalars = s->scalars;
   void **bufs = s->bufs;
+  s->shared = false;
   for (uint32_t i = 0; i < var->nsteps; i++) {
     const tn_prog_step *step = &v->steps[var->first_step + i];
     uint64_t bytes = 0;
     if (step->scratch != TN_PROG_NONE) TN_TRY(size_of(s, step->scratch, "scratch of step", i, &bytes));
     if (bytes > scratch) scratch = bytes;
-    s->steps[i] = (tn_rt_step){s->model->kernels[step->kernel], bufs, scalars, var->first_step + i,
-                               step->flags & TN_KERNEL_SINGLE};
+    s->steps[i] =
+        (tn_rt_step){s->model->kernels[step->kernel], bufs, scalars, var->first_step + i, small(s, step)};
+    s->shared |= !s->steps[i].single;
     for (uint32_t k = 0; k < step->nscalars; k++) {
       const tn_rt_number *n = &s->exprs[v->scalars[step->first_scalar + k]];
       if (n->state)
@@ -211,7 +223,8 @@ static void walk(void *arg, uint32_t thread, uint32_t nthreads) {
                        step->kernel.ctx, thread,     step->single ? 1 : nthreads};
       step->kernel.fn(&call);
     }
-    tn_pool_barrier(s->pool);
+    /* Thread 0 goes from one small step to the next alone. */
+    if (nthreads > 1 && (!step->single || i + 1 == n || !step[1].single)) tn_pool_barrier(s->pool);
     if (timed) s->seconds[step->row] += tn_now() - begin, s->calls[step->row]++;
   }
 }
@@ -240,7 +253,10 @@ tn_status tn_rt_invoke(tn_session *s, uint32_t entry, const tn_tensor *in, const
   TN_TRY(take_outputs(s, e, out));
   TN_TRY(plan(s, e));
   point(s);
-  if (s->nsteps) tn_pool_run(s->pool, walk, s);
+  if (s->shared)
+    tn_pool_run(s->pool, walk, s);
+  else
+    walk(s, 0, 1);
   if (s->model->stateful[entry]) s->position += new_tokens(e, in);
   return TN_OK;
 }

@@ -70,6 +70,7 @@ struct tn_session {
   uint64_t *slot_at, *slot_bytes; /* per slot of the variant: offset in `slots`, size */
   tn_rt_step *steps;
   uint32_t nsteps;
+  bool shared;                /* some step is for all threads */
   void **bufs;                /* of all steps */
   int64_t *scalars;           /* of all steps */
   const tn_prog_entry *entry; /* what the plan below `dims` is for; NULL: none yet */

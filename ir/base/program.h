@@ -69,6 +69,8 @@ typedef struct tn_prog_step {
   uint32_t scratch;                  /* expression row: bytes per thread, or TN_PROG_NONE */
   uint32_t flags;                    /* TN_KERNEL_* */
   uint32_t loc;                      /* string: where in the model it comes from */
+  uint32_t work;                     /* expression row + 1: floating-point operations, roughly; 0: not known */
+  uint32_t reserved;
 } tn_prog_step;
 
 typedef struct tn_prog_kernel { uint32_t symbol, backend; } tn_prog_kernel; /* strings */

@@ -110,6 +110,9 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
 /* program.c: the step program of the lowered module. */
 tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b);
 
+/* work.c: floating-point operations of a kernel, roughly; 0: not known. */
+tn_dim tn_kernel_work(tn_module *m, tn_op kernel);
+
 /* weights.c: reads a weight's plain bytes from its parts. */
 typedef struct tn_weight_reader {
   tn_driver *d;

@@ -213,19 +213,21 @@ static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
   tn_buf_printf(out, "%s%s", out->len ? ", " : "", place);
 }
 
+/* Kernels are in op id order within a backend; with several backends a search may miss, then all are looked
+ * at. */
 static const tn_build_kernel *kernel_of(const writer *w, tn_op op) {
+  const tn_build_kernel *list = w->b->kernels.items;
   uint32_t lo = 0, hi = w->b->kernels.count;
-  while (lo <
-         hi) { /* kernels are in op id order within a backend; fall back to a scan when there are several */
+  while (lo < hi) {
     uint32_t mid = (lo + hi) / 2;
-    if (w->b->kernels.items[mid].op == op) return &w->b->kernels.items[mid];
-    if (w->b->kernels.items[mid].op < op)
+    if (list[mid].op == op) return &list[mid];
+    if (list[mid].op < op)
       lo = mid + 1;
     else
       hi = mid;
   }
   for (uint32_t i = 0; i < w->b->kernels.count; i++)
-    if (w->b->kernels.items[i].op == op) return &w->b->kernels.items[i];
+    if (list[i].op == op) return &list[i];
   return NULL;
 }
 
@@ -249,8 +251,17 @@ static tn_status put_step(writer *w, tn_op op) {
   uint32_t scratch = k->scratch ? put_expr(w, k->scratch) : TN_PROG_NONE;
   tn_buf loc = {0};
   loc_text(w, tn_ir_op_loc(w->m, op), &loc, 0);
-  tn_prog_step step = {k->row,   first,   nin + nout, put_shape(w, k->dims, k->ndims),
-                       k->ndims, scratch, k->flags,   put_name(w, tn_buf_cstr(&loc))};
+  tn_dim work = tn_kernel_work(w->m, op);
+  tn_prog_step step = {k->row,
+                       first,
+                       nin + nout,
+                       put_shape(w, k->dims, k->ndims),
+                       k->ndims,
+                       scratch,
+                       k->flags,
+                       put_name(w, tn_buf_cstr(&loc)),
+                       work ? put_expr(w, work) + 1 : 0,
+                       0};
   tn_buf_fini(&loc);
   PUT(w, steps, step);
   return TN_OK;
