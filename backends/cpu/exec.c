@@ -20,6 +20,11 @@ static tn_status failed(tn_cpu *c, LLVMErrorRef e, tn_status status) {
   return status;
 }
 
+/* What LLVM would otherwise print. */
+static void report(void *ctx, LLVMErrorRef e) {
+  if (e) failed(ctx, e, TN_DATA_LOSS);
+}
+
 tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
   tn_cpu *c = self;
   if (tn_cpu_runs_here(self, t) != TN_OK)
@@ -32,6 +37,7 @@ tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **
     tn_mem_free(x);
     return failed(c, e, TN_INTERNAL);
   }
+  LLVMOrcExecutionSessionSetErrorReporter(LLVMOrcLLJITGetExecutionSession(x->jit), report, c);
   LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(x->jit);
   LLVMOrcDefinitionGeneratorRef process = NULL; /* memcpy and memset */
   e = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(x->jit),

@@ -8,6 +8,7 @@
 typedef struct item {
   uint32_t c;
   int32_t change;
+  uint32_t ccc; /* combining class */
 } item;
 typedef struct items {
   TN_VEC(item) list;
@@ -21,19 +22,7 @@ static uint32_t combining_class(uint32_t c) {
 }
 
 static void push(items *out, uint32_t c, int32_t change) {
-  if (!tn_vec_push(&out->list, ((item){c, change}))) out->failed = true;
-}
-
-/* Sorts the marks behind the last starter; a few at a time, so by insertion. */
-static void push_ordered(items *out, uint32_t c, int32_t change) {
-  push(out, c, change);
-  uint32_t ccc = combining_class(c);
-  if (!ccc || out->failed) return;
-  item *l = out->list.items;
-  for (uint32_t i = out->list.count - 1; i && combining_class(l[i - 1].c) > ccc; i--) {
-    item swap = l[i];
-    l[i] = l[i - 1], l[i - 1] = swap;
-  }
+  if (!tn_vec_push(&out->list, ((item){c, change, combining_class(c)}))) out->failed = true;
 }
 
 static void decompose(items *out, uint32_t c, bool compat) {
@@ -41,14 +30,44 @@ static void decompose(items *out, uint32_t c, bool compat) {
   utf8proc_int32_t parts[ROOM];
   int boundary = 0;
   int options = UTF8PROC_DECOMPOSE | (compat ? UTF8PROC_COMPAT : 0);
-  utf8proc_ssize_t n = c < 0xa0 || tn_tk_is_newer(c)
-                           ? 0
-                           : utf8proc_decompose_char((utf8proc_int32_t)c, parts, ROOM, options, &boundary);
-  if (n < 1 || n > ROOM) {
-    push_ordered(out, c, 0);
+  bool alone = c < 0xa0 || tn_tk_is_newer(c);
+  utf8proc_ssize_t n =
+      alone ? 0 : utf8proc_decompose_char((utf8proc_int32_t)c, parts, ROOM, options, &boundary);
+  if (n < 1 || n > ROOM) push(out, c, 0);
+  for (utf8proc_ssize_t i = 0; i < n && n <= ROOM; i++) push(out, (uint32_t)parts[i], i > 0);
+}
+
+/* Stable, by class. A run is a handful of marks, or an attack: then it is sorted in linear time. */
+static void sort_run(items *all, item *run, uint32_t n) {
+  if (n <= 32) {
+    for (uint32_t i = 1; i < n; i++) {
+      item x = run[i];
+      uint32_t at = i;
+      for (; at && run[at - 1].ccc > x.ccc; at--) run[at] = run[at - 1];
+      run[at] = x;
+    }
     return;
   }
-  for (utf8proc_ssize_t i = 0; i < n; i++) push_ordered(out, (uint32_t)parts[i], i > 0);
+  uint32_t starts[257] = {0};
+  item *sorted = tn_mem_alloc(n * sizeof *sorted);
+  if (!sorted) {
+    all->failed = true;
+    return;
+  }
+  for (uint32_t i = 0; i < n; i++) starts[run[i].ccc + 1]++;
+  for (uint32_t i = 0; i < 256; i++) starts[i + 1] += starts[i];
+  for (uint32_t i = 0; i < n; i++) sorted[starts[run[i].ccc]++] = run[i];
+  memcpy(run, sorted, n * sizeof *sorted);
+  tn_mem_free(sorted);
+}
+
+/* Marks between starters in the order of their classes. */
+static void reorder(items *all) {
+  item *l = all->list.items;
+  for (uint32_t i = 0, end; i < all->list.count && !all->failed; i = end + 1) {
+    for (end = i; end < all->list.count && l[end].ccc;) end++;
+    if (end > i + 1) sort_run(all, l + i, end - i);
+  }
 }
 
 /* The primary composite of a pair, 0: none. */
@@ -64,7 +83,7 @@ static void recompose(items *all) {
   item *l = all->list.items;
   uint32_t count = 0, starter = TN_TK_NONE, last_class = 0;
   for (uint32_t i = 0; i < all->list.count; i++) {
-    uint32_t ccc = combining_class(l[i].c);
+    uint32_t ccc = l[i].ccc;
     bool near = starter != TN_TK_NONE && (count == starter + 1 || last_class < ccc);
     uint32_t made = near ? composite(l[starter].c, l[i].c) : 0;
     if (made) {
@@ -110,6 +129,7 @@ void tn_tk_normal_form(tn_tk_run *r, const tn_tk_text *in, tn_tk_text *out, bool
   }
   items all = {0};
   for (uint32_t i = 0; i < in->len && !all.failed;) decompose(&all, tn_tk_char(in->s, &i), compat);
+  if (!all.failed) reorder(&all);
   if (compose && !all.failed) recompose(&all);
   if (all.failed)
     tn_tk_fail(r, TN_OOM);

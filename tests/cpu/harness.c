@@ -43,11 +43,20 @@ static void wall_free(wall *w) {
 
 /* ---- the plugin
  * ---------------------------------------------------------------------------------------------------- */
+static char last_words[512];
+const char *cpu_last_words(void) { return last_words; }
 static void say(void *ctx, tn_module *m, const tn_diag *d) {
   (void)ctx, (void)m;
+  snprintf(last_words, sizeof last_words, "%.*s", (int)d->text.len, d->text.ptr);
   fprintf(stderr, "plugin: %.*s\n", (int)d->text.len, d->text.ptr);
 }
-static const tn_backend *plugin(void **self) {
+/* The options of these tests are one string "key=value". */
+static const char *option(const tn_options *o, const char *key) {
+  const char *text = (const char *)o;
+  size_t n = strlen(key);
+  return !strncmp(text, key, n) && text[n] == '=' ? text + n + 1 : NULL;
+}
+const tn_backend *cpu_plugin(void **self) {
   static const tn_backend *backend;
   static void *state;
   if (!backend) {
@@ -56,7 +65,7 @@ static const tn_backend *plugin(void **self) {
     tn_plugin_query_fn query = (tn_plugin_query_fn)(uintptr_t)dlsym(lib, "tn_plugin_query");
     const char *why = NULL;
     const tn_plugin *p = query(TN_ABI, &why);
-    static tn_host host = {.size = sizeof host, .abi = TN_ABI, .diag = say};
+    static tn_host host = {.size = sizeof host, .abi = TN_ABI, .diag = say, .option = option};
     host.ir = &tn_ir_table;
     NEED(p->init(&host, &state) == TN_OK);
     backend = p->table(state, "tn.backend/1", 0);
@@ -270,12 +279,12 @@ static const char *by_name(void *ctx, uint32_t b) { return (void)ctx, (void)b, "
 static bool claim(void *ctx, uint32_t b, tn_module *m, tn_op op, const char **why) {
   void *self;
   (void)ctx, (void)b;
-  return plugin(&self)->claim(self, &target_, m, op, why);
+  return cpu_plugin(&self)->claim(self, &target_, m, op, why);
 }
 static bool fuse(void *ctx, uint32_t b, tn_module *m, tn_op root, tn_op op, uint32_t role) {
   void *self;
   (void)ctx, (void)b;
-  return plugin(&self)->fuse(self, &target_, m, root, op, role);
+  return cpu_plugin(&self)->fuse(self, &target_, m, root, op, role);
 }
 
 static tn_status take_image(void *ctx, tn_bytes b) {
@@ -309,7 +318,7 @@ static tn_status write_packed(void *ctx, const void *data, uint64_t len) {
 /* Packs what the plugin wants packed; the weights' plain bytes stay for the reference. */
 static void pack_weights(cpu_built *b) {
   void *self;
-  const tn_backend *p = plugin(&self);
+  const tn_backend *p = cpu_plugin(&self);
   for (tn_weight i = 1; i <= tn_ir_weight_count(b->w.m) && !b->w.c->plain_weights; i++) {
     tn_weight_info info;
     tn_type_info t;
@@ -336,7 +345,8 @@ static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
   call c = {0};
   tn_attr root;
   uint32_t nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
-  if (plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) != TN_OK) give_up("no symbol %s", r->symbol);
+  if (cpu_plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) != TN_OK)
+    give_up("no symbol %s", r->symbol);
   tn_ir_op_attr(w->m, op, "root", &root);
   for (uint32_t i = 0; i < nout; i++) {
     tn_value v = tn_ir_op_result(w->m, op, i);
@@ -409,13 +419,13 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   tn_vec_fini(&whole.packed);
   k->w = whole.w;
   tn_package_sink sink = {.size = sizeof sink, .ctx = k, .image = take_image, .kernel = take_kernel};
-  if (plugin(&self)->compile(self, &target_, k->w.m, NULL, &sink) == TN_OK) return k;
+  if (cpu_plugin(&self)->compile(self, &target_, k->w.m, NULL, &sink) == TN_OK) return k;
   give_up("%s: compile failed\n%s", target_.name, c->text);
 }
 
 static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
   void *self;
-  const tn_backend *p = plugin(&self);
+  const tn_backend *p = cpu_plugin(&self);
   prepare(b, c, pipeline);
   b->package = package_of(c, pipeline);
   NEED(p->load(self, &target_, (tn_bytes){b->package->image.text, b->package->image.len}, &b->exec) == TN_OK);
@@ -445,7 +455,7 @@ static void run_threads(cpu_built *b, uint32_t nthreads) {
 
 static void unbuild(cpu_built *b) {
   void *self;
-  plugin(&self)->unload(b->exec);
+  cpu_plugin(&self)->unload(b->exec);
   for (uint32_t i = 0; i < b->packed.count; i++) wall_free(&b->packed.items[i]);
   for (int i = 0; i < 8; i++) wall_free(&b->scratch[i]);
   tn_vec_fini(&b->packed);
@@ -507,7 +517,7 @@ void cpu_check(const cpu_case *c) {
   static const char *const both[] = {"partition, fuse", "partition, fuse{max=1}"};
   void *self;
   tn_target targets[8] = {{0}};
-  const tn_backend *p = plugin(&self);
+  const tn_backend *p = cpu_plugin(&self);
   world ref;
   world_init(&ref, c);
   tn_op ret = ref_run(&ref);
@@ -524,7 +534,7 @@ void cpu_check(const cpu_case *c) {
 cpu_built *cpu_build(const cpu_case *c, const char *target) {
   void *self;
   tn_target targets[8] = {{0}};
-  plugin(&self)->targets(self, take_target, targets);
+  cpu_plugin(&self)->targets(self, take_target, targets);
   for (int t = 0; targets[t].name; t++)
     if (!strcmp(targets[t].name, target)) target_ = targets[t];
   cpu_built *b = calloc(1, sizeof *b);

@@ -26,6 +26,10 @@ void cpu_check(const cpu_case *c);
 /* printf into a text that lives until the next 8 calls. */
 const char *cpu_text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* The plugin's table, and the words of its last message. Its options are read from a string "key=value". */
+const tn_backend *cpu_plugin(void **self);
+const char *cpu_last_words(void);
+
 /* ---- for benchmarks ---- */
 typedef struct cpu_built cpu_built;
 cpu_built *cpu_build(const cpu_case *c, const char *target);

@@ -72,18 +72,22 @@ def lower_rows():
 
 
 def newer_forms():
-    """Code points whose decomposition, composition or combining class the package does not know yet."""
+    """Runs of code points that the package leaves alone, where a newer Unicode does or may do something: later
+    versions of utf8proc then make no difference. What nobody changes may be in a run as well."""
     nfd, nfkd = N.NFD(), N.NFKD()
+
+    def affected(ch):  # has a decomposition, or a combining class: then it moves across U+0334 (1) or U+0301 (230)
+        return (nfkd.normalize_str(ch) != ch or nfd.normalize_str(ch + "\u0334") != ch + "\u0334"
+                or nfd.normalize_str("\u0301" + ch) != "\u0301" + ch)
+
+    alone = {c for c in POINTS if c >= 0x300 and not affected(chr(c))}
+    maybe = {c for c in alone if unicodedata.category(chr(c)) == "Cn" or unicodedata.decomposition(chr(c))
+             or unicodedata.combining(chr(c))}
     out = set()
-    for c in POINTS:
-        ch = chr(c)
-        if unicodedata.decomposition(ch) and nfkd.normalize_str(ch) == ch:
-            out.add(c)
-        if unicodedata.combining(ch):
-            probe = "\u0301" if unicodedata.combining(ch) == 1 else "\u0334"
-            pair = ch + probe if unicodedata.combining(ch) != 1 else probe + ch
-            if nfd.normalize_str(pair) == pair:
-                out.add(c)
+    for first, last in ranges(alone):
+        run = [c for c in range(first, last + 1) if c in maybe]
+        if run:
+            out.update(range(run[0], run[-1] + 1))
     return out
 
 
@@ -136,7 +140,7 @@ def main():
         ("PUNCT", "BertPreTokenizer and Punctuation split there", pieces(P.Punctuation(), 3)),
         ("NUMERIC", "Digits", pieces(P.Digits(individual_digits=True), 3)),
         ("WORD", "\\w of Whitespace and of added tokens with single_word", pieces(P.Whitespace(), 1)),
-        ("NEWER", "normal forms leave it alone: decomposition or combining class newer than the package's", newer_forms()),
+        ("NEWER", "normal forms leave it alone, whatever a newer Unicode has there", newer_forms()),
     ]
     for name, what, points in tables:
         out += ["", "/* %s */" % what, "#ifdef TN_TK_%s" % name]

@@ -666,7 +666,7 @@ START_TEST(failing_import) {
 END_TEST
 
 static void *work(void *p) {
-  for (int i = 0; i < 50; i++) check_goldens(p, "llama3", false);
+  for (int i = 0; i < 10; i++) check_goldens(p, "llama3", false);
   return NULL;
 }
 
