@@ -20,8 +20,7 @@ static bool same_dims(const tn_type_info *a, const tn_type_info *b) {
   return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
 }
 
-/* ---- claim
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- claim ---- */
 static bool sizes_known(tn_cpu *c, tn_module *m, tn_value v) {
   tn_type_info t = type_of(c, m, v);
   for (uint32_t i = 0; i < t.rank; i++) {
@@ -86,8 +85,7 @@ uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, co
   return tn_ll_can_eval(&c->ir, m, op, why);
 }
 
-/* ---- fuse
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- fuse ---- */
 static bool one_of(const char *name, const char *const *list, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (!strcmp(name, list[i])) return true;

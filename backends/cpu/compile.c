@@ -140,23 +140,39 @@ static tn_status check_and_tidy(job *j) {
   return TN_INTERNAL;
 }
 
+static tn_status put_text(job *j, const tn_package_sink *out) {
+  char *text = LLVMPrintModuleToString(j->unit.e.mod);
+  tn_status r = out->image(out->ctx, (tn_bytes){text, strlen(text)});
+  LLVMDisposeMessage(text);
+  return r;
+}
+
+/* The object and its trailer, as one stretch of bytes. */
+static tn_status put_object(job *j, const void *object, uint64_t n, const tn_package_sink *out) {
+  const tn_target *t = &j->unit.isa->target;
+  tn_cpu_trailer end = {.magic = TN_CPU_MAGIC, .hash = tn_cpu_image_hash(t, object, n)};
+  tn_buf image = {0};
+  tn_buf_put(&image, object, n);
+  tn_buf_put(&image, &end, sizeof end);
+  tn_status r = image.failed ? TN_OOM : out->image(out->ctx, (tn_bytes){image.text, image.len});
+  tn_buf_fini(&image);
+  return r;
+}
+
 static tn_status put_image(job *j, const char *emit, const tn_package_sink *out) {
-  if (!strcmp(emit, "llvm")) {
-    char *text = LLVMPrintModuleToString(j->unit.e.mod);
-    tn_status r = out->image(out->ctx, (tn_bytes){text, strlen(text)});
-    LLVMDisposeMessage(text);
-    return r;
-  }
+  if (!strcmp(emit, "llvm")) return put_text(j, out);
   char *error = NULL;
-  LLVMMemoryBufferRef object = NULL;
-  LLVMCodeGenFileType kind = !strcmp(emit, "asm") ? LLVMAssemblyFile : LLVMObjectFile;
-  if (LLVMTargetMachineEmitToMemoryBuffer(j->machine, j->unit.e.mod, kind, &error, &object)) {
+  LLVMMemoryBufferRef made = NULL;
+  bool text = !strcmp(emit, "asm");
+  LLVMCodeGenFileType kind = text ? LLVMAssemblyFile : LLVMObjectFile;
+  if (LLVMTargetMachineEmitToMemoryBuffer(j->machine, j->unit.e.mod, kind, &error, &made)) {
     tn_cpu_fail(j->c, j->m, 0, TN_INTERNAL, "code generation failed: %s", error);
     LLVMDisposeMessage(error);
     return TN_INTERNAL;
   }
-  tn_status r = out->image(out->ctx, (tn_bytes){LLVMGetBufferStart(object), LLVMGetBufferSize(object)});
-  LLVMDisposeMemoryBuffer(object);
+  tn_bytes bytes = {LLVMGetBufferStart(made), LLVMGetBufferSize(made)};
+  tn_status r = text ? out->image(out->ctx, bytes) : put_object(j, bytes.ptr, bytes.len, out);
+  LLVMDisposeMemoryBuffer(made);
   return r;
 }
 

@@ -25,11 +25,30 @@ static void report(void *ctx, LLVMErrorRef e) {
   if (e) failed(ctx, e, TN_DATA_LOSS);
 }
 
+/* The object in an image, if it is whole and for this target. */
+static tn_status object_of(tn_cpu *c, const tn_target *t, tn_bytes image, tn_bytes *object) {
+  tn_cpu_trailer end;
+  if (image.len < sizeof end)
+    return tn_cpu_fail(c, NULL, 0, TN_DATA_LOSS, "a kernel package has %llu bytes, at least %zu are needed",
+                       (unsigned long long)image.len, sizeof end);
+  *object = (tn_bytes){image.ptr, image.len - sizeof end};
+  memcpy(&end, (const char *)image.ptr + object->len, sizeof end);
+  if (memcmp(end.magic, TN_CPU_MAGIC, sizeof end.magic))
+    return tn_cpu_fail(c, NULL, 0, TN_DATA_LOSS,
+                       "a kernel package is cut off, or not one of the cpu backend");
+  if (end.hash != tn_cpu_image_hash(t, object->ptr, object->len))
+    return tn_cpu_fail(c, NULL, 0, TN_DATA_LOSS, "a kernel package is damaged, or not for target '%s'",
+                       t->name);
+  return TN_OK;
+}
+
 tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
   tn_cpu *c = self;
+  tn_bytes object;
   if (tn_cpu_runs_here(self, t) != TN_OK)
     return tn_cpu_fail(c, NULL, 0, TN_UNAVAILABLE,
                        "this processor lacks one of '%s', which target '%s' needs", t->features, t->name);
+  TN_TRY(object_of(c, t, image, &object));
   tn_exec *x = tn_mem_alloc(sizeof *x);
   if (!x) return TN_OOM;
   LLVMErrorRef e = LLVMOrcCreateLLJIT(&x->jit, NULL);
@@ -44,8 +63,8 @@ tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **
                                                            NULL, NULL);
   if (!e) {
     LLVMOrcJITDylibAddGenerator(lib, process);
-    LLVMMemoryBufferRef object = LLVMCreateMemoryBufferWithMemoryRangeCopy(image.ptr, image.len, "kernels");
-    e = LLVMOrcLLJITAddObjectFile(x->jit, lib, object);
+    LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy(object.ptr, object.len, "kernels");
+    e = LLVMOrcLLJITAddObjectFile(x->jit, lib, copy);
   }
   if (e) {
     tn_cpu_unload(x);

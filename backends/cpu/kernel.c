@@ -3,8 +3,7 @@
 #include "backends/llvm/convert.h"
 #include <stdio.h>
 
-/* ---- dims the kernel reads
- * ------------------------------------------------------------------------------------- */
+/* ---- dims the kernel reads ---- */
 static void note_dim(tn_cpu_kernel *k, tn_dim d) {
   tn_dim_info i;
   if (!d) return;
@@ -62,8 +61,7 @@ static void read_body(tn_cpu_kernel *k) {
   }
 }
 
-/* ---- the two functions
- * ----------------------------------------------------------------------------------------- */
+/* ---- the two functions ---- */
 #define MAX_BUFFERS 128
 #define FIXED_ARGS 4 /* scratch, dims, thread, nthreads, before the buffers */
 
@@ -144,8 +142,7 @@ tn_cpu_skeleton tn_cpu_skeleton_of(const char *root) {
   return tn_cpu_emit_loop;
 }
 
-/* ---- dims and scratch
- * ------------------------------------------------------------------------------------------ */
+/* ---- dims and scratch ---- */
 tn_dim tn_cpu_dim_k(tn_cpu_kernel *k, int64_t v) { return k->u->ir->dim_const(k->u->m, v); }
 tn_dim tn_cpu_dim_mul(tn_cpu_kernel *k, tn_dim a, tn_dim b) {
   return k->u->ir->dim_make(k->u->m, TN_DIM_MUL, a, b);
@@ -172,8 +169,7 @@ ll_val tn_cpu_arg_buffer(tn_cpu_kernel *k, tn_value v) {
   return i.kind == TN_VALUE_ARG && i.op == k->op ? k->body.args[i.index] : NULL;
 }
 
-/* ---- loops
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- loops ---- */
 void tn_cpu_share(tn_cpu_kernel *k, ll_val n, ll_val *lo, ll_val *hi) {
   tn_ll *e = k->e;
   *lo = ll_udiv(e, ll_mul(e, n, k->thread), k->nthreads);

@@ -46,8 +46,7 @@ typedef struct tn_cpu_kernel {
 void tn_cpu_kernel_emit(tn_cpu_kernel *k, tn_cpu_unit *u, tn_op op, const char *symbol);
 void tn_cpu_kernel_fini(tn_cpu_kernel *k);
 
-/* ---- skeletons, one per kind of root
- * -------------------------------------------------------------------------- */
+/* ---- skeletons, one per kind of root ---- */
 typedef void (*tn_cpu_skeleton)(tn_cpu_kernel *k);
 void tn_cpu_emit_loop(tn_cpu_kernel *k);
 void tn_cpu_emit_rows(tn_cpu_kernel *k);   /* softmax, layer_norm, rms_norm along the last axis */
@@ -60,8 +59,7 @@ void tn_cpu_emit_sort(tn_cpu_kernel *k); /* sort, top_k */
 /* The skeleton for a root's mnemonic; the loop for any other. */
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root);
 
-/* ---- helpers
- * --------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 static inline tn_value tn_cpu_operand(tn_cpu_kernel *k, uint32_t i) {
   return i < k->u->ir->op_noperands(k->u->m, k->root) ? k->u->ir->op_operand(k->u->m, k->root, i) : 0;
 }

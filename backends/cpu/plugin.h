@@ -10,6 +10,17 @@ typedef struct tn_cpu {
   tn_ir ir;
 } tn_cpu;
 
+/* Ends every image, behind the ELF object (which a linker does not mind): damage is found before LLVM reads
+ * it. */
+typedef struct tn_cpu_trailer {
+  char magic[8];
+  uint64_t hash; /* of the object's bytes, seeded with that of the target's name */
+} tn_cpu_trailer;
+#define TN_CPU_MAGIC "tn-cpu\0\1"
+static inline uint64_t tn_cpu_image_hash(const tn_target *t, const void *object, uint64_t n) {
+  return tn_hash_bytes(object, n, tn_hash_bytes(t->name, strlen(t->name), 0));
+}
+
 /* Words for an error, then its number: `return tn_cpu_fail(...)`. */
 tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...)
     TN_PRINTF(5, 6);

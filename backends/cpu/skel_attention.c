@@ -30,8 +30,7 @@ typedef struct att {
   ll_val inverse, acc_row; /* of the row being finished */
 } att;
 
-/* ---- addresses
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- addresses ---- */
 static ll_val elem(att *a, ll_val base, ll_val i) {
   return ll_at(a->k->e, base, ll_imul(a->k->e, i, ll_k(a->k->e, 4)));
 }

@@ -4,8 +4,7 @@
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
-/* ---- may the space be one line?
- * ---------------------------------------------------------------------------------- */
+/* ---- may the space be one line? ---- */
 static bool same_shape(const tn_type_info *a, const tn_type_info *b) {
   return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
 }
@@ -38,8 +37,7 @@ static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int 
   return same_shape(&t, space);
 }
 
-/* ---- one walk
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- one walk ---- */
 typedef struct walk {
   const tn_type_info *t;
   const bool *mine; /* which yields belong to it */

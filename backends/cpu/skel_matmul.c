@@ -22,16 +22,15 @@ typedef struct mm {
   tn_dtype dt;                         /* of the panels */
   tn_dim n_dim, k_dim;
   ll_val m, n, depth, batches; /* m: rows per batch */
-  ll_val a_stage, a_stride, b_stage,
-      tile;                  /* a_stride: bytes between rows of lhs as the micro-kernel sees it */
+  ll_val a_stride;             /* bytes between rows of lhs as the micro-kernel sees it */
+  ll_val a_stage, b_stage, tile;
   uint32_t panels, max_rows; /* of the path being written */
   /* of the unit being written */
   ll_val batch, batch_at[TN_MAX_RANK], m0, m1, n0, group_end;
   ll_val tile_row0; /* first row of the tile */
 } mm;
 
-/* ---- indices
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- indices ---- */
 /* Leading coordinates of an operand for the current batch; operands broadcast from the right. */
 static void leading(mm *x, const tn_type_info *t, tn_ll_index *ix) {
   for (uint32_t i = 0; i + 2 < t->rank; i++) {
@@ -56,8 +55,7 @@ static void row_coordinates(mm *x, ll_val r, tn_ll_index *ix) {
   }
 }
 
-/* ---- operands
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- operands ---- */
 typedef struct staged_row {
   mm *x;
   ll_val row, to;
@@ -233,8 +231,7 @@ static void unit(mm *x) {
   tn_ll_body_forget(&x->k->body);
 }
 
-/* ---- the walk over units
- * ------------------------------------------------------------------------------------------- */
+/* ---- the walk over units ---- */
 /* The most rows of a unit: what fits the cache. */
 static int64_t rows_limit(mm *x) {
   int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;

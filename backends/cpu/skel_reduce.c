@@ -19,8 +19,7 @@ typedef struct red {
   ll_val mask; /* of the columns of the result being made */
 } red;
 
-/* ---- what is accumulated
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what is accumulated ---- */
 static bool is_float(const red *r) { return tn_ll_dtype_of(r->acc_type).cls == TN_CLASS_FLOAT; }
 static bool is(const red *r, const char *name) { return !strcmp(r->name, name); }
 
@@ -59,8 +58,7 @@ static ll_val combine(red *r, ll_val x, ll_val y) {
   return ll_select(e, better(r, x, y), x, y);
 }
 
-/* ---- the loops over reduced axes
- * ---------------------------------------------------------------------------------------- */
+/* ---- the loops over reduced axes ---- */
 static tn_ll_index x_index(red *r, ll_val mask) {
   tn_ll_index ix = {.rank = r->tx.rank, .mask = mask};
   memcpy(ix.at, r->outer, sizeof r->outer);
@@ -184,8 +182,7 @@ static ll_val give_result(void *ctx, const tn_ll_index *ix) {
   return ((red *)ctx)->result;
 }
 
-/* ---- the walk over results
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the walk over results ---- */
 /* Coordinates of x from those of the result. */
 static void place(red *r, const tn_ll_index *ix) {
   uint32_t j = 0;
@@ -227,8 +224,7 @@ static void walk(red *r) {
   tn_cpu_rows_end(k, &r->rows);
 }
 
-/* ---- softmax along an inner axis
- * --------------------------------------------------------------------------------------------- */
+/* ---- softmax along an inner axis ---- */
 typedef struct inner {
   red r;
   uint32_t axis;

@@ -41,8 +41,7 @@ static ll_val masked(tn_ll *e, ll_val mask, ll_val x, double rest) {
   return mask ? ll_select(e, mask, x, ll_f(e, x, rest)) : x;
 }
 
-/* ---- passes over a row
- * ------------------------------------------------------------------------------------------ */
+/* ---- passes over a row ---- */
 static void stage_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   (void)acc;
   put_stage(ctx, j, mask, ll_wide(k->e, x_at(ctx, j, mask), true));
@@ -88,8 +87,7 @@ static void each(norm *n, tn_cpu_column_fn fn) {
   tn_cpu_columns(n->k, ll_k(e, 0), tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), fn, n, NULL, 0);
 }
 
-/* ---- the roots
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the roots ---- */
 static ll_val row_length(norm *n) {
   tn_ll *e = n->k->e;
   return LLVMBuildSIToFP(e->b, tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), e->f32, "");

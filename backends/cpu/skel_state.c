@@ -3,8 +3,7 @@
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
-/* ---- kv_update
- * --------------------------------------------------------------------------------------------------- */
+/* ---- kv_update ---- */
 typedef struct update {
   tn_value x, out;
   tn_type_info tx, to;
@@ -40,8 +39,7 @@ void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   tn_cpu_rows_end(k, &rows);
 }
 
-/* ---- cumsum
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- cumsum ---- */
 typedef struct scan {
   tn_value x;
   tn_type_info t;

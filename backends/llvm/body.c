@@ -22,8 +22,7 @@ void tn_ll_body_give(tn_ll_body *b, tn_value v, ll_val (*get)(void *, const tn_l
   b->given[b->ngiven++] = (tn_ll_given){v, get, ctx};
 }
 
-/* ---- attributes and types
- * ------------------------------------------------------------------------------------ */
+/* ---- attributes and types ---- */
 tn_attr tn_ll_attr(tn_ll_body *b, tn_op op, const char *name) {
   tn_attr a = {0};
   if (!b->ir->op_attr(b->m, op, name, &a)) tn_ll_fail(b->e, "an op has no attribute '%s'", name);
@@ -86,8 +85,7 @@ ll_val tn_ll_dims(tn_ll_body *b, const tn_dim *d, uint32_t first, uint32_t last)
   return r;
 }
 
-/* ---- index arithmetic
- * ---------------------------------------------------------------------------------------- */
+/* ---- index arithmetic ---- */
 bool tn_ll_index_vec(const tn_ll_index *ix) {
   if (ix->collapsed) return ix->line.kind != TN_IX_SCALAR;
   for (uint32_t i = 0; i < ix->rank; i++)
@@ -134,8 +132,7 @@ void tn_ll_broadcast_index(tn_ll_body *b, const tn_type_info *from, const tn_typ
   if (!tn_ll_index_vec(out)) out->mask = NULL;
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 void tn_ll_place_add(tn_ll_body *b, tn_ll_place *p, tn_ll_ix ix, ll_val stride) {
   tn_ll *e = b->e;
   if (ix.kind == TN_IX_VECTOR) {
@@ -306,8 +303,7 @@ void tn_ll_store_at(tn_ll_body *b, tn_value v, ll_val buffer, const tn_ll_index 
                   tn_ll_dtype_of(t.dtype).bytes);
 }
 
-/* ---- dispatch
- * ------------------------------------------------------------------------------------------------ */
+/* ---- dispatch ---- */
 static bool same_ix(tn_ll_ix a, tn_ll_ix b) { return a.v == b.v && a.kind == b.kind; }
 static bool same_index(const tn_ll_index *a, const tn_ll_index *b) {
   if (a->rank != b->rank || a->collapsed != b->collapsed || a->pred != b->pred || a->mask != b->mask)

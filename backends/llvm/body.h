@@ -102,8 +102,7 @@ ll_val tn_ll_address(tn_ll_body *b, tn_value v, ll_val buffer, const tn_ll_index
 /* Loads `t` elements at base + bytes with ix's predicate and mask. */
 ll_val tn_ll_load_guarded(tn_ll_body *b, ll_type t, ll_val p, const tn_ll_index *ix, unsigned align);
 
-/* ---- parts (body_*.c); each gives false when the op is not its own
- * ------------------------------------------- */
+/* ---- parts (body_*.c); each gives false when the op is not its own ---- */
 bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,
                             ll_val *r);
 bool tn_ll_eval_view(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r);

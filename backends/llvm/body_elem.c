@@ -220,8 +220,7 @@ bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value 
   return true;
 }
 
-/* ---- what can be evaluated
- * ----------------------------------------------------------------------------------- */
+/* ---- what can be evaluated ---- */
 static const char *const other_ops[] = {"select",    "cast",        "bitcast",       "broadcast", "reshape",
                                         "transpose", "slice",       "split",         "concat",    "pad",
                                         "gather",    "iota",        "constant",      "rope",      "alibi",

@@ -5,8 +5,7 @@
 #include "backends/llvm/math.h"
 #include <math.h>
 
-/* ---- constants
- * ----------------------------------------------------------------------------------------------- */
+/* ---- constants ---- */
 static ll_val scalar_constant(tn_ll_body *b, tn_dtype t, const void *bytes) {
   tn_ll *e = b->e;
   uint64_t bits = 0;
@@ -31,8 +30,7 @@ static ll_val eval_constant(tn_ll_body *b, tn_op op, tn_value v, const tn_ll_ind
   return tn_ll_load_buffer(b, &t, g, ix);
 }
 
-/* ---- counters and masks
- * -------------------------------------------------------------------------------------- */
+/* ---- counters and masks ---- */
 static ll_val ix_value(tn_ll_body *b, tn_ll_ix ix) {
   return ix.kind == TN_IX_SCALAR ? ix.v : tn_ll_ix_vector(b, ix);
 }
@@ -95,8 +93,7 @@ static ll_val eval_alibi(tn_ll_body *b, tn_op op, tn_value v, const tn_ll_index 
   return ll_fmul(e, slope, key);
 }
 
-/* ---- random_uniform: Philox 4x32-10 (Salmon et al. 2011)
- * ------------------------------------------------------- */
+/* ---- random_uniform: Philox 4x32-10 (Salmon et al. 2011) ---- */
 static ll_val philox_word0(tn_ll *e, ll_val counter, uint64_t key) {
   ll_type t = ll_like(e, counter, e->i32);
   ll_val c[4] = {LLVMBuildTrunc(e->b, counter, t, ""),
@@ -135,8 +132,7 @@ static ll_val eval_random(tn_ll_body *b, tn_op op, const tn_type_info *t, const 
   return tn_ll_convert(e, TN_DT_f32, t->dtype, ll_fmul(e, f, ll_f(e, f, 0x1p-24)));
 }
 
-/* ---- rope
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- rope ---- */
 /* For feature d: the other one of its pair, which frequency turns them, whether d is the first of the pair,
  * and whether it turns at all (conditions are i1, scalar or vector). */
 typedef struct turn {
@@ -227,8 +223,7 @@ static ll_val eval_rope(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   return tn_ll_convert(e, TN_DT_f32, dt, r);
 }
 
-/* ---- block formats (ir/quant.def)
- * ------------------------------------------------------------------------------- */
+/* ---- block formats (ir/quant.def) ---- */
 /* Offsets in a block: m (0: none), the 32 high bits (0: none), the codes; bits per code; what is subtracted.
  */
 static const struct block_form {

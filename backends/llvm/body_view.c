@@ -19,8 +19,7 @@ static ll_val eval_mapped(tn_ll_body *b, tn_value v, tn_ll_index *ix) {
   return tn_ll_eval(b, v, ix);
 }
 
-/* ---- reshape
- * ------------------------------------------------------------------------------------------------- */
+/* ---- reshape ---- */
 /* A run of dims whose product is the same on both sides. */
 typedef struct run {
   uint32_t in0, in1, out0, out1;
@@ -91,8 +90,7 @@ static ll_val eval_reshape(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
   return eval_mapped(b, operand(b, op, 0), &at);
 }
 
-/* ---- the other views
- * ----------------------------------------------------------------------------------------- */
+/* ---- the other views ---- */
 static ll_val eval_broadcast(tn_ll_body *b, tn_op op, const tn_type_info *to, const tn_ll_index *ix) {
   tn_type_info from = tn_ll_type(b, operand(b, op, 0));
   tn_ll_index at;

@@ -33,8 +33,7 @@ ll_val tn_ll_to_memory(tn_ll *e, tn_dtype t, ll_val v) {
   return t == TN_DT_bool ? LLVMBuildZExt(e->b, v, ll_like(e, v, e->i8), "") : v;
 }
 
-/* ---- bf16
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- bf16 ---- */
 static ll_val bf16_widen(tn_ll *e, ll_val v) {
   ll_val w = LLVMBuildZExt(e->b, v, ll_like(e, v, e->i32), "");
   return ll_cast_bits(e, ll_shl(e, w, ll_i(e, w, 16)), ll_like(e, v, e->f32));
@@ -48,8 +47,7 @@ static ll_val bf16_narrow(tn_ll *e, ll_val f) {
   return LLVMBuildTrunc(e->b, r, ll_like(e, f, e->i16), "");
 }
 
-/* ---- 8-bit floats: `man` mantissa bits, bias of the exponent
- * ------------------------------------------------- */
+/* ---- 8-bit floats: `man` mantissa bits, bias of the exponent ---- */
 typedef struct f8_form {
   int man, bias, last, over, nan;
 } f8_form; /* codes: largest finite, what overflows to, NaN */
@@ -88,8 +86,7 @@ static ll_val f8_narrow(tn_ll *e, const f8_form *f, ll_val x) {
   return LLVMBuildTrunc(e->b, c, ll_like(e, x, e->i8), "");
 }
 
-/* ---- compute form
- * -------------------------------------------------------------------------------------------- */
+/* ---- compute form ---- */
 ll_val tn_ll_to_compute(tn_ll *e, tn_dtype t, ll_val v) {
   switch (t) {
   case TN_DT_f16: return LLVMBuildFPExt(e->b, v, ll_like(e, v, e->f32), "");

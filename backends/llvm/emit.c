@@ -37,8 +37,7 @@ void tn_ll_fail(tn_ll *e, const char *fmt, ...) {
   va_end(ap);
 }
 
-/* ---- types and constants
- * ------------------------------------------------------------------------------------- */
+/* ---- types and constants ---- */
 ll_type ll_vec(tn_ll *e, ll_type elem) { return LLVMVectorType(elem, e->lanes); }
 ll_type ll_like(tn_ll *e, ll_val v, ll_type elem) {
   (void)e;
@@ -86,8 +85,7 @@ ll_val ll_steps(tn_ll *e, ll_type elem) {
   return LLVMConstVector(items, e->lanes);
 }
 
-/* ---- instructions
- * -------------------------------------------------------------------------------------------- */
+/* ---- instructions ---- */
 ll_val ll_call(tn_ll *e, const char *name, const ll_type *overloads, unsigned n, ll_val *args,
                unsigned nargs) {
   unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
@@ -228,8 +226,7 @@ ll_val ll_reduce_with(tn_ll *e, ll_val v, ll_val (*op)(tn_ll *, ll_val, ll_val))
 }
 ll_val ll_reduce_fadd(tn_ll *e, ll_val v) { return ll_reduce_with(e, v, ll_fadd); }
 
-/* ---- control flow
- * -------------------------------------------------------------------------------------------- */
+/* ---- control flow ---- */
 LLVMBasicBlockRef ll_block(tn_ll *e, const char *name) {
   return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
 }

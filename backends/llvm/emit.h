@@ -28,8 +28,7 @@ void tn_ll_fini(tn_ll *e);
 /* Keeps the first message; emission goes on with poison values and the caller asks at the end. */
 void tn_ll_fail(tn_ll *e, const char *fmt, ...) TN_PRINTF(2, 3);
 
-/* ---- types and constants
- * ------------------------------------------------------------------------------------- */
+/* ---- types and constants ---- */
 static inline bool ll_is_vec(ll_val v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
 ll_type ll_vec(tn_ll *e, ll_type elem);            /* of e->lanes elements */
 ll_type ll_like(tn_ll *e, ll_val v, ll_type elem); /* elem in the shape of v: scalar or vector */
@@ -44,8 +43,7 @@ bool ll_const(ll_val v, int64_t *x);               /* a scalar integer constant?
 ll_val ll_zero(ll_type t);
 ll_val ll_steps(tn_ll *e, ll_type elem); /* <0, 1, 2, ...> */
 
-/* ---- instructions
- * -------------------------------------------------------------------------------------------- */
+/* ---- instructions ---- */
 ll_val ll_call(tn_ll *e, const char *intrinsic, const ll_type *overloads, unsigned n, ll_val *args,
                unsigned nargs);
 ll_val ll_call1(tn_ll *e, const char *intrinsic, ll_val a); /* overloaded on a's type */
@@ -121,8 +119,7 @@ ll_val ll_imod(tn_ll *e, ll_val x, ll_val y);
 ll_val ll_reduce_fadd(tn_ll *e, ll_val v); /* of a vector, pairwise: a fixed tree */
 ll_val ll_reduce_with(tn_ll *e, ll_val v, ll_val (*op)(tn_ll *, ll_val, ll_val)); /* tree of any operation */
 
-/* ---- control flow
- * -------------------------------------------------------------------------------------------- */
+/* ---- control flow ---- */
 #define LL_LOOP_PHIS 64
 /* for (iv = lo; iv < hi; iv += step), with values carried around; zero trips are fine. Between begin and end
  * the builder stands in the body; phi[] are the carried values there, and out[] after the end. */

@@ -76,8 +76,7 @@ static const void *section(const tn_tokenizer *t, tn_tk_section_id id, uint32_t 
   return *count ? (const char *)t->blob.ptr + s.off : NULL;
 }
 
-/* ---- checks: each gives NULL, or what is wrong
- * ---------------------------------------------------------------- */
+/* ---- checks: each gives NULL, or what is wrong ----------------------------------------------- */
 static const char *check_head(tn_bytes blob) {
   const tn_tk_header *h = blob.ptr;
   const uint16_t one = 1;
@@ -229,8 +228,7 @@ static const char *check_template(const tn_tokenizer *t) {
   return NULL;
 }
 
-/* ---- opening
- * -------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 static void open_trie(const tn_tokenizer *t, tn_tk_trie *trie, tn_tk_section_id nodes,
                       tn_tk_section_id labels) {
   uint32_t n;
@@ -344,8 +342,7 @@ void tn_tokenizer_close(tn_tokenizer *t) {
   tn_mem_free(t);
 }
 
-/* ---- lookups
- * -------------------------------------------------------------------------------------------------- */
+/* ---- lookups --------------------------------------------------------------------------------- */
 uint32_t tn_tk_lookup(const tn_tokenizer *t, const char *s, uint64_t n) {
   for (uint32_t at = (uint32_t)tn_hash_bytes(s, n, 0) & t->index_mask;; at = (at + 1) & t->index_mask) {
     uint32_t id = t->index[at];

@@ -7,8 +7,7 @@ static tn_tk_decoder *const decoders[] = {
 #include "frontend/tokenizer/parts.def"
 };
 
-/* ---- lists
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 static void end_item(tn_tk_decode *d, tn_tk_list *l) {
   if (!tn_vec_push(&l->ends, l->text.len) || l->text.failed) tn_tk_fail(&d->run, TN_OOM);
 }
@@ -53,8 +52,7 @@ static void clean(tn_buf *b, uint64_t begin, bool do_not) {
   }
 }
 
-/* ---- decoders
- * ------------------------------------------------------------------------------------------------- */
+/* ---- decoders -------------------------------------------------------------------------------- */
 /* Bytes that tokens stand for; a token with other characters stands for itself. Broken UTF-8 becomes U+FFFD.
  */
 void tn_tk_decode_byte_level(tn_tk_decode *d, const tn_tk_part *p) {
@@ -227,8 +225,7 @@ void tn_tk_decode_clean_up(tn_tk_decode *d, const tn_tk_part *p) {
   if (d->next.ends.count) d->next.ends.items[0] = d->next.text.len;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 /* The text that an id has for decoders, and whether it is special. An added token that the normalizer changes
  * has the changed text, and is then never special: so does the reference. */
 static tn_str token_text(const tn_tokenizer *t, int32_t id, bool *special) {

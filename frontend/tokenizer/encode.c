@@ -1,8 +1,7 @@
 /* encode.c - one or two texts to tokens: extract, normalise, cut, tokenize, then the template. */
 #include "frontend/tokenizer/engine.h"
 
-/* ---- trimming of offsets, which the reference counts in characters
- * -------------------------------------------- */
+/* ---- trimming of offsets, which the reference counts in characters --------------------------- */
 static bool is_space_at(const char *s, uint32_t at) {
   uint32_t c = tn_tk_char(s, &at);
   return c == 0x120 || tn_tk_is_space(c); /* U+0120 stands for a space */

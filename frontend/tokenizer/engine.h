@@ -8,8 +8,7 @@
 
 #define TN_TK_TEXT_MAX (256u << 20)
 
-/* ---- UTF-8
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 static inline uint32_t tn_tk_char_bytes(char lead) {
   uint8_t c = (uint8_t)lead;
   return c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
@@ -47,8 +46,7 @@ static inline uint32_t tn_tk_put_char(char out[4], uint32_t c) {
  * one U+FFFD stands for (the longest prefix of a valid character, at least 1: the rule of Unicode 3.9). */
 int tn_tk_char_check(const char *p, uint64_t room);
 
-/* ---- Unicode classes, as the reference has them (unicode.def)
- * ------------------------------------------------- */
+/* ---- Unicode classes, as the reference has them (unicode.def) -------------------------------- */
 bool tn_tk_is_space(uint32_t c);
 bool tn_tk_is_other(uint32_t c);
 bool tn_tk_is_nonspacing(uint32_t c);
@@ -63,8 +61,7 @@ uint32_t tn_tk_script(uint32_t c); /* 0: never splits */
 uint32_t tn_tk_byte_to_char(uint8_t byte);
 int tn_tk_char_to_byte(uint32_t c); /* -1: not a stand-in */
 
-/* ---- text
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 typedef struct tn_tk_span {
   uint32_t start, end; /* bytes of the original text */
 } tn_tk_span;
@@ -93,8 +90,7 @@ void tn_tk_put_part(tn_tk_text *t, const tn_tk_text *from, uint32_t start, uint3
 void tn_tk_put_original(tn_tk_text *t, tn_str s, uint32_t base);
 bool tn_tk_ascii(const char *s, uint32_t n);
 
-/* ---- one call
- * ------------------------------------------------------------------------------------------------- */
+/* ---- one call -------------------------------------------------------------------------------- */
 typedef struct tn_tk_split {
   uint32_t start, end; /* of run.text */
   int32_t added;       /* the added token that it is, or -1: still to be cut and given to the model */
@@ -144,8 +140,7 @@ void tn_tk_run_fini(tn_tk_run *r);
 /* Keeps the first failure. */
 void tn_tk_fail(tn_tk_run *r, tn_status status);
 
-/* ---- an open tokenizer
- * ---------------------------------------------------------------------------------------- */
+/* ---- an open tokenizer ----------------------------------------------------------------------- */
 typedef struct tn_tk_trie {
   const tn_tk_node *nodes; /* NULL: empty */
   const uint8_t *labels;
@@ -188,8 +183,7 @@ const tn_tk_added *tn_tk_added_of(const tn_tokenizer *t, uint32_t id); /* by bin
 /* Child of a node (the root is 0), 0: none. */
 uint32_t tn_tk_trie_child(const tn_tk_trie *trie, uint32_t node, uint8_t label);
 
-/* ---- stages
- * --------------------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 /* run.segment to run.segment, through all normalizers. */
 void tn_tk_normalize(tn_tk_run *r);
 /* What they make of a text of its own (for the importer). */

@@ -92,8 +92,7 @@ tn_status tn_tk_number(tn_tk_reader *r, const tn_json *node, const char *where, 
   return TN_OK;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 void tn_tk_reader_init(tn_tk_reader *r, const char *file, tn_diags *diags) {
   memset(r, 0, sizeof *r);
   tn_arena_init(&r->arena);

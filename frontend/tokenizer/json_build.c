@@ -40,8 +40,7 @@ void tn_tk_build_token(tn_tk_build *b, uint32_t id, tn_str text) {
   b->tokens.items[id] = text;
 }
 
-/* ---- hash tables
- * ---------------------------------------------------------------------------------------------- */
+/* ---- hash tables ----------------------------------------------------------------------------- */
 typedef TN_VEC(uint32_t) words;
 
 static bool slots_init(words *slots, uint32_t items) {
@@ -85,8 +84,7 @@ static void index_merges(tn_tk_build *b, words *slots) {
   }
 }
 
-/* ---- tries
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- tries ----------------------------------------------------------------------------------- */
 typedef struct key {
   tn_str s;
   uint32_t value, order; /* of equal keys the one with the highest order counts */
@@ -171,8 +169,7 @@ static void added_trie(tn_tk_build *b, trie *t, bool normalized) {
   tn_vec_fini(&k);
 }
 
-/* ---- the blob
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the blob -------------------------------------------------------------------------------- */
 static void put_section(tn_tk_build *b, tn_buf *out, uint64_t base, tn_tk_section_id id, const void *p,
                         uint64_t bytes) {
   static const char zeros[8] = {0};

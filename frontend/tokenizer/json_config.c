@@ -38,8 +38,7 @@ tn_str tn_tk_named_token(const tn_json *config, const char *key, const char *fal
   return s.ptr || !fallback ? s : tn_str_of(fallback);
 }
 
-/* ---- BERT's normalizer
- * ---------------------------------------------------------------------------------------- */
+/* ---- BERT's normalizer ----------------------------------------------------------------------- */
 /* The classes that open tokenizer.json as it is. */
 static const char *const plain_classes[] = {"PreTrainedTokenizer", "TokenizersBackend"};
 
@@ -58,8 +57,7 @@ static tn_status change_bert(tn_tk_reader *r, const tn_json *config) {
   return TN_OK;
 }
 
-/* ---- added tokens
- * --------------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 static tn_status add_listed(tn_tk_reader *r, const tn_json *config) {
   const tn_json *list = given(config, "added_tokens_decoder");
   if (!list) return TN_OK;
@@ -103,8 +101,7 @@ static tn_status add_all_special(tn_tk_reader *r, const tn_json *from) {
   return TN_OK;
 }
 
-/* ---- bos and eos
- * ---------------------------------------------------------------------------------------------- */
+/* ---- bos and eos ----------------------------------------------------------------------------- */
 static tn_status edge_token(tn_tk_reader *r, const tn_json *config, const char *flag, const char *key,
                             const char *fallback, bool *on, uint32_t *id) {
   *on = false;
@@ -127,8 +124,7 @@ tn_status tn_tk_set_edges(tn_tk_reader *r, const tn_json *config, const char *bo
   return tn_tk_put_template(r, templates[bos][eos][0], templates[bos][eos][1], bos_id, eos_id);
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 static tn_status set_clean_up(tn_tk_reader *r, const tn_json *config) {
   bool on = false;
   TN_TRY(tn_tk_bool(r, config, "", "clean_up_tokenization_spaces", &on));

@@ -19,11 +19,10 @@ typedef struct family {
   "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true}"
 static const family bert = {
     .name = "Bert",
-    .parts =
-        "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": "
-        "true,"
-        " \"strip_accents\": null, \"lowercase\": true}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
-        " \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}}",
+    .parts = "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true,"
+             " \"handle_chinese_chars\": true, \"strip_accents\": null, \"lowercase\": true},"
+             " \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
+             " \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}}",
     .single = "0C0A0S",
     .pair = "0C0A0S1B1S",
     .cls = "cls_token",
@@ -35,17 +34,17 @@ static const family bert = {
 static const family pairs[] = {
     {.name = "CLIP",
      .parts =
-         "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": "
-         "\"Replace\","
-         " \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"}, {\"type\": \"Lowercase\"}]},"
-         " \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\":"
-         " {\"Regex\": \"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|"
-         "[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}, \"behavior\": \"Removed\", \"invert\": true}, " BYTE_LEVEL
-         "]},"
-         " \"decoder\": {\"type\": \"Sequence\", \"decoders\": [" BYTE_LEVEL
-         ", {\"type\": \"Replace\", \"pattern\":"
-         " {\"String\": \"</w>\"}, \"content\": \" \"}, {\"type\": \"Strip\", \"content\": \" \","
-         " \"start\": 1000000, \"stop\": 1000000}]}}",
+         "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": ["
+         "{\"type\": \"NFC\"},"
+         "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"},"
+         "{\"type\": \"Lowercase\"}]},"
+         "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\","
+         "\"pattern\": {\"Regex\": \"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|"
+         "[\\\\p{L}]+|[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"},"
+         "\"behavior\": \"Removed\", \"invert\": true}, " BYTE_LEVEL "]},"
+         "\"decoder\": {\"type\": \"Sequence\", \"decoders\": [" BYTE_LEVEL ","
+         "{\"type\": \"Replace\", \"pattern\": {\"String\": \"</w>\"}, \"content\": \" \"},"
+         "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1000000, \"stop\": 1000000}]}}",
      .single = "0C0A0S",
      .pair = "0C0A0S0S0B0S",
      .cls = "bos_token",

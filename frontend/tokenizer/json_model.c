@@ -61,8 +61,7 @@ static tn_status read_affix(tn_tk_reader *r, const tn_json *model, const char *k
   return TN_OK;
 }
 
-/* ---- BPE
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- BPE ------------------------------------------------------------------------------------- */
 static tn_status merge_part(tn_tk_reader *r, const char *where, tn_str s, uint32_t *id) {
   uint64_t found;
   if (!tn_map_get(&r->vocabulary, s, &found))
@@ -130,8 +129,7 @@ static tn_status read_bpe(tn_tk_reader *r, const tn_json *model) {
   return TN_OK;
 }
 
-/* ---- the other models
- * ----------------------------------------------------------------------------------------- */
+/* ---- the other models ------------------------------------------------------------------------ */
 static tn_status read_wordpiece(tn_tk_reader *r, const tn_json *model) {
   tn_str unk, prefix;
   TN_TRY(read_object(r, model));
@@ -199,8 +197,7 @@ static tn_status model_kind(tn_tk_reader *r, const tn_json *model, int *kind) {
   return *kind < MODELS ? TN_OK : tn_tk_unsupported(r, "model.type", "'%.*s' is not known", SHOWN(type));
 }
 
-/* ---- added tokens
- * --------------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 bool tn_tk_find_token(const tn_tk_reader *r, tn_str content, uint32_t *id) {
   uint64_t found;
   if (tn_map_get(&r->added, content, &found)) return *id = r->build.added.items[found].id, true;

@@ -8,8 +8,7 @@
 /* The pattern of GPT-2's splitter, which ByteLevel means by use_regex. */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
-/* ---- values of parts
- * ------------------------------------------------------------------------------------------ */
+/* ---- values of parts ------------------------------------------------------------------------- */
 typedef struct source {
   const tn_json *o;
   const char *where;
@@ -98,8 +97,7 @@ static tn_status pattern(tn_tk_reader *r, source from, tn_tk_part *p) {
   return TN_OK;
 }
 
-/* ---- normalizers
- * ---------------------------------------------------------------------------------------------- */
+/* ---- normalizers ----------------------------------------------------------------------------- */
 typedef tn_status part_reader(tn_tk_reader *r, source from, tn_tk_part *p);
 
 static tn_status nothing(tn_tk_reader *r, source from, tn_tk_part *p) {
@@ -183,8 +181,7 @@ static tn_status normalizer_precompiled(tn_tk_reader *r, source from, tn_tk_part
   return status;
 }
 
-/* ---- pre-tokenizers
- * ------------------------------------------------------------------------------------------- */
+/* ---- pre-tokenizers -------------------------------------------------------------------------- */
 static const char *const behaviours[TN_TK_BEHAVIOURS] = {"Removed", "Isolated", "MergedWithPrevious",
                                                          "MergedWithNext", "Contiguous"};
 static const char *const schemes[TN_TK_PREPENDS] = {"always", "first", "never"};
@@ -237,8 +234,7 @@ static tn_status split_fixed_length(tn_tk_reader *r, source from, tn_tk_part *p)
   return p->a ? TN_OK : tn_tk_bad(r, tn_tk_at(r, from.where, "length"), "is 0");
 }
 
-/* ---- decoders
- * ------------------------------------------------------------------------------------------------- */
+/* ---- decoders -------------------------------------------------------------------------------- */
 static tn_status decoder_wordpiece(tn_tk_reader *r, source from, tn_tk_part *p) {
   TN_TRY(flag(r, from, "cleanup", true, TN_TK_CLEAN, p));
   return text(r, from, "prefix", &p->s);
@@ -260,8 +256,7 @@ static tn_status decoder_strip(tn_tk_reader *r, source from, tn_tk_part *p) {
   return count(r, from, "stop", &p->b);
 }
 
-/* ---- stages
- * --------------------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 typedef struct kind {
   const char *type;
   part_reader *read;
@@ -336,8 +331,7 @@ static tn_status read_stage(tn_tk_reader *r, uint32_t stage, const tn_json *node
   return TN_OK;
 }
 
-/* ---- post-processors
- * ------------------------------------------------------------------------------------------ */
+/* ---- post-processors ------------------------------------------------------------------------- */
 static tn_status push_piece(tn_tk_reader *r, int32_t id, uint32_t type) {
   return tn_vec_push(&r->build.pieces, ((tn_tk_piece){id, type})) ? TN_OK : tn_tk_oom(r);
 }

@@ -43,8 +43,7 @@ static void insert(reader *r, uint64_t place, const char *text) {
 static bool is_hex(char c) { return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* ---- classes
- * -------------------------------------------------------------------------------------------------- */
+/* ---- classes --------------------------------------------------------------------------------- */
 typedef struct shorthand {
   char escape;
   const char *items; /* inside [...] */
@@ -300,8 +299,7 @@ static void class_body(reader *r, uint32_t depth) {
   tn_buf_fini(&all);
 }
 
-/* ---- outside of classes
- * --------------------------------------------------------------------------------------- */
+/* ---- outside of classes ---------------------------------------------------------------------- */
 static void escape(reader *r) {
   char c = peek(r, 1);
   const char *items = shorthand_items((char)(c | 32));

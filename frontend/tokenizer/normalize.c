@@ -36,8 +36,7 @@ tn_status tn_tk_normalize_text(const tn_tokenizer *t, tn_str text, tn_buf *out) 
   return r.status;
 }
 
-/* ---- steps of BertNormalizer
- * ---------------------------------------------------------------------------------- */
+/* ---- steps of BertNormalizer ----------------------------------------------------------------- */
 static void clean(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r, (void)p;
   if (!tn_tk_text_room(out, in->len)) return;
@@ -105,8 +104,7 @@ void tn_tk_normalize_bert(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *i
   r->unchanged = true; /* the steps have put their result where it belongs */
 }
 
-/* ---- the others
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------------------ */
 void tn_tk_normalize_strip(tn_tk_run *r, const tn_tk_part *p, const tn_tk_text *in, tn_tk_text *out) {
   (void)r;
   uint32_t start = 0, end = in->len;

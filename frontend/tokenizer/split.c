@@ -24,8 +24,7 @@ void tn_tk_pre_tokenize(tn_tk_run *r) {
   }
 }
 
-/* ---- cutting
- * -------------------------------------------------------------------------------------------------- */
+/* ---- cutting --------------------------------------------------------------------------------- */
 typedef void cutter(tn_tk_run *r, const tn_tk_part *p, uint32_t start, uint32_t end);
 static void each(tn_tk_run *r, const tn_tk_part *p, cutter *cut) {
   for (uint32_t i = 0; i < r->splits.count && !r->status; i++) {
@@ -186,8 +185,7 @@ static void cut_fixed(tn_tk_run *r, const tn_tk_part *p, uint32_t start, uint32_
 }
 void tn_tk_split_fixed_length(tn_tk_run *r, const tn_tk_part *p) { each(r, p, cut_fixed); }
 
-/* ---- rewriting
- * ------------------------------------------------------------------------------------------------ */
+/* ---- rewriting ------------------------------------------------------------------------------- */
 /* Calls `cut` for every split; it writes to r->side and pushes splits of that, which then becomes r->text. */
 static void rewrite(tn_tk_run *r, const tn_tk_part *p, cutter *cut) {
   r->side.len = 0;

@@ -5,16 +5,14 @@
 #define TN_TOKENIZER_H
 #include "ir/base/diag.h"
 
-/* ---- importer (static lib tn_tokjson)
- * ------------------------------------------------------------------------ */
+/* ---- importer (static lib tn_tokjson) -------------------------------------------------------- */
 /* Reads `folder`/tokenizer.json (and tokenizer_config.json, special_tokens_map.json where they add to it),
  * checks everything, appends the blob. TN_NOT_FOUND without message: the folder has no tokenizer. */
 tn_status tn_tokenizer_import(const char *folder, tn_buf *blob, tn_diags *diags);
 /* One file's text, for fuzzing. */
 tn_status tn_tokenizer_import_json(tn_str json, const char *name, tn_buf *blob, tn_diags *diags);
 
-/* ---- engine (static lib tn_tokenizer)
- * ------------------------------------------------------------------------- */
+/* ---- engine (static lib tn_tokenizer) -------------------------------------------------------- */
 typedef struct tn_tokenizer tn_tokenizer;
 /* Checks the whole blob; it must outlive the tokenizer and be 8-byte aligned. *why: static text. */
 tn_status tn_tokenizer_open(tn_bytes blob, tn_tokenizer **out, const char **why);

@@ -45,4 +45,36 @@ grep -q "<svg" "$work/page.html" && ! grep -qE '(src|href)="?http' "$work/page.h
 "$tenon" bench "$models/llama" --prompt-tokens 8 -n 4 -r 2 > /dev/null || fail "bench of a causal model"; ok
 "$tenon" verify "$models/llama@O0,ref" "$models/llama@O3,cpu" --per-node | grep -q PASSED || fail "verify --per-node"; ok
 "$tenon" verify "$models/llama@O3,cpu" "$models/llama-tied@O3,cpu" > /dev/null 2>&1 && fail "verify let two different models pass"; ok
+
+# The tasks: tiny random models with a tokenizer of the tokenizer tests, so only the shape of the answer is looked at.
+for m in bert-mlm bert-cls bert-tokens bert-qa; do
+  mkdir -p "$work/$m"
+  cp "$models/$m"/* "$work/$m/"
+  cp "$source/tests/tokenizer/data/wordpiece.json" "$work/$m/tokenizer.json"
+done
+"$tenon" run "$work/bert-cls" --text "a text" --text "another" --json | python3 -c '
+import json, sys
+answers = json.load(sys.stdin)
+assert [a["text"] for a in answers] == ["a text", "another"]
+assert all(abs(sum(s["score"] for s in a["scores"]) - 1) < 1e-4 for a in answers), answers' || fail "text-classification"; ok
+"$tenon" run "$work/bert-tokens" --text "a text" --json | python3 -c '
+import json, sys
+tokens = json.load(sys.stdin)[0]["tokens"]
+assert tokens[0]["token"] == "[CLS]" and tokens[-1]["token"] == "[SEP]" and all("label" in t for t in tokens)' || fail "token-classification"; ok
+"$tenon" run "$work/bert-qa" --text "what is it" --context "it is a small thing" --json | python3 -c '
+import json, sys
+answer = json.load(sys.stdin)[0]
+assert answer["answer"] and answer["first_token"] <= answer["last_token"]
+assert answer["answer"].replace(" ", "") in "itisasmallthing", answer' || fail "question-answering"; ok
+"$tenon" run "$work/bert-mlm" --text "the [MASK] of" --top 3 --json | python3 -c '
+import json, sys
+assert len(json.load(sys.stdin)[0]["scores"]) == 3' || fail "fill-mask"; ok
+"$tenon" run "$work/bert-mlm" --text "nothing" > /dev/null 2> "$work/err" && fail "a text without a mask was accepted"
+grep -q "has no mask" "$work/err" || fail "no mask: $(cat "$work/err")"; ok
+printf 'one\ntwo\n' | "$tenon" run "$work/bert-cls" --text - --json | python3 -c '
+import json, sys
+assert [a["text"] for a in json.load(sys.stdin)] == ["one", "two"]' || fail "texts from stdin"; ok
+"$tenon" run "$source/tools/demo-model/model" -p "In the beginning" -n 12 --json | python3 -c '
+import json, sys
+assert len(json.load(sys.stdin)[0]["ids"]) == 12' || fail "text-generation"; ok
 echo "$passed passed, 0 failed"

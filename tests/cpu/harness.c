@@ -20,8 +20,7 @@ static _Noreturn void give_up(const char *fmt, ...) {
 }
 #define NEED(cond) ((cond) ? (void)0 : give_up("%s:%d: not so: %s", __FILE__, __LINE__, #cond))
 
-/* ---- memory that ends at a wall
- * ---------------------------------------------------------------------------------- */
+/* ---- memory that ends at a wall ---- */
 typedef struct wall {
   void *map, *data;
   size_t size;
@@ -41,8 +40,7 @@ static void wall_free(wall *w) {
   *w = (wall){0};
 }
 
-/* ---- the plugin
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the plugin ---- */
 static char last_words[512];
 const char *cpu_last_words(void) { return last_words; }
 static void say(void *ctx, tn_module *m, const tn_diag *d) {
@@ -74,8 +72,7 @@ const tn_backend *cpu_plugin(void **self) {
   return backend;
 }
 
-/* ---- a module with values of its dims
- * -------------------------------------------------------------------------------- */
+/* ---- a module with values of its dims ---- */
 typedef struct tensor {
   wall mem;
   tn_ref_tensor t;
@@ -205,8 +202,7 @@ static void world_fini(world *w) {
   tn_diags_fini(&w->diags);
 }
 
-/* ---- reference: op by op
- * ----------------------------------------------------------------------------------------------- */
+/* ---- reference: op by op ---- */
 static void ref_op(world *w, tn_op op, tn_arena *a) {
   const char *name = tn_ir_opcode_name(tn_ir_opcode(w->m, op));
   tn_ref_tensor in[16] = {{0}}, out[16];
@@ -239,8 +235,7 @@ static tn_op ref_run(world *w) {
   return last;
 }
 
-/* ---- the plugin's kernels
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the plugin's kernels ---- */
 typedef struct call {
   tn_kernel_fn fn;
   void *ctx;

@@ -6,6 +6,7 @@ PATH: a tokenizer.json, or a folder, which `transformers` then opens (so that to
 Without PATH: the files in data/, and T5's kind with the whole nmt_nfkc map when sentencepiece is there.
 Exit status 77 when the package is absent: the output says so.
 """
+
 import argparse
 import os
 import random
@@ -21,11 +22,69 @@ except ImportError:
     print("SKIPPED: the tokenizers package is not installed, nothing was compared")
     sys.exit(77)
 
-PIECES = ["the", "and", " ", "  ", "   ", "\n", "\t", "\r\n", "ing", "newword", "STRIPL", "STRIPR", "STRIPBOTH", "[MASK]",
-          "<mask>", "<s>", "</s>", "<|endoftext|>", "<unk>", "[SEP]", "'s", "'ll", "don't", "123", "4567", "...", "é",
-          "e\u0301", "a\u0323\u0302", "中文", "日本", "ни", "한국", "\u1112\u1161\u11ab", "👩‍👩‍👧", "🏽", "\u200d", "\u00a0", "ﬁ",
-          "½", "ß", "İ", "ſ", "\u2581", "\u3000", "<0x41>", "##ed", "ew", "\u0338", "ा", "क्ष", "ำ", "\ufeff", "\u200b",
-          "_", "-", "A", "Z", "supercalifragilistic", "\u0345", "Σ"]
+PIECES = [
+    "the",
+    "and",
+    " ",
+    "  ",
+    "   ",
+    "\n",
+    "\t",
+    "\r\n",
+    "ing",
+    "newword",
+    "STRIPL",
+    "STRIPR",
+    "STRIPBOTH",
+    "[MASK]",
+    "<mask>",
+    "<s>",
+    "</s>",
+    "<|endoftext|>",
+    "<unk>",
+    "[SEP]",
+    "'s",
+    "'ll",
+    "don't",
+    "123",
+    "4567",
+    "...",
+    "é",
+    "e\u0301",
+    "a\u0323\u0302",
+    "中文",
+    "日本",
+    "ни",
+    "한국",
+    "\u1112\u1161\u11ab",
+    "👩‍👩‍👧",
+    "🏽",
+    "\u200d",
+    "\u00a0",
+    "ﬁ",
+    "½",
+    "ß",
+    "İ",
+    "ſ",
+    "\u2581",
+    "\u3000",
+    "<0x41>",
+    "##ed",
+    "ew",
+    "\u0338",
+    "ा",
+    "क्ष",
+    "ำ",
+    "\ufeff",
+    "\u200b",
+    "_",
+    "-",
+    "A",
+    "Z",
+    "supercalifragilistic",
+    "\u0345",
+    "Σ",
+]
 
 
 def character(rng):
@@ -33,8 +92,17 @@ def character(rng):
     if kind < 0.4:
         return chr(rng.randrange(0x20, 0x7F))
     if kind < 0.8:
-        c = chr(rng.choice([rng.randrange(0x80, 0x600), rng.randrange(0x600, 0x2100), rng.randrange(0x2000, 0x3100),
-                            rng.randrange(0x3100, 0xD7FF), rng.randrange(0xE000, 0x10000)]))
+        c = chr(
+            rng.choice(
+                [
+                    rng.randrange(0x80, 0x600),
+                    rng.randrange(0x600, 0x2100),
+                    rng.randrange(0x2000, 0x3100),
+                    rng.randrange(0x3100, 0xD7FF),
+                    rng.randrange(0xE000, 0x10000),
+                ]
+            )
+        )
     else:
         c = chr(rng.randrange(0x10000, 0x20000))
     return c if unicodedata.category(c) != "Cn" else " "
@@ -49,7 +117,7 @@ def text(rng, lines):
         elif kind < 0.75:
             line = rng.choice(lines)
             at = rng.randrange(len(line) + 1)
-            out.append(line[at:at + rng.randrange(1, 12)])
+            out.append(line[at : at + rng.randrange(1, 12)])
         else:
             out.append(character(rng))
     return "".join(out)
@@ -73,7 +141,9 @@ def expected(encode, decode, parts):
 
 def parse(line):
     tokens, plain, skipped = line.rstrip("\n").split("|")
-    items = [tuple(map(int, x.split(":"))) for x in tokens.split()] if not tokens.startswith("error") else tokens
+    items = (
+        [tuple(map(int, x.split(":"))) for x in tokens.split()] if not tokens.startswith("error") else tokens
+    )
     return items, bytes.fromhex(plain).decode(), bytes.fromhex(skipped).decode()
 
 
@@ -91,6 +161,7 @@ def load(path):
         t = whole = Tokenizer.from_file(path)
     else:
         from transformers import AutoTokenizer
+
         whole = AutoTokenizer.from_pretrained(path)
         t = whole.backend_tokenizer
     t.no_truncation()
@@ -104,7 +175,10 @@ def compare(tool, path, count, seed, name):
         lines = f.read().splitlines()
     encode, decode = load(path)
     cases = [(line,) for line in lines]
-    cases += [(text(rng, lines),) if rng.random() < 0.9 else (text(rng, lines), text(rng, lines)) for _ in range(count)]
+    cases += [
+        (text(rng, lines),) if rng.random() < 0.9 else (text(rng, lines), text(rng, lines))
+        for _ in range(count)
+    ]
     wrong = {"ids": 0, "types": 0, "offsets": 0, "decoded": 0}
     shown = 0
     for case, (tokens, plain, skipped) in zip(cases, run(tool, path, cases)):

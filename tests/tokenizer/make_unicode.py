@@ -4,6 +4,7 @@ normal forms of 12), so no single Unicode library gives the same answers; these 
 
     python make_unicode.py ../../frontend/tokenizer/unicode.def
 """
+
 import sys
 import unicodedata
 
@@ -76,13 +77,23 @@ def newer_forms():
     versions of utf8proc then make no difference. What nobody changes may be in a run as well."""
     nfd, nfkd = N.NFD(), N.NFKD()
 
-    def affected(ch):  # has a decomposition, or a combining class: then it moves across U+0334 (1) or U+0301 (230)
-        return (nfkd.normalize_str(ch) != ch or nfd.normalize_str(ch + "\u0334") != ch + "\u0334"
-                or nfd.normalize_str("\u0301" + ch) != "\u0301" + ch)
+    def affected(
+        ch,
+    ):  # has a decomposition, or a combining class: then it moves across U+0334 (1) or U+0301 (230)
+        return (
+            nfkd.normalize_str(ch) != ch
+            or nfd.normalize_str(ch + "\u0334") != ch + "\u0334"
+            or nfd.normalize_str("\u0301" + ch) != "\u0301" + ch
+        )
 
     alone = {c for c in POINTS if c >= 0x300 and not affected(chr(c))}
-    maybe = {c for c in alone if unicodedata.category(chr(c)) == "Cn" or unicodedata.decomposition(chr(c))
-             or unicodedata.combining(chr(c))}
+    maybe = {
+        c
+        for c in alone
+        if unicodedata.category(chr(c)) == "Cn"
+        or unicodedata.decomposition(chr(c))
+        or unicodedata.combining(chr(c))
+    }
     out = set()
     for first, last in ranges(alone):
         run = [c for c in range(first, last + 1) if c in maybe]
@@ -130,11 +141,16 @@ def wrapped(items, out):
 
 def main():
     out = [
-        "/* unicode.def - character classes of the `tokenizers` package %s, asked for every code point by" % tokenizers.__version__,
+        "/* unicode.def - character classes of the `tokenizers` package %s, asked for every code point by"
+        % tokenizers.__version__,
         " * tests/tokenizer/make_unicode.py. They differ from one Unicode version's: see that script. */",
     ]
     tables = [
-        ("OTHER", "BertNormalizer removes it (clean_text): categories Cc, Cf, Co, some unassigned", removed(bert(clean_text=True))),
+        (
+            "OTHER",
+            "BertNormalizer removes it (clean_text): categories Cc, Cf, Co, some unassigned",
+            removed(bert(clean_text=True)),
+        ),
         ("NONSPACING", "BertNormalizer strips it (strip_accents)", removed(bert(strip_accents=True))),
         ("MARK", "StripAccents removes it", removed(N.StripAccents())),
         ("PUNCT", "BertPreTokenizer and Punctuation split there", pieces(P.Punctuation(), 3)),

@@ -12,8 +12,7 @@
 #define FNV 0xcbf29ce484222325u
 static const tn_str none = {NULL, 0};
 
-/* ---- a tokenizer and its blob
- * --------------------------------------------------------------------------------- */
+/* ---- a tokenizer and its blob ---------------------------------------------------------------- */
 typedef struct loaded {
   tn_buf blob;
   tn_tokenizer *t;
@@ -66,8 +65,7 @@ static void unload(loaded *l) {
   tn_diags_fini(&l->diags);
 }
 
-/* ---- texts and goldens
- * ---------------------------------------------------------------------------------------- */
+/* ---- texts and goldens ----------------------------------------------------------------------- */
 static bool next_line(tn_str *rest, tn_str *line) {
   if (!rest->len) return false;
   const char *end = memchr(rest->ptr, '\n', rest->len);
@@ -214,8 +212,7 @@ START_TEST(folder_goldens) {
 }
 END_TEST
 
-/* ---- every code point
- * ----------------------------------------------------------------------------------------- */
+/* ---- every code point ------------------------------------------------------------------------ */
 static uint64_t hash_ids(uint64_t h, const tn_tokens *k) {
   const int32_t end = -1;
   for (uint32_t i = 0; i < k->count; i++) h = fnv(h, &k->items[i].id, 4);
@@ -274,8 +271,7 @@ START_TEST(code_points) {
 }
 END_TEST
 
-/* ---- single parts
- * --------------------------------------------------------------------------------------------- */
+/* ---- single parts ---------------------------------------------------------------------------- */
 static uint64_t hash_text(const tn_tokenizer *t, tn_str text, uint64_t h, const char *where) {
   tn_tokens k = {0};
   TN_VEC(int32_t) ids = {0};
@@ -334,8 +330,7 @@ START_TEST(parts) {
 }
 END_TEST
 
-/* ---- the rest of the interface
- * -------------------------------------------------------------------------------- */
+/* ---- the rest of the interface --------------------------------------------------------------- */
 START_TEST(interface) {
   loaded l;
   load_file(&l, "wordpiece");
@@ -383,8 +378,7 @@ START_TEST(no_tokenizer) {
 }
 END_TEST
 
-/* ---- hostile files
- * -------------------------------------------------------------------------------------------- */
+/* ---- hostile files --------------------------------------------------------------------------- */
 #define MODEL                                                                                                \
   "\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0, \"<unk>\": 1}, \"unk_token\": \"<unk>\"}"
 #define BPE(vocab, merges)                                                                                   \
@@ -545,8 +539,7 @@ START_TEST(no_unknown_token) {
 }
 END_TEST
 
-/* ---- damaged blobs, memory, threads
- * ---------------------------------------------------------------------------- */
+/* ---- damaged blobs, memory, threads ---------------------------------------------------------- */
 #define SAMPLE                                                                                               \
   TN_STR("The na\xc3\xafve [MASK] newword  <s> 123 \xe4\xb8\xad\xf0\x9f\x91\x8d STRIPL don't\xff")
 
