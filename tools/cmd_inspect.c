@@ -107,26 +107,31 @@ static tn_status inspect_library(const tn_args *a, tn_diags *d) {
 /* ---- a model
  * ------------------------------------------------------------------------------------------------------ */
 
-static uint64_t weight_bytes(const tn_weight_info *w) {
+uint64_t tn_inspect_weight_bytes(tn_module *m, tn_weight w, tn_weight_info *info) {
+  tn_value_info v;
+  tn_ir_weight_get(m, w, info);
+  tn_ir_value_get(m, info->value, &v);
   uint64_t n = 0;
-  for (uint32_t i = 0; i < w->nparts; i++) n += w->parts[i].bytes;
+  for (uint32_t i = 0; v.nuses && i < info->nparts; i++) n += info->parts[i].bytes;
   return n;
 }
 
 static void put_tensors(tn_module *m, bool json, tn_buf *out) {
+  bool first = true;
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
     tn_weight_info info;
-    tn_ir_weight_get(m, w, &info);
+    uint64_t bytes = tn_inspect_weight_bytes(m, w, &info);
+    if (!bytes) continue;
     if (json) {
-      tn_buf_puts(out, w > 1 ? ",\n  {\"name\": " : "\n  {\"name\": ");
+      tn_buf_puts(out, !first ? ",\n  {\"name\": " : "\n  {\"name\": ");
       tn_buf_json(out, tn_str_of(info.name));
       tn_buf_puts(out, ", \"type\": \"");
     } else {
       tn_buf_printf(out, "  %-60s ", info.name);
     }
     tn_type_print(m, info.type, out);
-    tn_buf_printf(out, json ? "\", \"bytes\": %llu}" : "  %llu bytes\n",
-                  (unsigned long long)weight_bytes(&info));
+    tn_buf_printf(out, json ? "\", \"bytes\": %llu}" : "  %llu bytes\n", (unsigned long long)bytes);
+    first = false;
   }
 }
 
@@ -160,15 +165,17 @@ static void put_function(tn_module *m, tn_func f, bool json, tn_buf *out) {
 static void put_model(const tn_args *a, tn_module *m, tn_buf *out) {
   bool json = a->given[OPT_json];
   uint64_t total = 0;
+  uint32_t used = 0;
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
     tn_weight_info info;
-    tn_ir_weight_get(m, w, &info);
-    total += weight_bytes(&info);
+    uint64_t bytes = tn_inspect_weight_bytes(m, w, &info);
+    total += bytes;
+    used += bytes > 0;
   }
   tn_buf_printf(out,
                 json ? "{\"name\": \"%s\", \"weights\": %u, \"weight_bytes\": %llu, \"meta\": {"
                      : "model %s: %u weights, %llu bytes\n",
-                tn_ir_module_name(m), tn_ir_weight_count(m), (unsigned long long)total);
+                tn_ir_module_name(m), used, (unsigned long long)total);
   for (uint32_t i = 0; i < tn_ir_meta_count(m); i++) {
     const char *key = tn_ir_meta_key(m, i), *value = tn_ir_meta_get(m, key);
     if (json)

@@ -190,9 +190,8 @@ static void put_weights(tn_module *m, tn_buf *out) {
                    "tensors</summary><table><tr><th>name</th><th>type</th><th>bytes</th></tr>\n");
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
     tn_weight_info info;
-    tn_ir_weight_get(m, w, &info);
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < info.nparts; i++) bytes += info.parts[i].bytes;
+    uint64_t bytes = tn_inspect_weight_bytes(m, w, &info);
+    if (!bytes) continue;
     tn_buf type = {0};
     tn_type_print(m, info.type, &type);
     tn_buf_puts(out, "<tr><td class=\"m\">");
@@ -224,8 +223,7 @@ tn_status tn_inspect_html(tn_module *m, const char *title, tn_buf *out) {
   put_html(out, title);
   tn_buf_printf(out, "</title><style>%s</style>\n<h1>", style);
   put_html(out, tn_ir_module_name(m));
-  tn_buf_printf(out, "</h1><p class=\"s\">%u entry points and variants, %u weights</p>\n",
-                tn_ir_func_count(m), tn_ir_weight_count(m));
+  tn_buf_printf(out, "</h1><p class=\"s\">%u entry points and variants</p>\n", tn_ir_func_count(m));
   put_meta(m, out);
   tn_status s = TN_OK;
   for (tn_func f = 1; s == TN_OK && f <= tn_ir_func_count(m); f++) s = put_function(m, f, out);

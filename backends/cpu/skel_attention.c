@@ -54,9 +54,7 @@ static void loop_done(att *a, ll_loop *l) {
   tn_ll_body_forget(&a->k->body);
 }
 
-/* ---- staging
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- staging ---- */
 typedef struct staged {
   att *a;
   ll_val row, query, head;
@@ -144,9 +142,7 @@ static void stage_values(att *a) {
   loop_done(a, &l);
 }
 
-/* ---- products
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- products ---- */
 /* Runs `each` for blocks of at most mr rows, nearly equal. */
 static void row_blocks(att *a, void (*each)(att *, ll_val first, ll_val count)) {
   tn_ll *e = a->k->e;
@@ -206,9 +202,7 @@ static void weigh_block(att *a, ll_val first, ll_val count) {
   loop_done(a, &l);
 }
 
-/* ---- softmax
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- softmax ---- */
 /* A mask or bias operand, which broadcasts to [b, h, s, t], at keys j. */
 static ll_val at_keys(att *a, tn_value v, ll_val query, ll_val head, tn_ll_ix j, ll_val in) {
   tn_type_info t = tn_cpu_type(a->k, v);
@@ -280,9 +274,7 @@ static void softmax_row(att *a, ll_val i) {
   ll_store(e, alpha, elem(a, a->alpha, i), 4);
 }
 
-/* ---- a unit
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- a unit ---- */
 static void clear(att *a) {
   tn_ll *e = a->k->e;
   ll_loop rows, cols;
@@ -362,9 +354,7 @@ static void unit(att *a) {
   finish(a);
 }
 
-/* ---- the kernel
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- the kernel ---- */
 static void read_operands(att *a) {
   tn_cpu_kernel *k = a->k;
   tn_ll_body *b = &k->body;

@@ -151,9 +151,7 @@ static void stage_b(mm *x) {
     stage_b_columns(x);
 }
 
-/* ---- tiles
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- tiles ---- */
 /* The root's value in the epilogue: from the tile. */
 static ll_val give_product(void *ctx, const tn_ll_index *ix) {
   mm *x = ctx;

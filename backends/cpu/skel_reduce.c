@@ -293,9 +293,7 @@ static void walk_softmax(inner *s) {
   tn_cpu_rows_end(k, &r->rows);
 }
 
-/* ---- the kernel
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- the kernel ---- */
 static void read_axes(red *r) {
   tn_ll_body *b = &r->k->body;
   if (is(r, "argmax")) {

@@ -458,9 +458,7 @@ static void unbuild(cpu_built *b) {
   world_fini(&b->w);
 }
 
-/* ---- comparing
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- comparing ---- */
 static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got,
                     const char *where) {
   double atol = c->atol, rtol = c->rtol;
