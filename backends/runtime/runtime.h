@@ -13,32 +13,39 @@ extern const tn_model_api tn_rt_api;
 /* Checks a blob; on failure *why says what is wrong (points into `error`). Used by fuzzers and by open. */
 tn_status tn_prog_check(tn_bytes blob, char *error, uint64_t error_size);
 
-typedef struct tn_rt_kernel { tn_kernel_fn fn; void *ctx; } tn_rt_kernel;
+typedef struct tn_rt_kernel {
+  tn_kernel_fn fn;
+  void *ctx;
+} tn_rt_kernel;
 
 /* JIT: the program in memory. All of it must outlive the model. */
 typedef struct tn_rt_source {
   tn_bytes program;
-  const tn_rt_kernel *kernels;     /* one per row of the program's kernels */
-  const void *weights;             /* base of the packed weight section */
+  const tn_rt_kernel *kernels; /* one per row of the program's kernels */
+  const void *weights;         /* base of the packed weight section */
   uint64_t weights_bytes;
-  const char *folder;              /* where inplace weight files lie, or NULL */
-  bool keep_values;                /* no slot is reused (plan-memory{reuse=0}); allows tn_rt_value */
+  const char *folder; /* where inplace weight files lie, or NULL */
+  bool keep_values;   /* no slot is reused (plan-memory{reuse=0}); allows tn_rt_value */
 } tn_rt_source;
 tn_status tn_rt_open(const tn_rt_source *s, tn_model **out, char *error, uint64_t error_size);
 
 /* Profile: after enabling, per step of the last variant run: calls and seconds. */
 tn_status tn_rt_profile(tn_session *s, bool on);
-typedef struct tn_rt_step_time { const char *symbol, *loc; uint64_t calls; double seconds; } tn_rt_step_time;
+typedef struct tn_rt_step_time {
+  const char *symbol, *loc;
+  uint64_t calls;
+  double seconds;
+} tn_rt_step_time;
 uint32_t tn_rt_step_times(tn_session *s, tn_rt_step_time *out, uint32_t room); /* number of rows */
 /* The bytes of arena slot `slot` after the last invoke (for verify --per-node). NULL: none. */
 const void *tn_rt_slot(tn_session *s, uint32_t slot, uint64_t *bytes);
 
-/* What the link step puts beside the runtime: one table per target, made by the backend's compile. In an artefact
- * the linker defines tn_kernel_tables (an array ended by a NULL name). */
+/* What the link step puts beside the runtime: one table per target, made by the backend's compile. In an
+ * artefact the linker defines tn_kernel_tables (an array ended by a NULL name). */
 typedef struct tn_kernel_table {
-  const char *target, *features;   /* features as in tn_target: cpuid names, comma separated */
+  const char *target, *features; /* features as in tn_target: cpuid names, comma separated */
   uint32_t score, count;
-  const tn_kernel_fn *kernels;     /* in the order of the program's kernels */
+  const tn_kernel_fn *kernels; /* in the order of the program's kernels */
 } tn_kernel_table;
 
 #endif

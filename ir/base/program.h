@@ -1,11 +1,11 @@
 /* program.h - the step program: the compiled model as data, walked by backends/runtime.
  *
  * One flat little-endian blob: a header, then tables of fixed-size rows and a string pool, all named by
- * (offset, count). The same bytes serve JIT and ahead-of-time. The reader (backends/runtime) checks every offset,
- * index and expression before it uses any, so a damaged blob is refused, never followed.
+ * (offset, count). The same bytes serve JIT and ahead-of-time. The reader (backends/runtime) checks every
+ * offset, index and expression before it uses any, so a damaged blob is refused, never followed.
  *
- * An entry point is a list of steps over one arena. Sizes are expressions over the module's dims: rows of `exprs`,
- * each naming only earlier rows, evaluated in order whenever a dim changes. */
+ * An entry point is a list of steps over one arena. Sizes are expressions over the module's dims: rows of
+ * `exprs`, each naming only earlier rows, evaluated in order whenever a dim changes. */
 #ifndef TN_PROGRAM_H
 #define TN_PROGRAM_H
 #include "tenon/plugin.h"
@@ -14,35 +14,50 @@
 #define TN_PROGRAM_VERSION 1u
 #define TN_PROG_NONE 0xffffffffu
 
-typedef struct tn_prog_span { uint32_t offset, count; } tn_prog_span; /* bytes from the blob's start; rows */
+typedef struct tn_prog_span {
+  uint32_t offset, count;
+} tn_prog_span; /* bytes from the blob's start; rows */
 
 typedef struct tn_prog_header {
   char magic[8];
   uint32_t version, reserved;
-  uint64_t bytes;             /* of the whole blob */
-  uint64_t hash;              /* tn_hash_bytes over everything behind the header, seed 0 */
-  tn_prog_span strings;       /* bytes; names are offsets into it, NUL-terminated */
+  uint64_t bytes;       /* of the whole blob */
+  uint64_t hash;        /* tn_hash_bytes over everything behind the header, seed 0 */
+  tn_prog_span strings; /* bytes; names are offsets into it, NUL-terminated */
   tn_prog_span dims, constraints, exprs, entries, variants, args, slots, steps, operands, scalars;
   tn_prog_span weights, states, kernels, meta;
-  tn_prog_span tokenizer;     /* bytes of the tokenizer blob (frontend/tokenizer); count 0: none */
-  tn_prog_span text;          /* bytes: the lowered IR, for --emit program and profiles; may be empty */
-  uint32_t name;              /* string: the model's name */
+  tn_prog_span tokenizer; /* bytes of the tokenizer blob (frontend/tokenizer); count 0: none */
+  tn_prog_span text;      /* bytes: the lowered IR, for --emit program and profiles; may be empty */
+  uint32_t name;          /* string: the model's name */
   uint32_t reserved2;
 } tn_prog_header;
 
-enum { /* how a dim gets its value */
-  TN_PROG_DIM_INPUT = 0,      /* from the shapes of the inputs of a call */
-  TN_PROG_DIM_POSITION = 1,   /* tokens already in the session's states; the runtime advances it */
-  TN_PROG_DIM_CAPACITY = 2    /* fixed when the session is opened */
+enum {                           /* how a dim gets its value */
+       TN_PROG_DIM_INPUT = 0,    /* from the shapes of the inputs of a call */
+       TN_PROG_DIM_POSITION = 1, /* tokens already in the session's states; the runtime advances it */
+       TN_PROG_DIM_CAPACITY = 2  /* fixed when the session is opened */
 };
-typedef struct tn_prog_dim { uint32_t name, source; int64_t max; /* largest legal value; INT64_MAX: no limit */ } tn_prog_dim;
-typedef struct tn_prog_constraint { uint32_t a, b; } tn_prog_constraint; /* expr a <= expr b */
-typedef struct tn_prog_expr { uint32_t kind, a, b, reserved; int64_t value; } tn_prog_expr; /* kind TN_DIM_*; CONST value; SYM a = dim row; else a, b = earlier rows */
+typedef struct tn_prog_dim {
+  uint32_t name, source;
+  int64_t max; /* largest legal value; INT64_MAX: no limit */
+} tn_prog_dim;
+typedef struct tn_prog_constraint {
+  uint32_t a, b;
+} tn_prog_constraint; /* expr a <= expr b */
+typedef struct tn_prog_expr {
+  uint32_t kind, a, b, reserved;
+  int64_t value;
+} tn_prog_expr; /* kind TN_DIM_*; CONST value; SYM a = dim row; else a, b = earlier rows */
 
-typedef struct tn_prog_meta { uint32_t key, value; } tn_prog_meta;
+typedef struct tn_prog_meta {
+  uint32_t key, value;
+} tn_prog_meta;
 
-/* A tensor at the border of an entry point, or a state: shape is `rank` rows of `scalars` (expression rows). */
-typedef struct tn_prog_arg { uint32_t name, dtype, rank, shape; } tn_prog_arg;
+/* A tensor at the border of an entry point, or a state: shape is `rank` rows of `scalars` (expression rows).
+ */
+typedef struct tn_prog_arg {
+  uint32_t name, dtype, rank, shape;
+} tn_prog_arg;
 
 typedef struct tn_prog_entry {
   uint32_t name;
@@ -51,16 +66,20 @@ typedef struct tn_prog_entry {
   uint32_t first_variant, nvariants; /* tried in order; the last one has no condition */
 } tn_prog_entry;
 typedef struct tn_prog_variant {
-  uint32_t dim;                      /* row of dims, or TN_PROG_NONE */
+  uint32_t dim; /* row of dims, or TN_PROG_NONE */
   uint32_t first_step, nsteps;
-  uint32_t first_slot, nslots;       /* rows of slots */
+  uint32_t first_slot, nslots; /* rows of slots */
   uint32_t reserved;
-  int64_t equals;                    /* taken when the dim has this value */
+  int64_t equals; /* taken when the dim has this value */
 } tn_prog_variant;
-typedef struct tn_prog_slot { uint32_t bytes; } tn_prog_slot; /* expression row; slots follow each other, 64-byte aligned */
+typedef struct tn_prog_slot {
+  uint32_t bytes;
+} tn_prog_slot; /* expression row; slots follow each other, 64-byte aligned */
 
 enum { TN_PROG_SLOT = 0, TN_PROG_INPUT, TN_PROG_OUTPUT, TN_PROG_WEIGHT, TN_PROG_STATE };
-typedef struct tn_prog_operand { uint32_t kind, index; } tn_prog_operand; /* index within the entry (SLOT: within the variant) */
+typedef struct tn_prog_operand {
+  uint32_t kind, index;
+} tn_prog_operand; /* index within the entry (SLOT: within the variant) */
 
 typedef struct tn_prog_step {
   uint32_t kernel;                   /* row of kernels */
@@ -69,18 +88,22 @@ typedef struct tn_prog_step {
   uint32_t scratch;                  /* expression row: bytes per thread, or TN_PROG_NONE */
   uint32_t flags;                    /* TN_KERNEL_* */
   uint32_t loc;                      /* string: where in the model it comes from */
-  uint32_t work;                     /* expression row + 1: floating-point operations, roughly; 0: not known */
+  uint32_t work; /* expression row + 1: floating-point operations, roughly; 0: not known */
   uint32_t reserved;
 } tn_prog_step;
 
-typedef struct tn_prog_kernel { uint32_t symbol, backend; } tn_prog_kernel; /* strings */
+typedef struct tn_prog_kernel {
+  uint32_t symbol, backend;
+} tn_prog_kernel; /* strings */
 
 typedef struct tn_prog_weight {
-  uint32_t name, dtype, layout;      /* layout: string or TN_PROG_NONE for plain */
-  uint32_t rank, shape;              /* first of `rank` rows of scalars */
-  uint32_t file;                     /* string: original file (inplace), or TN_PROG_NONE: the packed weight section */
-  uint64_t offset, bytes;            /* in the weight section (64-byte aligned) or file */
+  uint32_t name, dtype, layout; /* layout: string or TN_PROG_NONE for plain */
+  uint32_t rank, shape;         /* first of `rank` rows of scalars */
+  uint32_t file;          /* string: original file (inplace), or TN_PROG_NONE: the packed weight section */
+  uint64_t offset, bytes; /* in the weight section (64-byte aligned) or file */
 } tn_prog_weight;
-typedef struct tn_prog_state { tn_prog_arg arg; } tn_prog_state;
+typedef struct tn_prog_state {
+  tn_prog_arg arg;
+} tn_prog_state;
 
 #endif

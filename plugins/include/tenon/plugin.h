@@ -27,25 +27,31 @@ typedef int32_t tn_status;
 enum {
   TN_OK = 0,
   TN_CANCELLED = 1,
-  TN_INVALID = 3,       /* the input is wrong: a file, an argument, a shape */
-  TN_NOT_FOUND = 5,     /* a named thing is not there */
-  TN_OOM = 8,           /* memory ran out */
-  TN_PRECONDITION = 9,  /* the call is not legal now */
-  TN_UNSUPPORTED = 12,  /* a legal thing that this code does not implement */
-  TN_INTERNAL = 13,     /* a defect of ours */
-  TN_UNAVAILABLE = 14,  /* a device or file cannot be reached */
-  TN_DATA_LOSS = 15     /* stored data is damaged */
+  TN_INVALID = 3,      /* the input is wrong: a file, an argument, a shape */
+  TN_NOT_FOUND = 5,    /* a named thing is not there */
+  TN_OOM = 8,          /* memory ran out */
+  TN_PRECONDITION = 9, /* the call is not legal now */
+  TN_UNSUPPORTED = 12, /* a legal thing that this code does not implement */
+  TN_INTERNAL = 13,    /* a defect of ours */
+  TN_UNAVAILABLE = 14, /* a device or file cannot be reached */
+  TN_DATA_LOSS = 15    /* stored data is damaged */
 };
 
-typedef struct tn_str { const char *ptr; uint64_t len; } tn_str; /* UTF-8; need not end in NUL */
-typedef struct tn_bytes { const void *ptr; uint64_t len; } tn_bytes;
+typedef struct tn_str {
+  const char *ptr;
+  uint64_t len;
+} tn_str; /* UTF-8; need not end in NUL */
+typedef struct tn_bytes {
+  const void *ptr;
+  uint64_t len;
+} tn_bytes;
 
 typedef struct tn_module tn_module; /* host-owned; read and changed only through the tn_ir table */
 typedef uint32_t tn_func, tn_op, tn_value, tn_type, tn_dim, tn_loc, tn_weight, tn_state; /* ids; 0 is none */
-struct tn_ir;                       /* tenon/ir.h */
+struct tn_ir;                                                                            /* tenon/ir.h */
 
-typedef struct tn_options tn_options;     /* host-owned key/value pairs; read with host->option */
-typedef struct tn_exec tn_exec;           /* plugin-owned: a loaded kernel package */
+typedef struct tn_options tn_options; /* host-owned key/value pairs; read with host->option */
+typedef struct tn_exec tn_exec;       /* plugin-owned: a loaded kernel package */
 
 /* Bytes of unknown length go out through a writer. */
 typedef struct tn_writer {
@@ -64,35 +70,37 @@ typedef struct tn_diag {
   uint32_t size, severity; /* TN_NOTE, TN_WARNING, TN_ERROR */
   tn_loc loc;              /* 0: no place in the module */
   tn_status status;
-  tn_str text;             /* lower case, no full stop; names the thing and gives both values */
+  tn_str text; /* lower case, no full stop; names the thing and gives both values */
 } tn_diag;
 
 typedef struct tn_host {
   uint32_t size, abi;
   void *ctx;
-  void *(*alloc)(void *ctx, void *old, uint64_t old_size, uint64_t new_size); /* new_size 0 frees; NULL: no memory */
-  void (*diag)(void *ctx, tn_module *m, const tn_diag *d);                    /* copies its text */
-  const char *(*option)(const tn_options *o, const char *key);                /* NULL: not given */
-  const void *(*extension)(void *ctx, const char *id);                        /* NULL: not there */
-  const struct tn_ir *ir;                                                     /* read, build, rewrite */
+  void *(*alloc)(void *ctx, void *old, uint64_t old_size,
+                 uint64_t new_size);                           /* new_size 0 frees; NULL: no memory */
+  void (*diag)(void *ctx, tn_module *m, const tn_diag *d);     /* copies its text */
+  const char *(*option)(const tn_options *o, const char *key); /* NULL: not given */
+  const void *(*extension)(void *ctx, const char *id);         /* NULL: not there */
+  const struct tn_ir *ir;                                      /* read, build, rewrite */
 } tn_host;
 
 /* A processor that a backend can compile for. */
 typedef struct tn_target {
   uint32_t size;
-  uint32_t score;         /* of the variants that run on a machine, the highest score is taken */
-  const char *name;       /* "avx2", "avx512": unique in the backend; also the cache key's first part */
-  const char *triple;     /* "x86_64-linux-gnu" */
-  const char *features;   /* cpuid names the machine must have, comma separated; "" for none */
+  uint32_t score;       /* of the variants that run on a machine, the highest score is taken */
+  const char *name;     /* "avx2", "avx512": unique in the backend; also the cache key's first part */
+  const char *triple;   /* "x86_64-linux-gnu" */
+  const char *features; /* cpuid names the machine must have, comma separated; "" for none */
 } tn_target;
 
-/* How the kernel of a fused region is called, on every thread of the pool at once. A kernel splits its work by
- * thread and nthreads, statically, so that the result does not depend on nthreads. It never blocks or allocates. */
+/* How the kernel of a fused region is called, on every thread of the pool at once. A kernel splits its work
+ * by thread and nthreads, statically, so that the result does not depend on nthreads. It never blocks or
+ * allocates. */
 typedef struct tn_kcall {
-  void *const *bufs;      /* inputs, then outputs, in the order of the region's operands and results */
-  const int64_t *dims;    /* values of the dim expressions that the kernel's tn_kernel_info lists */
-  void *scratch;          /* this thread's own scratch bytes, 64-byte aligned */
-  void *ctx;              /* as given with the kernel at load */
+  void *const *bufs;   /* inputs, then outputs, in the order of the region's operands and results */
+  const int64_t *dims; /* values of the dim expressions that the kernel's tn_kernel_info lists */
+  void *scratch;       /* this thread's own scratch bytes, 64-byte aligned */
+  void *ctx;           /* as given with the kernel at load */
   uint32_t thread, nthreads;
 } tn_kcall;
 typedef void (*tn_kernel_fn)(const tn_kcall *call);
@@ -100,12 +108,12 @@ typedef void (*tn_kernel_fn)(const tn_kcall *call);
 /* What the compile side tells the host about each kernel, in the order of the function's kernel ops. */
 typedef struct tn_kernel_info {
   uint32_t size;
-  tn_op op;               /* the kernel op of the function */
-  const char *symbol;     /* unique in the package */
-  const tn_dim *dims;     /* dim expressions whose values the kernel reads from tn_kcall.dims */
+  tn_op op;           /* the kernel op of the function */
+  const char *symbol; /* unique in the package */
+  const tn_dim *dims; /* dim expressions whose values the kernel reads from tn_kcall.dims */
   uint32_t ndims;
-  uint32_t flags;         /* TN_KERNEL_SINGLE: only thread 0 does work */
-  tn_dim scratch;         /* bytes of scratch per thread; 0: none */
+  uint32_t flags; /* TN_KERNEL_SINGLE: only thread 0 does work */
+  tn_dim scratch; /* bytes of scratch per thread; 0: none */
   uint32_t reserved;
 } tn_kernel_info;
 enum { TN_KERNEL_SINGLE = 1 };
@@ -114,39 +122,45 @@ enum { TN_KERNEL_SINGLE = 1 };
 typedef struct tn_package_sink {
   uint32_t size, flags;
   void *ctx;
-  tn_status (*image)(void *ctx, tn_bytes image);                    /* once; copied */
-  tn_status (*kernel)(void *ctx, const tn_kernel_info *info);       /* once per kernel op; copied */
+  tn_status (*image)(void *ctx, tn_bytes image);              /* once; copied */
+  tn_status (*kernel)(void *ctx, const tn_kernel_info *info); /* once per kernel op; copied */
 } tn_package_sink;
 
-enum { /* what tn_backend.fuse is asked */
-  TN_FUSE_PROLOGUE = 1, /* may `op`, which feeds `root`, move into root's kernel? */
-  TN_FUSE_EPILOGUE = 2, /* may `op`, which uses root's result, move into root's kernel? */
-  TN_FUSE_LOOP = 3      /* may elementwise or view `op` join the loop kernel that `root` began? */
+enum {                       /* what tn_backend.fuse is asked */
+       TN_FUSE_PROLOGUE = 1, /* may `op`, which feeds `root`, move into root's kernel? */
+       TN_FUSE_EPILOGUE = 2, /* may `op`, which uses root's result, move into root's kernel? */
+       TN_FUSE_LOOP = 3      /* may elementwise or view `op` join the loop kernel that `root` began? */
 };
 
 typedef struct tn_backend { /* table "tn.backend/1" */
   uint32_t size, flags;
-  const char *name;       /* "cpu", "ref" */
+  const char *name; /* "cpu", "ref" */
   /* Compile side: needs no device, so it works on any machine. */
   tn_status (*targets)(void *self, void (*each)(void *user, const tn_target *t), void *user);
-  /* 1 if the backend can run `op` of module m for target t, else 0; `why` (static text) may name the reason. */
+  /* 1 if the backend can run `op` of module m for target t, else 0; `why` (static text) may name the reason.
+   */
   uint32_t (*claim)(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why);
   /* optional: 1 if `op` may be part of root's kernel in role `role`; NULL means never. */
   uint32_t (*fuse)(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role);
-  /* optional: the layout (static name, e.g. "panel16") in which kernels want weight w, NULL for plain. Must be the
-   * same for all targets of the backend; *bytes gets the packed size. */
+  /* optional: the layout (static name, e.g. "panel16") in which kernels want weight w, NULL for plain. Must
+   * be the same for all targets of the backend; *bytes gets the packed size. */
   const char *(*layout)(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
   /* optional, needed with layout: streams one weight from plain row-major order into `layout`. */
-  tn_status (*pack)(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in, const tn_writer *out);
+  tn_status (*pack)(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
+                    const tn_writer *out);
   /* Compiles all kernel ops of module m whose backend attribute is this backend, in id order. */
-  tn_status (*compile)(void *self, const tn_target *t, tn_module *m, const tn_options *o, const tn_package_sink *out);
+  tn_status (*compile)(void *self, const tn_target *t, tn_module *m, const tn_options *o,
+                       const tn_package_sink *out);
   /* Run side. */
-  tn_status (*runs_here)(void *self, const tn_target *t);     /* TN_OK if this machine can run target t */
+  tn_status (*runs_here)(void *self, const tn_target *t); /* TN_OK if this machine can run target t */
   tn_status (*load)(void *self, const tn_target *t, tn_bytes image, tn_exec **out);
-  tn_status (*kernel)(tn_exec *x, const char *symbol, tn_kernel_fn *fn, void **ctx); /* TN_NOT_FOUND: no such kernel */
+  tn_status (*kernel)(tn_exec *x, const char *symbol, tn_kernel_fn *fn,
+                      void **ctx); /* TN_NOT_FOUND: no such kernel */
   void (*unload)(tn_exec *x);
 } tn_backend;
-enum { TN_BACKEND_AOT = 1 }; /* flags: images are ELF relocatable objects that a linker can put into an artefact */
+enum {
+  TN_BACKEND_AOT = 1
+}; /* flags: images are ELF relocatable objects that a linker can put into an artefact */
 
 typedef struct tn_pass { /* table "tn.pass/1" */
   uint32_t size, flags;
@@ -165,13 +179,13 @@ typedef struct tn_rules { /* table "tn.rules/1": rewrite rules as text, in the f
 typedef struct tn_frontend { /* table "tn.frontend/1" */
   uint32_t size, flags;
   const char *name, *summary;
-  uint32_t (*probe)(void *self, const char *path);  /* 0 not mine ... 100 surely mine */
+  uint32_t (*probe)(void *self, const char *path); /* 0 not mine ... 100 surely mine */
   tn_status (*import)(void *self, const char *path, tn_module *m, const tn_options *o);
 } tn_frontend;
 
 typedef struct tn_plugin {
-  uint32_t size, abi;                     /* what the plugin was compiled with */
-  const char *id, *version, *summary;     /* "org.tenon.cpu" */
+  uint32_t size, abi;                 /* what the plugin was compiled with */
+  const char *id, *version, *summary; /* "org.tenon.cpu" */
   uint64_t flags;
   tn_status (*init)(const tn_host *host, void **self);
   void (*fini)(void *self);
@@ -188,8 +202,8 @@ typedef const tn_plugin *(*tn_plugin_query_fn)(uint32_t host_abi, const char **w
 #define TN_PLUGIN_SYM(name) tn_plugin_query
 #define TN_EXPORT __attribute__((visibility("default")))
 #endif
-#define TN_PLUGIN_ENTRY(name)                                                          \
-  TN_EXPORT const tn_plugin *TN_PLUGIN_SYM(name)(uint32_t host_abi, const char **why); \
+#define TN_PLUGIN_ENTRY(name)                                                                                \
+  TN_EXPORT const tn_plugin *TN_PLUGIN_SYM(name)(uint32_t host_abi, const char **why);                       \
   TN_EXPORT const tn_plugin *TN_PLUGIN_SYM(name)(uint32_t host_abi, const char **why)
 
 /* Copies a table of the other side into a zero-filled one of this side's size. */

@@ -1,5 +1,5 @@
-/* bad.c - one wrong plugin per BAD_ macro: what a host must refuse in words, without a crash. BAD_SHORT is right: a
- * plugin of an older minor whose tables end early. */
+/* bad.c - one wrong plugin per BAD_ macro: what a host must refuse in words, without a crash. BAD_SHORT is
+ * right: a plugin of an older minor whose tables end early. */
 #include "tenon/ir.h"
 
 #ifndef BAD_SYMBOL
@@ -15,7 +15,10 @@ static tn_status init(const tn_host *host, void **self) {
 
 #ifdef BAD_SHORT
 /* A backend table that ends behind `name`: everything later is absent. */
-static const struct { uint32_t size, flags; const char *name; } backend = {16, 0, "short"};
+static const struct {
+  uint32_t size, flags;
+  const char *name;
+} backend = {16, 0, "short"};
 #endif
 
 static const void *table(void *self, const char *kind, uint32_t index) {
