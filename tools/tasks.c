@@ -18,6 +18,8 @@ typedef struct task {
   bool json, bad;
 } task;
 
+enum { MAX_OUTPUTS = 4 };
+
 typedef struct encoded {
   int32_t *ids, *types, *mask;
   uint64_t n;
@@ -75,7 +77,11 @@ static tn_status run_entry(task *t, int entry, const encoded *e, tn_tensor *out,
   tn_entry_info info;
   tn_tensor in[8] = {0};
   t->o->api->entry(t->o->model, (uint32_t)entry, &info);
-  for (uint32_t i = 0; i < info.ninputs && i < TN_COUNT(in); i++) {
+  if (info.ninputs > TN_COUNT(in) || info.noutputs > MAX_OUTPUTS)
+    return tn_fail(t->d, TN_UNSUPPORTED, NULL, info.name,
+                   "%u inputs and %u outputs, a task takes at most %d and %d", info.ninputs, info.noutputs,
+                   (int)TN_COUNT(in), MAX_OUTPUTS);
+  for (uint32_t i = 0; i < info.ninputs; i++) {
     tn_arg_info arg;
     t->o->api->input(t->o->model, (uint32_t)entry, i, &arg);
     int32_t *data = !strcmp(arg.name, "ids")     ? e->ids
@@ -102,6 +108,16 @@ static tn_status need_entry(task *t, const char *name, const char *what, int *en
     return tn_fail(t->d, TN_UNSUPPORTED, NULL, NULL, "the model has no entry point '%s', which %s needs",
                    name, what);
   return TN_OK;
+}
+
+/* Text through the entry point of that name; the outputs are freed by free_outputs. */
+static tn_status ask(task *t, const char *name, const char *what, const char *text, encoded *e,
+                     tn_tensor *out, uint32_t *nout) {
+  int entry;
+  TN_TRY(need_entry(t, name, what, &entry));
+  TN_TRY(encode(t, text, NULL, 0, e));
+  truncate_ids(t, e);
+  return run_entry(t, entry, e, out, nout);
 }
 
 /* ---- answers
@@ -181,13 +197,10 @@ static void print_best(task *t, double *p, int64_t n, const char *(*label)(task 
 
 static tn_status features(task *t, const char *text) {
   encoded e;
-  tn_tensor out[4];
+  tn_tensor out[MAX_OUTPUTS];
   uint32_t n = 0;
-  int entry = tn_opened_entry(t->o, "embed");
-  if (entry < 0) TN_TRY(need_entry(t, "encode", "feature extraction", &entry));
-  TN_TRY(encode(t, text, NULL, 0, &e));
-  truncate_ids(t, &e);
-  TN_TRY(run_entry(t, entry, &e, out, &n));
+  const char *entry = tn_opened_entry(t->o, "embed") >= 0 ? "embed" : "encode";
+  TN_TRY(ask(t, entry, "feature extraction", text, &e, out, &n));
   begin(t, text);
   int64_t count = tn_tensor_count(&out[0]), shown = t->json ? count : count < 8 ? count : 8;
   if (t->json)
@@ -206,13 +219,9 @@ static tn_status features(task *t, const char *text) {
 
 static tn_status classify(task *t, const char *text) {
   encoded e;
-  tn_tensor out[4];
+  tn_tensor out[MAX_OUTPUTS];
   uint32_t n = 0;
-  int entry;
-  TN_TRY(need_entry(t, "classify", "text classification", &entry));
-  TN_TRY(encode(t, text, NULL, 0, &e));
-  truncate_ids(t, &e);
-  TN_TRY(run_entry(t, entry, &e, out, &n));
+  TN_TRY(ask(t, "classify", "text classification", text, &e, out, &n));
   int64_t labels = tn_tensor_count(&out[0]);
   const char *problem = meta(t, "problem_type");
   double *p = row_of(t, &out[0], 0, labels);
@@ -227,13 +236,9 @@ static tn_status classify(task *t, const char *text) {
 
 static tn_status classify_tokens(task *t, const char *text) {
   encoded e;
-  tn_tensor out[4];
+  tn_tensor out[MAX_OUTPUTS];
   uint32_t n = 0;
-  int entry;
-  TN_TRY(need_entry(t, "classify_tokens", "token classification", &entry));
-  TN_TRY(encode(t, text, NULL, 0, &e));
-  truncate_ids(t, &e);
-  TN_TRY(run_entry(t, entry, &e, out, &n));
+  TN_TRY(ask(t, "classify_tokens", "token classification", text, &e, out, &n));
   int64_t labels = out[0].shape[out[0].rank - 1];
   begin(t, text);
   if (t->json) fputs(", \"tokens\": [", stdout);
@@ -264,7 +269,7 @@ static const char *vocabulary_label(task *t, int64_t i) { return token_text(t, (
 static tn_status fill_mask(task *t, const char *text) {
   static const char *const masks[] = {"[MASK]", "<mask>"};
   encoded e;
-  tn_tensor out[4];
+  tn_tensor out[MAX_OUTPUTS];
   uint32_t n = 0;
   int entry;
   int32_t mask = -1;
@@ -305,7 +310,7 @@ static double best_span(const tn_tensor *start, const tn_tensor *stop, int64_t f
 
 static tn_status answer(task *t, const char *question) {
   encoded e, context_only;
-  tn_tensor out[4];
+  tn_tensor out[MAX_OUTPUTS];
   uint32_t n = 0;
   int entry;
   const char *context = t->a->last[OPT_context];
