@@ -1,5 +1,4 @@
-/* embed.c - sentence embeddings, one line of numbers per line of text: minilm.h and libminilm.so are all it
- * needs.
+/* embed.c - sentence embeddings, a line of numbers per line of text; needs minilm.h and libminilm.so alone.
  *
  *   tools/fetch-minilm .cache/minilm && tenon compile .cache/minilm -o libminilm.so
  *   cc -I. embed.c -L. -lminilm -Wl,-rpath,'$ORIGIN' -o embed && ./embed < sentences.txt */
@@ -19,8 +18,7 @@ int main(void) {
     uint64_t n = sizeof ids / sizeof *ids;
     status = minilm_tokenize(session, line, strcspn(line, "\n"), NULL, 0, 0, ids, NULL, &n);
     if (status != MINILM_OK) break;
-    if (n > MINILM_MAX_LENGTH) ids[MINILM_MAX_LENGTH - 1] = ids[n - 1]; /* keeps the [SEP] */
-    if (n > MINILM_MAX_LENGTH) n = MINILM_MAX_LENGTH;
+    if (n > MINILM_MAX_LENGTH) ids[MINILM_MAX_LENGTH - 1] = ids[n - 1], n = MINILM_MAX_LENGTH; /* keeps [SEP] */
     for (uint64_t i = 0; i < n; i++) mask[i] = 1;
     status = minilm_embed(session, 1, (int64_t)n, ids, mask, types, embedding);
     for (int i = 0; status == MINILM_OK && i < MINILM_EMBED_EMBEDDING_DIM1; i++)
