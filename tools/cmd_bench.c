@@ -1,5 +1,6 @@
 /* cmd_bench.c - tenon bench: latency of an entry point over shapes, or tokens per second of a causal model;
  * medians and spread, peak memory. Inputs are made here: ids spread over the vocabulary, no padding. */
+#include "tools/reports.h"
 #include "tools/tool.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,14 +88,6 @@ static tn_status time_runs(bench *b, tn_session *s, int entry, const tn_tensor *
   return TN_OK;
 }
 
-static void print_profile(tn_session *s) {
-  static tn_rt_step_time rows[4096];
-  uint32_t n = tn_rt_step_times(s, rows, TN_COUNT(rows));
-  for (uint32_t i = 0; i < n && i < TN_COUNT(rows); i++)
-    fprintf(stderr, "%9.4f ms  %-28s %s\n",
-            rows[i].seconds / (double)(rows[i].calls ? rows[i].calls : 1) * 1e3, rows[i].symbol, rows[i].loc);
-}
-
 static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length) {
   tn_entry_info info;
   b->o->api->entry(b->o->model, (uint32_t)entry, &info);
@@ -122,7 +115,7 @@ static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length)
     stats t = stats_of(times, b->runs);
     row(b, info.name, batch, length, &t, (double)batch / t.median, "seq/s");
   }
-  if (profile) print_profile(s);
+  if (profile && st == TN_OK) st = tn_report_profile(s, stderr);
   for (uint32_t i = 0; i < info.ninputs && i < 16; i++) free(in[i].data);
   for (uint32_t i = 0; i < info.noutputs && i < 16; i++) free(out[i].data);
   if (s) b->o->api->session_free(s);
@@ -213,27 +206,17 @@ static tn_status bench_all(bench *b) {
   return TN_OK;
 }
 
-static int run_bench(const tn_args *a) {
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_driver_options o;
-  tn_args_driver(a, &arena, &o);
-  tn_opened opened;
-  bench b = {.a = a, .o = &opened, .d = &diags};
+static tn_status bench_model(const tn_args *a, tn_opened *o, tn_diags *d) {
+  bench b = {.a = a, .o = o, .d = d};
   b.runs = tn_args_int(a, OPT_runs, 10, &b.bad);
   b.threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &b.bad);
-  tn_status s = tn_opened_open(&opened, a->positional[0], &o, &diags);
   if (a->given[OPT_json]) putchar('[');
-  if (s == TN_OK) s = bench_all(&b);
+  tn_status s = bench_all(&b);
   if (a->given[OPT_json]) puts("]");
-  tn_opened_close(&opened);
-  int rc = tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+  return s;
 }
+
+static int run_bench(const tn_args *a) { return tn_tool_with_model(a, bench_model); }
 
 const tn_command tn_cmd_bench = {"bench",
                                  "measure latency, tokens per second and peak memory",

@@ -34,31 +34,19 @@ static void refusals(tn_diags *d) {
   tn_buf_fini(&out);
 }
 
-static int run_check(const tn_args *a) {
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_driver_options o;
-  tn_args_driver(a, &arena, &o);
-  o.pipeline = "partition";
-  tn_driver d;
-  tn_module *m = NULL;
-  tn_pipeline_run run = {0};
-  tn_status s = tn_driver_init(&d, &o, &diags);
-  if (s == TN_OK) s = tn_driver_load(&d, a->positional[0], &m);
-  if (s == TN_OK) s = tn_driver_pick(&d, true);
-  if (s == TN_OK) s = tn_driver_optimize(&d, m, &run);
+static tn_status check(const tn_args *a, tn_driver *d, tn_module **m) {
+  tn_pipeline_run run = {.pipeline = "partition"};
+  tn_status s = tn_driver_load(d, a->positional[0], m);
+  if (s == TN_OK) s = tn_driver_pick(d, true);
+  if (s == TN_OK) s = tn_driver_optimize(d, *m, &run);
   tn_pipeline_fini(&run);
-  if (s == TN_OK && !diags.errors) summary(a, &d, m);
-  if (a->given[OPT_json] && (s != TN_OK || diags.errors)) refusals(&diags);
-  tn_module_free(m);
-  tn_driver_fini(&d);
-  int rc = tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+  bool good = s == TN_OK && !d->diags->errors;
+  if (good) summary(a, d, *m);
+  if (!good && a->given[OPT_json]) refusals(d->diags);
+  return s;
 }
+
+static int run_check(const tn_args *a) { return tn_tool_with_driver(a, check); }
 
 const tn_command tn_cmd_check = {"check",
                                  "say everything that would stop a compile",

@@ -88,8 +88,9 @@ static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m
   return s;
 }
 
-static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m, int emit) {
+static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
   double begin = tn_now();
+  int emit = emit_kind(a->last[OPT_emit]);
   TN_TRY(tn_driver_pick(d, true));
   TN_TRY(tn_driver_load(d, a->positional[0], m));
   if (emit == EMIT_IR) return emit_module(a, *m);
@@ -114,22 +115,7 @@ static int run_compile(const tn_args *a) {
            2;
   if (emit == EMIT_LIB && !a->last[OPT_output])
     return fputs("tenon: compile needs -o libNAME.so\n", stderr), 2;
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_driver_options o;
-  tn_args_driver(a, &arena, &o);
-  tn_driver d;
-  tn_module *m = NULL;
-  tn_status s = tn_driver_init(&d, &o, &diags);
-  if (s == TN_OK) s = compile(a, &d, &m, emit);
-  tn_module_free(m);
-  tn_driver_fini(&d);
-  int rc = tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+  return tn_tool_with_driver(a, compile);
 }
 
 const tn_command tn_cmd_compile = {"compile",

@@ -47,6 +47,17 @@ void tn_inspect_kernels_fini(tn_inspect_kernels *k) {
   tn_vec_fini(k);
 }
 
+static void put_meta(const char *key, const char *value, bool json, bool first, tn_buf *out) {
+  if (!json) {
+    tn_buf_printf(out, "meta  %-16s %.200s\n", key, value);
+    return;
+  }
+  if (!first) tn_buf_puts(out, ", ");
+  tn_buf_json(out, tn_str_of(key));
+  tn_buf_puts(out, ": ");
+  tn_buf_json(out, tn_str_of(value));
+}
+
 /* ---- a library
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -74,34 +85,26 @@ static void library_entry(const tn_opened *o, uint32_t i, bool json, tn_buf *out
   if (json) tn_buf_puts(out, "]}");
 }
 
-static tn_status inspect_library(const tn_args *a, tn_diags *d) {
-  tn_opened o;
-  tn_status s = tn_opened_open(&o, a->positional[0], NULL, d);
+static tn_status inspect_library(const tn_args *a, tn_opened *o, tn_diags *d) {
+  (void)d;
   bool json = a->given[OPT_json];
   tn_buf out = {0};
-  if (s == TN_OK) {
-    tn_buf_puts(&out, json ? "{\"name\": " : "model ");
-    if (json)
-      tn_buf_json(&out, tn_str_of(o.api->name(o.model)));
-    else
-      tn_buf_printf(&out, "%s\n", o.api->name(o.model));
-    if (json) tn_buf_puts(&out, ", \"entries\": [");
-    for (uint32_t i = 0; i < o.api->entry_count(o.model); i++) library_entry(&o, i, json, &out);
-    if (json) tn_buf_puts(&out, "], \"meta\": {");
-    for (uint32_t i = 0; i < o.api->meta_count(o.model); i++) {
-      const char *key = o.api->meta_key(o.model, i), *value = o.api->meta(o.model, key);
-      if (json)
-        tn_buf_puts(&out, i ? ", " : ""), tn_buf_json(&out, tn_str_of(key)), tn_buf_puts(&out, ": "),
-            tn_buf_json(&out, tn_str_of(value));
-      else
-        tn_buf_printf(&out, "meta  %-16s %.200s\n", key, value);
-    }
-    tn_buf_puts(&out, json ? "}}\n" : "");
-    fputs(tn_buf_cstr(&out), stdout);
+  tn_buf_puts(&out, json ? "{\"name\": " : "model ");
+  if (json)
+    tn_buf_json(&out, tn_str_of(o->api->name(o->model)));
+  else
+    tn_buf_printf(&out, "%s\n", o->api->name(o->model));
+  if (json) tn_buf_puts(&out, ", \"entries\": [");
+  for (uint32_t i = 0; i < o->api->entry_count(o->model); i++) library_entry(o, i, json, &out);
+  if (json) tn_buf_puts(&out, "], \"meta\": {");
+  for (uint32_t i = 0; i < o->api->meta_count(o->model); i++) {
+    const char *key = o->api->meta_key(o->model, i);
+    put_meta(key, o->api->meta(o->model, key), json, i == 0, &out);
   }
+  tn_buf_puts(&out, json ? "}}\n" : "");
+  fputs(tn_buf_cstr(&out), stdout);
   tn_buf_fini(&out);
-  tn_opened_close(&o);
-  return s;
+  return TN_OK;
 }
 
 /* ---- a model
@@ -177,12 +180,8 @@ static void put_model(const tn_args *a, tn_module *m, tn_buf *out) {
                      : "model %s: %u weights, %llu bytes\n",
                 tn_ir_module_name(m), used, (unsigned long long)total);
   for (uint32_t i = 0; i < tn_ir_meta_count(m); i++) {
-    const char *key = tn_ir_meta_key(m, i), *value = tn_ir_meta_get(m, key);
-    if (json)
-      tn_buf_puts(out, i ? ", " : ""), tn_buf_json(out, tn_str_of(key)), tn_buf_puts(out, ": "),
-          tn_buf_json(out, tn_str_of(value));
-    else
-      tn_buf_printf(out, "meta  %-16s %.200s\n", key, value);
+    const char *key = tn_ir_meta_key(m, i);
+    put_meta(key, tn_ir_meta_get(m, key), json, i == 0, out);
   }
   if (json) tn_buf_puts(out, "},\n \"functions\": [");
   for (tn_func f = 1; f <= tn_ir_func_count(m); f++) put_function(m, f, json, out);
@@ -211,38 +210,23 @@ static tn_status write_page(const tn_args *a, tn_module *m, tn_diags *d) {
   return s;
 }
 
-static tn_status inspect_model(const tn_args *a, tn_diags *d, tn_arena *arena) {
-  tn_driver_options o;
-  tn_args_driver(a, arena, &o);
-  tn_driver driver;
-  tn_module *m = NULL;
+static tn_status inspect_model(const tn_args *a, tn_driver *d, tn_module **m) {
   tn_pipeline_run run = {0};
-  tn_status s = tn_driver_init(&driver, &o, d);
-  if (s == TN_OK) s = tn_driver_pick(&driver, false);
-  if (s == TN_OK) s = tn_driver_load(&driver, a->positional[0], &m);
-  if (s == TN_OK) s = tn_driver_optimize(&driver, m, &run);
+  TN_TRY(tn_driver_pick(d, false));
+  TN_TRY(tn_driver_load(d, a->positional[0], m));
+  tn_status s = tn_driver_optimize(d, *m, &run);
   tn_pipeline_fini(&run);
+  TN_TRY(s);
   tn_buf out = {0};
-  if (s == TN_OK) put_model(a, m, &out);
-  if (s == TN_OK) fputs(tn_buf_cstr(&out), stdout);
-  if (s == TN_OK && a->last[OPT_html]) s = write_page(a, m, d);
+  put_model(a, *m, &out);
+  fputs(tn_buf_cstr(&out), stdout);
   tn_buf_fini(&out);
-  tn_module_free(m);
-  tn_driver_fini(&driver);
-  return s;
+  return a->last[OPT_html] ? write_page(a, *m, d->diags) : TN_OK;
 }
 
 static int run_inspect(const tn_args *a) {
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_status s =
-      tn_path_is_artefact(a->positional[0]) ? inspect_library(a, &diags) : inspect_model(a, &diags, &arena);
-  int rc = tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+  return tn_path_is_artefact(a->positional[0]) ? tn_tool_with_model(a, inspect_library)
+                                               : tn_tool_with_driver(a, inspect_model);
 }
 
 const tn_command tn_cmd_inspect = {"inspect",

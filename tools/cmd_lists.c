@@ -140,41 +140,35 @@ const tn_command tn_cmd_models = {"models",
 /* ---- plugins
  * ------------------------------------------------------------------------------------------------------ */
 
-static int run_plugins(const tn_args *a) {
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_driver_options o;
-  tn_args_driver(a, &arena, &o);
-  tn_driver d;
-  tn_status s = tn_driver_init(&d, &o, &diags);
+static void plugin_row(const tn_plugin_row *r, bool json, bool first, tn_buf *out) {
+  if (!json) {
+    tn_buf_printf(out, "%s %s: %s\n    provides %s\n    %s\n", r->id, r->version, r->summary, r->provides,
+                  r->path ? r->path : "built in");
+    return;
+  }
+  tn_buf_puts(out, first ? "{" : ",\n {");
+  put_pair(out, "id", r->id, ", ");
+  put_pair(out, "version", r->version, ", ");
+  put_pair(out, "summary", r->summary, ", ");
+  put_pair(out, "provides", r->provides, ", ");
+  put_pair(out, "path", r->path, "}");
+}
+
+static tn_status list_plugins(const tn_args *a, tn_driver *d, tn_module **m) {
+  (void)m;
   tn_buf out = {0};
   bool json = a->given[OPT_json];
   if (json) tn_buf_puts(&out, "[");
-  for (uint32_t i = 0; d.plugins && i < tn_plugins_count(d.plugins); i++) {
+  for (uint32_t i = 0; i < tn_plugins_count(d->plugins); i++) {
     tn_plugin_row r;
-    tn_plugins_get(d.plugins, i, &r);
-    if (!json) {
-      tn_buf_printf(&out, "%s %s: %s\n    provides %s\n    %s\n", r.id, r.version, r.summary, r.provides,
-                    r.path ? r.path : "built in");
-      continue;
-    }
-    tn_buf_puts(&out, i ? ",\n {" : "{");
-    put_pair(&out, "id", r.id, ", ");
-    put_pair(&out, "version", r.version, ", ");
-    put_pair(&out, "summary", r.summary, ", ");
-    put_pair(&out, "provides", r.provides, ", ");
-    put_pair(&out, "path", r.path, "}");
+    tn_plugins_get(d->plugins, i, &r);
+    plugin_row(&r, json, i == 0, &out);
   }
   if (json) tn_buf_puts(&out, "]\n");
-  int rc = flush(&out);
-  tn_driver_fini(&d);
-  rc |= tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+  return flush(&out) ? TN_UNAVAILABLE : TN_OK;
 }
+
+static int run_plugins(const tn_args *a) { return tn_tool_with_driver(a, list_plugins); }
 
 const tn_command tn_cmd_plugins = {"plugins",
                                    "list the plugins that were found, without running them",

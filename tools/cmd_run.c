@@ -1,4 +1,5 @@
 /* cmd_run.c - tenon run: a model, or a library made of one, on texts (tasks.c) or on tensors. */
+#include "tools/reports.h"
 #include "tools/tool.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,16 +49,6 @@ static tn_status write_outputs(const tn_args *a, const tn_opened *o, int entry, 
   return s;
 }
 
-static void print_profile(tn_session *s) {
-  static tn_rt_step_time rows[4096];
-  uint32_t n = tn_rt_step_times(s, rows, TN_COUNT(rows));
-  double total = 0;
-  for (uint32_t i = 0; i < n && i < TN_COUNT(rows); i++) total += rows[i].seconds;
-  for (uint32_t i = 0; i < n && i < TN_COUNT(rows); i++)
-    fprintf(stderr, "%9.3f ms %5.1f %%  %-28s %s\n", rows[i].seconds * 1e3, 100 * rows[i].seconds / total,
-            rows[i].symbol, rows[i].loc);
-}
-
 static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) {
   int entry = tn_opened_entry(o, a->last[OPT_entry]);
   if (entry < 0)
@@ -81,7 +72,7 @@ static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) 
   if (st == TN_OK && profile) st = tn_rt_profile(s, true);
   if (st == TN_OK) st = tn_invoke_alloc(o, s, entry, in, out, d);
   if (st == TN_OK) st = write_outputs(a, o, entry, out, info.noutputs, d);
-  if (st == TN_OK && profile) print_profile(s);
+  if (st == TN_OK && profile) st = tn_report_profile(s, stderr);
   for (uint32_t i = 0; in && i < info.ninputs; i++) free(in[i].data);
   for (uint32_t i = 0; out && i < info.noutputs; i++) free(out[i].data);
   if (s) o->api->session_free(s);
@@ -90,22 +81,11 @@ static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) 
   return st;
 }
 
-static int run_run(const tn_args *a) {
-  tn_diags diags;
-  tn_arena arena;
-  tn_diags_init(&diags);
-  tn_arena_init(&arena);
-  tn_driver_options o;
-  tn_args_driver(a, &arena, &o);
-  tn_opened opened;
-  tn_status s = tn_opened_open(&opened, a->positional[0], &o, &diags);
-  if (s == TN_OK) s = a->last[OPT_entry] ? run_tensors(a, &opened, &diags) : tn_task_run(a, &opened, &diags);
-  tn_opened_close(&opened);
-  int rc = tn_tool_finish(a, &diags, s);
-  tn_arena_fini(&arena);
-  tn_diags_fini(&diags);
-  return rc;
+static tn_status run_model(const tn_args *a, tn_opened *o, tn_diags *d) {
+  return a->last[OPT_entry] ? run_tensors(a, o, d) : tn_task_run(a, o, d);
 }
+
+static int run_run(const tn_args *a) { return tn_tool_with_model(a, run_model); }
 
 const tn_command tn_cmd_run = {
     "run",

@@ -64,6 +64,22 @@ void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FI
   if (a->given[OPT_fusion_report]) report_fusions(m, run, to);
 }
 
+tn_status tn_report_profile(tn_session *s, FILE *to) {
+  tn_rt_step_time one;
+  uint32_t n = tn_rt_step_times(s, &one, 0);
+  tn_rt_step_time *rows = tn_mem_alloc((n + 1) * sizeof *rows);
+  if (!rows) return TN_OOM;
+  tn_rt_step_times(s, rows, n);
+  double total = 0;
+  for (uint32_t i = 0; i < n; i++) total += rows[i].seconds;
+  for (uint32_t i = 0; i < n; i++)
+    fprintf(to, "%9.4f ms %5.1f %%  %-28s %s\n",
+            rows[i].seconds / (double)(rows[i].calls ? rows[i].calls : 1) * 1e3,
+            total > 0 ? 100 * rows[i].seconds / total : 0, rows[i].symbol, rows[i].loc);
+  tn_mem_free(rows);
+  return TN_OK;
+}
+
 /* ---- the step program
  * ------------------------------------------------------------------------------------------- */
 

@@ -10,6 +10,8 @@ void tn_report_request(const tn_args *a, tn_pipeline_run *run);
 void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FILE *to);
 /* The step program as text: entries, variants, steps with operands, slots. Builds it. */
 tn_status tn_report_program(tn_driver *d, tn_module *m, FILE *to);
+/* A line per step of the last run: milliseconds per call, share of the whole, kernel, place in the model. */
+tn_status tn_report_profile(tn_session *s, FILE *to);
 /* "bert.model:12" for a location; appends. */
 void tn_report_loc(tn_module *m, tn_loc loc, tn_buf *out);
 #endif

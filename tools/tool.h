@@ -66,6 +66,14 @@ bool tn_path_is_artefact(const char *path);
 /* Index of an entry point; -1: none. */
 int tn_opened_entry(const tn_opened *o, const char *name);
 
+/* frame.c: the frame of a command: makes a driver (or opens the model or library that the first argument
+ * names), runs `work`, prints the messages, gives the exit status. The module that work leaves in *m is
+ * freed. */
+typedef tn_status (*tn_driver_work)(const tn_args *a, tn_driver *d, tn_module **m);
+int tn_tool_with_driver(const tn_args *a, tn_driver_work work);
+typedef tn_status (*tn_model_work)(const tn_args *a, tn_opened *o, tn_diags *d);
+int tn_tool_with_model(const tn_args *a, tn_model_work work);
+
 /* .npy files (NumPy format 1.0 to 3.0, little-endian, C order). The tensor's data is heap memory. */
 tn_status tn_npy_read(const char *path, tn_tensor *out, tn_diags *d);
 tn_status tn_npy_write(const char *path, const tn_tensor *t, tn_diags *d);
