@@ -58,6 +58,7 @@ static tn_status open_stored(verify *v, side *x) {
   tn_status s = tn_file_map(&x->map, x->spec, &why);
   if (s != TN_OK) return tn_fail(v->d, s, x->spec, NULL, "cannot read the file: %s", why);
   x->stored = true;
+  tn_st_init(&x->files);
   return tn_st_read(&x->files, x->spec, (tn_bytes){x->map.data, x->map.size}, v->d);
 }
 
@@ -197,7 +198,9 @@ static tn_status compare_outputs(verify *v, const char *const *names, uint32_t n
     tn_comparison c;
     if (!tn_compare(&v->sides[0].out[i], &v->sides[1].out[i], v->atol, v->rtol, &c))
       return tn_fail(v->d, TN_INVALID, NULL, names[i], "the shapes of the two sides differ");
-    show(v, names[i], &c);
+    const char *what = tn_arena_printf(&v->arena, "%s.%s", v->entry, names[i]);
+    if (!what) return TN_OOM;
+    show(v, what, &c);
   }
   return TN_OK;
 }
@@ -245,15 +248,16 @@ static tn_status output_names(verify *v, const side *runner, const char **names,
   return TN_OK;
 }
 
-static tn_status verify_all(verify *v) {
-  for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
-  if (v->sides[0].stored && v->sides[1].stored)
-    return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
-  side *runner = v->sides[0].stored ? &v->sides[1] : &v->sides[0];
-  side *stored = v->sides[0].stored ? &v->sides[0] : v->sides[1].stored ? &v->sides[1] : NULL;
-  tn_entry_info first;
-  if (!v->entry && runner->o.api->entry(runner->o.model, 0, &first) == TN_OK)
-    v->entry = tn_arena_str(&v->arena, tn_str_of(first.name));
+/* Frees the tensors and the session of the entry point that was compared last. */
+static void end_entry(side *x) {
+  for (uint32_t i = 0; i < x->nin; i++) free(x->in[i].data);
+  for (uint32_t i = 0; i < x->nout; i++) free(x->out[i].data);
+  if (x->s) x->o.api->session_free(x->s);
+  x->nin = x->nout = 0;
+  x->s = NULL;
+}
+
+static tn_status verify_entry(verify *v, side *runner, side *stored) {
   TN_TRY(prepare_inputs(v, runner, stored));
   const char *names[MAX_TENSORS];
   uint32_t n;
@@ -268,10 +272,28 @@ static tn_status verify_all(verify *v) {
   return compare_outputs(v, names, n);
 }
 
+/* The named entry point; without a name all, or, against a file of tensors, the first. */
+static tn_status verify_all(verify *v) {
+  for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
+  if (v->sides[0].stored && v->sides[1].stored)
+    return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
+  side *runner = v->sides[0].stored ? &v->sides[1] : &v->sides[0];
+  side *stored = v->sides[0].stored ? &v->sides[0] : v->sides[1].stored ? &v->sides[1] : NULL;
+  if (v->entry) return verify_entry(v, runner, stored);
+  uint32_t entries = stored ? 1 : runner->o.api->entry_count(runner->o.model);
+  for (uint32_t e = 0; e < entries; e++) {
+    tn_entry_info info;
+    TN_TRY(runner->o.api->entry(runner->o.model, e, &info));
+    v->entry = tn_arena_str(&v->arena, tn_str_of(info.name));
+    TN_TRY(verify_entry(v, runner, stored));
+    end_entry(&v->sides[0]);
+    end_entry(&v->sides[1]);
+  }
+  return TN_OK;
+}
+
 static void close_side(side *x) {
-  for (uint32_t i = 0; i < x->nin; i++) free(x->in[i].data);
-  for (uint32_t i = 0; i < x->nout; i++) free(x->out[i].data);
-  if (x->s) x->o.api->session_free(x->s);
+  end_entry(x);
   if (x->stored) {
     tn_st_fini(&x->files);
     tn_file_unmap(&x->map);
