@@ -194,18 +194,8 @@ static void put_model(const tn_args *a, tn_module *m, tn_buf *out) {
 
 static tn_status write_page(const tn_args *a, tn_module *m, tn_diags *d) {
   tn_buf page = {0};
-  const char *path = a->last[OPT_html], *why = "no space";
   tn_status s = tn_inspect_html(m, a->positional[0], &page);
-  tn_outfile o;
-  if (s == TN_OK) {
-    s = tn_outfile_open(&o, path, &why);
-    if (s == TN_OK) {
-      s = tn_outfile_write(&o, page.text, page.len);
-      if (s == TN_OK) s = tn_outfile_commit(&o, 0644);
-      tn_outfile_abort(&o);
-    }
-    if (s != TN_OK) tn_fail(d, s, path, NULL, "cannot write: %s", why);
-  }
+  if (s == TN_OK) s = tn_text_write(a->last[OPT_html], &page, d);
   tn_buf_fini(&page);
   return s;
 }

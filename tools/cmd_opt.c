@@ -27,16 +27,9 @@ static const uint8_t opt_options[] = {OPT_passes,
                                       OPT_help};
 
 static tn_status put_text(const tn_args *a, const tn_buf *text, tn_diags *d) {
-  const char *path = a->last[OPT_output], *why = "no space";
-  if (!path || !strcmp(path, "-"))
-    return fputs(text->text ? text->text : "", stdout) < 0 ? TN_UNAVAILABLE : TN_OK;
-  tn_outfile o;
-  tn_status s = tn_outfile_open(&o, path, &why);
-  if (s != TN_OK) return tn_fail(d, s, path, NULL, "cannot write: %s", why);
-  s = tn_outfile_write(&o, text->text, text->len);
-  if (s == TN_OK) s = tn_outfile_commit(&o, 0644);
-  tn_outfile_abort(&o);
-  return s;
+  const char *path = a->last[OPT_output];
+  if (path && strcmp(path, "-")) return tn_text_write(path, text, d);
+  return fputs(text->text ? text->text : "", stdout) < 0 ? TN_UNAVAILABLE : TN_OK;
 }
 
 static tn_status optimize(const tn_args *a, tn_driver *d, tn_module **m) {

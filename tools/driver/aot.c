@@ -50,17 +50,6 @@ static char *header_path(tn_arena *a, const char *path) {
   return tn_arena_printf(a, "%.*s%.*s.h", (int)(base - path), path, (int)stem.len, stem.ptr);
 }
 
-static tn_status write_text(const char *path, const tn_buf *text, tn_diags *d) {
-  tn_outfile o;
-  const char *why = "no space or no permission";
-  tn_status s = tn_outfile_open(&o, path, &why);
-  if (s != TN_OK) return tn_fail(d, s, path, NULL, "cannot write: %s", why);
-  s = tn_outfile_write(&o, text->text, text->len);
-  if (s == TN_OK) s = tn_outfile_commit(&o, 0644);
-  tn_outfile_abort(&o);
-  return s == TN_OK ? s : tn_fail(d, s, path, NULL, "cannot write: %s", why);
-}
-
 tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path,
                         tn_aot_result *out) {
   TN_TRY(check_backends(d, b));
@@ -82,7 +71,7 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
   out->weights_bytes = b->weights_total;
   tn_status s = tn_header_write(job.program, job.name, &header, d->diags);
   if (s == TN_OK) s = tn_link_artefact(&job, d->diags);
-  if (s == TN_OK) s = out->header ? write_text(out->header, &header, d->diags) : TN_OOM;
+  if (s == TN_OK) s = out->header ? tn_text_write(out->header, &header, d->diags) : TN_OOM;
   struct stat st;
   if (s == TN_OK && !stat(path, &st)) out->library_bytes = (uint64_t)st.st_size;
   tn_buf_fini(&name);

@@ -62,9 +62,21 @@ static tn_status take_image(void *ctx, tn_bytes image) {
   return TN_OK;
 }
 
-static tn_build_kernel *find_kernel(tn_build *b, tn_op op) {
-  for (uint32_t i = b->kernels.count; i--;)
-    if (b->kernels.items[i].op == op) return &b->kernels.items[i];
+/* Kernels are in op id order within a backend; with several backends a search may miss, then all are looked
+ * at. */
+tn_build_kernel *tn_build_kernel_of(const tn_build *b, tn_op op) {
+  tn_build_kernel *list = b->kernels.items;
+  uint32_t lo = 0, hi = b->kernels.count;
+  while (lo < hi) {
+    uint32_t mid = (lo + hi) / 2;
+    if (list[mid].op == op) return &list[mid];
+    if (list[mid].op < op)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  for (uint32_t i = 0; i < b->kernels.count; i++)
+    if (list[i].op == op) return &list[i];
   return NULL;
 }
 
@@ -83,7 +95,7 @@ static tn_status take_kernel(void *ctx, const tn_kernel_info *theirs) {
   tn_kernel_info k;
   tn_take(&k, sizeof k, theirs);
   if (s->target == 0) return take_first(s, &k);
-  tn_build_kernel *row = find_kernel(s->b, k.op);
+  tn_build_kernel *row = tn_build_kernel_of(s->b, k.op);
   if (!row || row->ndims != k.ndims || memcmp(row->dims, k.dims, k.ndims * sizeof *k.dims) ||
       row->flags != k.flags)
     return tn_fail(s->d->diags, TN_INTERNAL, NULL, k.symbol, "the kernel's arguments differ between targets");

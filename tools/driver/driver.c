@@ -46,18 +46,20 @@ void tn_driver_fini(tn_driver *d) {
  * ------------------------------------------------------------------------------------ */
 
 /* Calls each for every non-empty part of a comma-separated list. */
-static tn_status for_each_name(tn_driver *d, const char *list, tn_status (*each)(tn_driver *, const char *)) {
+static tn_status for_each_name(tn_driver *d, const char *list,
+                               tn_status (*each)(tn_driver *, void *, const char *), void *ctx) {
   for (const char *s = list; *s;) {
     size_t n = strcspn(s, ",");
     char *name = tn_arena_str(&d->arena, (tn_str){s, n});
     if (!name) return TN_OOM;
-    if (n) TN_TRY(each(d, name));
+    if (n) TN_TRY(each(d, ctx, name));
     s += n + (s[n] == ',');
   }
   return TN_OK;
 }
 
-static tn_status add_backend(tn_driver *d, const char *name) {
+static tn_status add_backend(tn_driver *d, void *ctx, const char *name) {
+  (void)ctx;
   tn_backend_ref ref;
   TN_TRY(tn_plugins_backend(d->plugins, name, &ref));
   return tn_vec_push(&d->backends, ref) ? TN_OK : TN_OOM;
@@ -77,7 +79,8 @@ static void collect_target(void *user, const tn_target *theirs) {
   if (!tn_vec_push(&l->all, t)) l->d->arena.failed = true;
 }
 
-static tn_status target_by_name(tn_driver *d, const target_list *l, const char *name) {
+static tn_status add_target(tn_driver *d, void *ctx, const char *name) {
+  const target_list *l = ctx;
   tn_buf have = {0};
   for (uint32_t i = 0; i < l->all.count; i++) {
     if (!strcmp(l->all.items[i]->name, name)) {
@@ -108,16 +111,7 @@ static tn_status best_target(tn_driver *d, const target_list *l) {
 }
 
 static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
-  if (d->options.isa) {
-    for (const char *s = d->options.isa; *s;) {
-      size_t n = strcspn(s, ",");
-      char *name = tn_arena_str(&d->arena, (tn_str){s, n});
-      if (!name) return TN_OOM;
-      if (n) TN_TRY(target_by_name(d, l, name));
-      s += n + (s[n] == ',');
-    }
-    return TN_OK;
-  }
+  if (d->options.isa) return for_each_name(d, d->options.isa, add_target, l);
   if (!all) return best_target(d, l);
   for (uint32_t i = 0; i < l->all.count; i++)
     if (!tn_vec_push(&d->targets, l->all.items[i])) return TN_OOM;
@@ -125,7 +119,7 @@ static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
 }
 
 tn_status tn_driver_pick(tn_driver *d, bool all) {
-  TN_TRY(for_each_name(d, d->options.backend, add_backend));
+  TN_TRY(for_each_name(d, d->options.backend, add_backend, NULL));
   if (!d->backends.count) return tn_fail(d->diags, TN_INVALID, NULL, NULL, "no backend named");
   target_list l = {.d = d};
   const tn_backend_ref *b = &d->backends.items[0];

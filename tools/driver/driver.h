@@ -79,6 +79,8 @@ typedef struct tn_build {
  * in one file stay there (program rows name file and offset). mode: TN_WEIGHTS_* of link.h. */
 tn_status tn_driver_build(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b);
 void tn_build_fini(tn_build *b);
+/* The row of a kernel op; NULL: no backend compiled it. */
+tn_build_kernel *tn_build_kernel_of(const tn_build *b, tn_op op);
 
 /* Streams the weight section, in order and with its padding, into `out`; memory stays near the largest panel.
  */
@@ -109,6 +111,9 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
 
 /* program.c: the step program of the lowered module. */
 tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b);
+
+/* text.c: writes a text to `path`, whole or not at all; a failure is reported. */
+tn_status tn_text_write(const char *path, const tn_buf *text, tn_diags *d);
 
 /* work.c: floating-point operations of a kernel, roughly; 0: not known. */
 tn_dim tn_kernel_work(tn_module *m, tn_op kernel);

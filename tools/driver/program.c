@@ -213,26 +213,8 @@ static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
   tn_buf_printf(out, "%s%s", out->len ? ", " : "", place);
 }
 
-/* Kernels are in op id order within a backend; with several backends a search may miss, then all are looked
- * at. */
-static const tn_build_kernel *kernel_of(const writer *w, tn_op op) {
-  const tn_build_kernel *list = w->b->kernels.items;
-  uint32_t lo = 0, hi = w->b->kernels.count;
-  while (lo < hi) {
-    uint32_t mid = (lo + hi) / 2;
-    if (list[mid].op == op) return &list[mid];
-    if (list[mid].op < op)
-      lo = mid + 1;
-    else
-      hi = mid;
-  }
-  for (uint32_t i = 0; i < w->b->kernels.count; i++)
-    if (list[i].op == op) return &list[i];
-  return NULL;
-}
-
 static tn_status put_step(writer *w, tn_op op) {
-  const tn_build_kernel *k = kernel_of(w, op);
+  const tn_build_kernel *k = tn_build_kernel_of(w->b, op);
   if (!k) {
     tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "no backend compiled this kernel");
     return TN_INTERNAL;
