@@ -137,6 +137,7 @@ static void copy_symbols(copier *c) {
     tn_part *parts = copy_bytes(c, w->parts, w->nparts * sizeof *parts);
     for (uint32_t k = 0; parts && k < w->nparts; k++) parts[k].file = copy_str(c, parts[k].file);
     w->parts = parts;
+    w->form = copy_str(c, w->form);
     w->name = copy_str(c, w->name);
   }
   COPY_POOL(c, states);

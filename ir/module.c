@@ -268,7 +268,16 @@ void tn_ir_weight_get(tn_module *m, tn_weight w, tn_weight_info *out) {
                           .type = m->values.items[row->value].type,
                           .nparts = row->nparts,
                           .parts = row->parts,
-                          .value = row->value};
+                          .value = row->value,
+                          .form = row->form};
+}
+
+tn_status tn_ir_weight_set_form(tn_module *m, tn_weight w, const char *form) {
+  if (!w || w >= m->weights.count) return tn_module_fail(m, TN_INVALID, 0, "there is no weight %u", w);
+  const char *own = form ? tn_module_text(m, form, "a weight's form") : NULL;
+  if (form && !own) return TN_INVALID;
+  m->weights.items[w].form = own;
+  return TN_OK;
 }
 
 /* The arguments of kernel bodies that stand for the weight follow its type. */

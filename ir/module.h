@@ -88,6 +88,7 @@ typedef struct tn_weight_row {
   tn_value value;
   uint32_t nparts;
   const tn_part *parts;
+  const char *form;
 } tn_weight_row;
 typedef struct tn_state_row {
   const char *name;

@@ -65,7 +65,9 @@ static bool parse_weight(tn_parser *p) {
   tn_type t;
   tn_token at = p->tok;
   TN_VEC(tn_part) parts = {0};
+  const char *form = NULL;
   if (!parse_symbol(p, "weight", &name, &t)) return false;
+  if (tn_parse_take_word(p, "form") && !tn_parse_string(p, "a form", &form)) return false;
   bool ok = true, more = tn_parse_take(p, '=');
   for (; ok && more; more = ok && tn_parse_take(p, ',')) {
     tn_part part = {0};
@@ -73,7 +75,8 @@ static bool parse_weight(tn_parser *p) {
     if (ok && !tn_vec_push(&parts, part)) ok = tn_parse_oom(p);
   }
   tn_parse_place(p, &at);
-  if (ok && !tn_ir_weight_add(p->m, name, t, parts.items, parts.count)) ok = tn_parse_failed(p);
+  tn_weight w = ok ? tn_ir_weight_add(p->m, name, t, parts.items, parts.count) : 0;
+  if (ok && (!w || (form && tn_ir_weight_set_form(p->m, w, form)))) ok = tn_parse_failed(p);
   tn_vec_fini(&parts);
   return ok;
 }

@@ -267,6 +267,10 @@ static void print_symbol(printer *p, const char *word, const char *name, tn_valu
 
 static void print_weight(printer *p, const tn_weight_row *w) {
   print_symbol(p, "weight", w->name, w->value);
+  if (w->form) {
+    tn_buf_puts(p->out, " form ");
+    tn_buf_json(p->out, tn_str_of(w->form));
+  }
   for (uint32_t i = 0; i < w->nparts; i++) {
     tn_buf_puts(p->out, i ? ", " : " = ");
     tn_buf_json(p->out, tn_str_of(w->parts[i].file));

@@ -8,7 +8,7 @@ static const tn_dtype_info plain[] = {
 };
 
 static const tn_dtype_info blocks[] = {
-#define TN_QUANT(name, values, bytes, doc)                                                                   \
+#define TN_QUANT(name, values, bytes, doc, ...)                                                              \
   {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
 #include "ir/quant.def"
 #undef TN_QUANT

@@ -212,7 +212,7 @@ static void check_weight(verifier *v, const tn_weight_row *w) {
     v->errors++; /* reported */
   else if (!tn_ir_dim_is_const(v->m, bytes, &want))
     fault(v, 0, "weight '%s' has a symbolic size", w->name);
-  else if (!fits || sum != (uint64_t)want)
+  else if (!fits || (!w->form && sum != (uint64_t)want))
     fault(v, 0, "weight '%s': its type has %lld bytes, but its parts have %llu", w->name, (long long)want,
           (unsigned long long)sum);
 }

@@ -92,7 +92,8 @@ static void collect(builder *b, const tn_fgroup *g) {
     for (uint32_t r = 0; !tn_fuse_clones(g, b->ops.items[i]) && r < tn_ir_op_nresults(b->m, b->ops.items[i]);
          r++) {
       tn_value v = tn_ir_op_result(b->m, b->ops.items[i], r);
-      if (is_read(b, g, b->ops.items[i], v) && !tn_vec_push(&b->outputs, v)) b->oom = true;
+      bool effect = tn_rw_flags(b->m, b->ops.items[i]) & TN_F_EFFECT; /* a written state is always named */
+      if ((effect || is_read(b, g, b->ops.items[i], v)) && !tn_vec_push(&b->outputs, v)) b->oom = true;
     }
 }
 

@@ -8,7 +8,7 @@
 
 static const uint8_t bench_options[] = {OPT_batch,  OPT_prompt_len, OPT_tokens,  OPT_runs, OPT_threads,
                                         OPT_entry,  OPT_capacity,   OPT_O0,      OPT_O1,   OPT_O2,
-                                        OPT_O3,     OPT_passes,     OPT_backend, OPT_isa,  OPT_page,
+                                        OPT_O3,     OPT_passes,     OPT_backend, OPT_isa,  TN_MODEL_OPTIONS,
                                         OPT_plugin, OPT_profile,    OPT_json,    OPT_help};
 
 typedef struct bench {

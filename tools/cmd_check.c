@@ -2,8 +2,8 @@
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t check_options[] = {OPT_backend, OPT_task,    OPT_page, OPT_plugin,
-                                        OPT_json,    OPT_verbose, OPT_help};
+static const uint8_t check_options[] = {OPT_backend, TN_MODEL_OPTIONS, OPT_plugin,
+                                        OPT_json,    OPT_verbose,      OPT_help};
 
 static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
   uint64_t ops = 0, bytes = 0;
@@ -12,7 +12,7 @@ static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
     tn_weight_info info;
     tn_ir_weight_get(m, w, &info);
-    for (uint32_t i = 0; i < info.nparts; i++) bytes += info.parts[i].bytes;
+    bytes += tn_weight_bytes(m, &info);
   }
   const char *arch = tn_ir_meta_get(m, "architecture"), *task = tn_ir_meta_get(m, "task");
   if (a->given[OPT_json])

@@ -5,27 +5,11 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-static const uint8_t compile_options[] = {OPT_output,
-                                          OPT_O0,
-                                          OPT_O1,
-                                          OPT_O2,
-                                          OPT_O3,
-                                          OPT_passes,
-                                          OPT_backend,
-                                          OPT_isa,
-                                          OPT_weights,
-                                          OPT_emit,
-                                          OPT_task,
-                                          OPT_page,
-                                          OPT_plugin,
-                                          OPT_verify_each,
-                                          OPT_time_passes,
-                                          OPT_fusion_report,
-                                          OPT_require_fusion,
-                                          OPT_no_locs,
-                                          OPT_json,
-                                          OPT_verbose,
-                                          OPT_help};
+static const uint8_t compile_options[] = {
+    OPT_output,         OPT_O0,      OPT_O1,          OPT_O2,          OPT_O3,
+    OPT_passes,         OPT_backend, OPT_isa,         OPT_weights,     OPT_emit,
+    TN_MODEL_OPTIONS,   OPT_plugin,  OPT_verify_each, OPT_time_passes, OPT_fusion_report,
+    OPT_require_fusion, OPT_no_locs, OPT_json,        OPT_verbose,     OPT_help};
 
 static int weights_mode(const char *text) {
   static const char *const names[] = {"embed", "external", "inplace"};
@@ -121,9 +105,9 @@ static int run_compile(const tn_args *a) {
 const tn_command tn_cmd_compile = {"compile",
                                    "compile a model to a shared library with a C header",
                                    "MODEL -o libNAME.so [options]",
-                                   "MODEL is a Hugging Face folder (config.json and *.safetensors) or an IR "
-                                   "file (.tir). Writes libNAME.so, which\n"
-                                   "needs libc and libm only, and NAME.h beside it.",
+                                   "MODEL is a Hugging Face folder (config.json and *.safetensors), a GGUF file or an IR "
+                                   "file (.tir).\nWrites libNAME.so, which needs libc and libm only, and NAME.h "
+                                   "beside it.",
                                    compile_options,
                                    TN_COUNT(compile_options),
                                    1,

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,  OPT_O2,
-                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa, OPT_page,
+                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa, TN_MODEL_OPTIONS,
                                           OPT_plugin,  OPT_json,   OPT_help};
 
 /* ---- collecting
@@ -114,9 +114,7 @@ uint64_t tn_inspect_weight_bytes(tn_module *m, tn_weight w, tn_weight_info *info
   tn_value_info v;
   tn_ir_weight_get(m, w, info);
   tn_ir_value_get(m, info->value, &v);
-  uint64_t n = 0;
-  for (uint32_t i = 0; v.nuses && i < info->nparts; i++) n += info->parts[i].bytes;
-  return n;
+  return v.nuses ? tn_weight_bytes(m, info) : 0;
 }
 
 static void put_tensors(tn_module *m, bool json, tn_buf *out) {

@@ -1,5 +1,6 @@
-/* cmd_lists.c - tenon ops, models and plugins: what there is. */
+/* cmd_lists.c - tenon ops, formats, models and plugins: what there is. */
 #include "frontend/describe/describe.h"
+#include "ir/base/quant.h"
 #include "tools/tool.h"
 #include <stdio.h>
 
@@ -80,6 +81,31 @@ const tn_command tn_cmd_ops = {"ops",
                                1,
                                run_ops};
 
+/* ---- block formats ---- */
+
+static int run_formats(const tn_args *a) {
+  tn_buf out = {0};
+  bool json = a->given[OPT_json];
+  for (uint32_t i = 0; i < tn_quant_count(); i++) {
+    const tn_quant *q = tn_quant_of(TN_DT_BLOCK + (tn_dtype)i);
+    if (json) {
+      tn_buf_puts(&out, i ? ",\n {" : "[{");
+      put_pair(&out, "name", q->name, ", ");
+      put_pair(&out, "doc", q->doc, ", ");
+      tn_buf_printf(&out, "\"values\": %u, \"bytes\": %u}", q->values, q->bytes);
+    } else {
+      tn_buf_printf(&out, "%-12s %3u values in %3u bytes, %5.2f bits each: %s\n", q->name, q->values,
+                    q->bytes, 8.0 * q->bytes / q->values, q->doc);
+    }
+  }
+  if (json) tn_buf_puts(&out, "]\n");
+  return flush(&out);
+}
+
+const tn_command tn_cmd_formats = {
+    "formats",  "list the formats of packed weights", "", NULL, list_options, TN_COUNT(list_options), 0, 0,
+    run_formats};
+
 /* ---- models
  * ------------------------------------------------------------------------------------------------------- */
 
@@ -93,11 +119,17 @@ static void model_row(const tn_page_info *p, bool json, bool first, tn_buf *out)
       if (k) tn_buf_puts(out, ", ");
       tn_buf_json(out, tn_str_of(p->architectures[k]));
     }
+    tn_buf_puts(out, "], \"gguf\": [");
+    for (uint32_t k = 0; k < p->ngguf; k++) {
+      if (k) tn_buf_puts(out, ", ");
+      tn_buf_json(out, tn_str_of(p->gguf[k]));
+    }
     tn_buf_puts(out, "]}");
     return;
   }
   tn_buf_printf(out, "%s: %s\n", p->name, p->summary);
   for (uint32_t k = 0; k < p->narchitectures; k++) tn_buf_printf(out, "    %s\n", p->architectures[k]);
+  for (uint32_t k = 0; k < p->ngguf; k++) tn_buf_printf(out, "    GGUF: %s\n", p->gguf[k]);
 }
 
 static int run_models(const tn_args *a) {

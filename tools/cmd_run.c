@@ -5,11 +5,10 @@
 #include <stdlib.h>
 
 static const uint8_t run_options[] = {
-    OPT_task,  OPT_text,       OPT_context, OPT_prompt,     OPT_ids,  OPT_tokens, OPT_temperature,
-    OPT_top_k, OPT_top_p,      OPT_min_p,   OPT_repetition, OPT_seed, OPT_top,    OPT_entry,
-    OPT_input, OPT_output_dir, OPT_threads, OPT_capacity,   OPT_O0,   OPT_O1,     OPT_O2,
-    OPT_O3,    OPT_passes,     OPT_backend, OPT_isa,        OPT_page, OPT_plugin, OPT_profile,
-    OPT_json,  OPT_verbose,    OPT_help};
+    OPT_text,         OPT_context, OPT_prompt,     OPT_ids,     TN_SAMPLING_OPTIONS, OPT_top,
+    OPT_entry,        OPT_input,   OPT_output_dir, OPT_threads, OPT_capacity,        OPT_O0,
+    OPT_O1,           OPT_O2,      OPT_O3,         OPT_passes,  OPT_backend,         OPT_isa,
+    TN_MODEL_OPTIONS, OPT_plugin,  OPT_profile,    OPT_json,    OPT_verbose,         OPT_help};
 
 /* Finds --input NAME=FILE for each input of the entry point and reads it. */
 static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn_tensor *in, uint32_t n,
@@ -58,16 +57,11 @@ static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) 
   tn_tensor *in = calloc(info.ninputs + 1, sizeof *in), *out = calloc(info.noutputs + 1, sizeof *out);
   tn_session *s = NULL;
   bool bad = false;
-  char error[256] = "";
-  tn_session_options so = {.size = sizeof so,
-                           .error = error,
-                           .error_size = sizeof error,
-                           .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad),
+  tn_session_options so = {.threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad),
                            .capacity = tn_args_int(a, OPT_capacity, 0, &bad)};
   tn_status st = !in || !out ? TN_OOM : bad ? TN_INVALID : read_inputs(a, o, entry, in, info.ninputs, d);
   if (st == TN_OK && info.ninputs && in[0].rank) so.batch = in[0].shape[0];
-  if (st == TN_OK && (st = o->api->session_new(o->model, &so, &s)) != TN_OK)
-    tn_fail(d, st, NULL, NULL, "cannot open a session: %s", error);
+  if (st == TN_OK) st = tn_opened_session(o, &so, &s, d);
   bool profile = a->given[OPT_profile] && o->api == &tn_rt_api;
   if (st == TN_OK && profile) st = tn_rt_profile(s, true);
   if (st == TN_OK) st = tn_invoke_alloc(o, s, entry, in, out, d);

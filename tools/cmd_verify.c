@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t verify_options[] = {OPT_entry,  OPT_input,      OPT_per_node, OPT_atol,    OPT_rtol,
-                                         OPT_batch,  OPT_prompt_len, OPT_seed,     OPT_threads, OPT_page,
-                                         OPT_plugin, OPT_json,       OPT_help};
+static const uint8_t verify_options[] = {
+    OPT_entry, OPT_input,   OPT_per_node,     OPT_atol,   OPT_rtol, OPT_batch, OPT_prompt_len,
+    OPT_seed,  OPT_threads, TN_MODEL_OPTIONS, OPT_plugin, OPT_json, OPT_help};
 
 enum { MAX_TENSORS = 32 };
 typedef struct side {

@@ -49,7 +49,44 @@ static tn_status open_jit(tn_opened *o, const char *path, const tn_driver_option
 
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d) {
   memset(o, 0, sizeof *o);
+  if (tn_path_is_artefact(path)) o->adapters = options->adapters;
   return tn_path_is_artefact(path) ? open_library(o, path, d) : open_jit(o, path, options, d);
+}
+
+/* "NAME[=WEIGHT]", ':' between: how much of its adapters a library adds. */
+static tn_status set_adapters(const tn_opened *o, tn_session *s, tn_diags *d) {
+  tn_arena a;
+  tn_arena_init(&a);
+  tn_status status = TN_OK;
+  for (const char *p = o->adapters; status == TN_OK && p && *p;) {
+    size_t n = strcspn(p, ":");
+    char *name = tn_arena_str(&a, (tn_str){p, n}), *equals = name ? strrchr(name, '=') : NULL, *end = NULL;
+    float weight = equals ? strtof(equals + 1, &end) : 1;
+    p += n + (p[n] == ':');
+    if (!name) status = TN_OOM;
+    if (equals) *equals = 0;
+    if (equals && (end == equals + 1 || *end))
+      status =
+          tn_fail(d, TN_INVALID, NULL, name, "the adapter's weight is '%s', expected a number", equals + 1);
+    else if (name && (status = o->api->adapter(s, name, weight)))
+      tn_fail(d, status, NULL, NULL, "%s", o->api->error(s));
+  }
+  tn_arena_fini(&a);
+  return status;
+}
+
+tn_status tn_opened_session(const tn_opened *o, tn_session_options *options, tn_session **out, tn_diags *d) {
+  char error[512] = "";
+  options->size = sizeof *options;
+  options->error = error;
+  options->error_size = sizeof error;
+  tn_status s = o->api->session_new(o->model, options, out);
+  if (s != TN_OK) return tn_fail(d, s, NULL, NULL, "cannot open a session: %s", error);
+  s = set_adapters(o, *out, d);
+  if (s == TN_OK) return TN_OK;
+  o->api->session_free(*out);
+  *out = NULL;
+  return s;
 }
 
 void tn_opened_close(tn_opened *o) {

@@ -17,13 +17,14 @@ static const option_row options[OPT_COUNT] = {
 #undef TN_OPTION
 };
 
-static const tn_command *const commands[] = {&tn_cmd_compile, &tn_cmd_run,     &tn_cmd_bench, &tn_cmd_verify,
-                                             &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,   &tn_cmd_models,
-                                             &tn_cmd_ops,     &tn_cmd_plugins};
+static const tn_command *const commands[] = {
+    &tn_cmd_compile, &tn_cmd_run, &tn_cmd_chat,     &tn_cmd_bench,   &tn_cmd_perplexity, &tn_cmd_grammar,
+    &tn_cmd_verify,  &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,        &tn_cmd_models,
+    &tn_cmd_ops,     &tn_cmd_formats, &tn_cmd_plugins};
 
 static void print_help(void) {
-  puts("tenon compiles transformer models: a Hugging Face folder goes in, a shared library with a plain C "
-       "header comes out.\n");
+  puts("tenon compiles transformer models: a Hugging Face folder or a GGUF file goes in, a shared library "
+       "with a plain C header comes out.\n");
   puts("usage: tenon COMMAND ... (tenon COMMAND --help says more)\n");
   for (size_t i = 0; i < TN_COUNT(commands); i++)
     printf("  %-9s %s\n", commands[i]->name, commands[i]->summary);
@@ -196,6 +197,16 @@ uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, i
   return bad ? 0 : n;
 }
 
+/* All values of a repeated option, ':' between; NULL: not given. */
+static const char *joined(const tn_args *a, tn_arena *arena, uint8_t option) {
+  tn_buf list = {0};
+  for (uint32_t i = 0; tn_args_nth(a, option, i); i++)
+    tn_buf_printf(&list, "%s%s", i ? ":" : "", tn_args_nth(a, option, i));
+  const char *text = list.len ? tn_arena_str(arena, (tn_str){list.text, list.len}) : NULL;
+  tn_buf_fini(&list);
+  return text;
+}
+
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   *o = (tn_driver_options){.backend = a->last[OPT_backend],
                            .isa = a->last[OPT_isa],
@@ -209,14 +220,13 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
     if (a->given[levels[i].option]) o->pipeline = levels[i].level;
   if (a->last[OPT_passes]) o->pipeline = a->last[OPT_passes];
   const char **plugins = tn_arena_alloc(arena, (a->nall + 1) * sizeof *plugins);
-  tn_buf pages = {0};
   for (const char *p; plugins && (p = tn_args_nth(a, OPT_plugin, o->nplugins)); o->nplugins++)
     plugins[o->nplugins] = p;
-  for (uint32_t i = 0; tn_args_nth(a, OPT_page, i); i++)
-    tn_buf_printf(&pages, "%s%s", i ? ":" : "", tn_args_nth(a, OPT_page, i));
   o->plugins = plugins;
-  if (pages.len) o->pages = tn_arena_str(arena, (tn_str){pages.text, pages.len});
-  tn_buf_fini(&pages);
+  o->pages = joined(a, arena, OPT_page);
+  o->adapters = joined(a, arena, OPT_adapter);
+  o->adapter_mode = a->last[OPT_adapter_mode];
+  o->kv = a->last[OPT_kv];
 }
 
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s) {

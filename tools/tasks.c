@@ -14,7 +14,8 @@ typedef struct task {
   tn_diags *d;
   tn_arena arena;
   tn_json *labels; /* id2label, or NULL */
-  uint32_t done;   /* answers so far */
+  tn_sampling_args sampling;
+  uint32_t done; /* answers so far */
   bool json, bad;
 } task;
 
@@ -345,18 +346,33 @@ static tn_status answer(task *t, const char *question) {
 
 typedef struct stream {
   task *t;
-  tn_buf text;
+  tn_buf text, probabilities;
   TN_VEC(int32_t) ids;
   double first, begin;
 } stream;
 
-static tn_status on_token(void *user, int32_t id, const char *text, uint64_t len) {
+/* {"id": 5, "logprob": -0.1, "top": [{"id": 5, "logprob": -0.1}]} */
+static void put_probabilities(stream *s, const tn_new_token *n) {
+  tn_buf *b = &s->probabilities;
+  tn_buf_printf(b, "%s{\"id\": %d, \"logprob\": %.6f, \"top\": [", b->len ? ", " : "", n->id,
+                (double)n->logprob);
+  for (uint32_t i = 0; i < n->nalternatives; i++) {
+    const tn_alternative *x = &n->alternatives[i];
+    tn_buf_printf(b, "%s{\"id\": %d, \"token\": ", i ? ", " : "", x->id);
+    tn_buf_json(b, tn_str_of(token_text(s->t, x->id)));
+    tn_buf_printf(b, ", \"logprob\": %.6f}", (double)x->logprob);
+  }
+  tn_buf_puts(b, "]}");
+}
+
+static tn_status on_token(void *user, const tn_new_token *n) {
   stream *s = user;
   if (!s->ids.count) s->first = tn_now();
-  if (!tn_vec_push(&s->ids, id)) return TN_OOM;
-  tn_buf_put(&s->text, text, len);
-  if (!s->t->json) fwrite(text, 1, len, stdout), fflush(stdout);
-  return s->text.failed ? TN_OOM : TN_OK;
+  if (!tn_vec_push(&s->ids, n->id)) return TN_OOM;
+  tn_buf_put(&s->text, n->text, n->len);
+  if (s->t->json && n->nalternatives) put_probabilities(s, n);
+  if (!s->t->json) fwrite(n->text, 1, n->len, stdout), fflush(stdout);
+  return s->text.failed || s->probabilities.failed ? TN_OOM : TN_OK;
 }
 
 static tn_status parse_ids(task *t, const char *list, encoded *e) {
@@ -374,52 +390,55 @@ static tn_status parse_ids(task *t, const char *list, encoded *e) {
   return TN_OK;
 }
 
-static tn_status sampling_of(task *t, tn_sampling *o) {
-  const tn_args *a = t->a;
-  *o = (tn_sampling){.size = sizeof *o,
-                     .max_tokens = (uint32_t)tn_args_int(a, OPT_tokens, 128, &t->bad),
-                     .temperature = (float)tn_args_real(a, OPT_temperature, 0, &t->bad),
-                     .top_p = (float)tn_args_real(a, OPT_top_p, 0, &t->bad),
-                     .min_p = (float)tn_args_real(a, OPT_min_p, 0, &t->bad),
-                     .repetition_penalty = (float)tn_args_real(a, OPT_repetition, 0, &t->bad),
-                     .top_k = (uint32_t)tn_args_int(a, OPT_top_k, 0, &t->bad),
-                     .seed = (uint64_t)tn_args_int(a, OPT_seed, 0, &t->bad)};
-  return t->bad ? TN_INVALID : TN_OK;
+static void print_speed(const stream *s, const tn_generation *r, double seconds) {
+  double prefill = s->first - s->begin, decode = seconds - prefill;
+  fprintf(stderr, "%llu prompt tokens in %.3f s, %u new tokens, %.1f tokens/s, ended by %s\n",
+          (unsigned long long)r->prompt_tokens, prefill, s->ids.count,
+          s->ids.count > 1 ? (s->ids.count - 1) / decode : 0, tn_finish_name(r->finish));
+  if (r->drafted)
+    fprintf(stderr, "%llu tokens guessed, %llu of them right\n", (unsigned long long)r->drafted,
+            (unsigned long long)r->accepted);
+  if (r->masks) fprintf(stderr, "grammar: %.1f us per token\n", 1e6 * r->mask_seconds / (double)r->masks);
 }
 
-static void print_generation(task *t, const stream *s, uint64_t prompt, double seconds) {
+static void print_generation(task *t, const stream *s, const tn_generation *r, double seconds) {
   if (!t->json) {
     printf("\n");
-    if (t->a->given[OPT_verbose] && s->ids.count)
-      fprintf(stderr, "%llu prompt tokens in %.3f s, %u new tokens, %.1f tokens/s\n",
-              (unsigned long long)prompt, s->first - s->begin, s->ids.count,
-              s->ids.count > 1 ? (s->ids.count - 1) / (seconds - (s->first - s->begin)) : 0);
+    if (t->a->given[OPT_verbose] && s->ids.count) print_speed(s, r, seconds);
     return;
   }
   fputs(", \"ids\": [", stdout);
   for (uint32_t i = 0; i < s->ids.count; i++) printf("%s%d", i ? ", " : "", s->ids.items[i]);
   fputs("], ", stdout);
   json_pair("generated", s->text.text ? s->text.text : "");
+  fputs(", ", stdout);
+  json_pair("finish", tn_finish_name(r->finish));
+  if (s->probabilities.len) printf(", \"logprobs\": [%s]", s->probabilities.text);
+  if (r->drafted)
+    printf(", \"drafted\": %llu, \"accepted\": %llu", (unsigned long long)r->drafted,
+           (unsigned long long)r->accepted);
+  if (r->masks) printf(", \"mask_us\": %.2f", 1e6 * r->mask_seconds / (double)r->masks);
 }
 
 static tn_status generate(task *t, const char *prompt) {
   encoded e;
-  tn_sampling o;
-  TN_TRY(sampling_of(t, &o));
   if (t->a->last[OPT_ids])
     TN_TRY(parse_ids(t, t->a->last[OPT_ids], &e));
   else
     TN_TRY(encode(t, prompt, NULL, 0, &e));
   if (!e.n) return tn_fail(t->d, TN_INVALID, NULL, NULL, "the prompt is empty");
   TN_TRY(t->o->api->session_reset(t->s));
+  if (t->sampling.o.draft) TN_TRY(t->sampling.draft.api->session_reset(t->sampling.o.draft));
   begin(t, prompt);
   if (!t->json) fputs(prompt, stdout), fflush(stdout);
   stream s = {.t = t, .begin = tn_now()};
-  tn_status st = t->o->api->generate(t->s, e.ids, e.n, &o, on_token, &s);
-  if (st == TN_OK) print_generation(t, &s, e.n, tn_now() - s.begin);
+  t->sampling.o.on_token = on_token;
+  tn_status st = t->o->api->generate(t->s, e.ids, e.n, &t->sampling.o, NULL, &s);
+  if (st == TN_OK) print_generation(t, &s, &t->sampling.result, tn_now() - s.begin);
   end(t);
   tn_vec_fini(&s.ids);
   tn_buf_fini(&s.text);
+  tn_buf_fini(&s.probabilities);
   return st == TN_OK ? TN_OK : failed(t, st);
 }
 
@@ -475,21 +494,19 @@ tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d) {
   if (!run)
     return tn_fail(d, TN_INVALID, NULL, NULL, "unknown task '%s'%s%s; use --task, or --entry with --input",
                    name ? name : "", near >= 0 ? "; did you mean " : "", near >= 0 ? names[near] : "");
-  char error[256] = "";
-  tn_session_options so = {.size = sizeof so,
-                           .error = error,
-                           .error_size = sizeof error,
-                           .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad),
+  tn_session_options so = {.threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &t.bad),
                            .capacity = tn_args_int(a, OPT_capacity, 0, &t.bad)};
   if (t.bad) return TN_INVALID;
+  TN_TRY(run == generate ? tn_sampling_read(a, &so, &t.sampling, d) : TN_OK);
+  tn_status s = tn_opened_session(o, &so, &t.s, d);
+  if (s != TN_OK) return tn_sampling_free(&t.sampling), s;
   tn_arena_init(&t.arena);
-  tn_status s = o->api->session_new(o->model, &so, &t.s);
-  if (s != TN_OK) return tn_fail(d, s, NULL, NULL, "cannot open a session: %s", error);
   const char *labels = o->api->meta(o->model, "id2label");
   if (labels) s = tn_json_parse(&t.arena, tn_str_of(labels), "id2label", d, &t.labels);
   if (t.json) putchar('[');
   if (s == TN_OK) s = each_text(&t, run);
   if (t.json) puts("]");
+  tn_sampling_free(&t.sampling);
   o->api->session_free(t.s);
   tn_arena_fini(&t.arena);
   return s;

@@ -31,8 +31,8 @@ typedef struct tn_command {
   int (*run)(const tn_args *a); /* exit status */
 } tn_command;
 
-extern const tn_command tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect,
-    tn_cmd_ops, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench;
+extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect,
+    tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench, tn_cmd_perplexity, tn_cmd_grammar;
 
 int tn_tool_main(int argc, char **argv);
 
@@ -59,8 +59,11 @@ typedef struct tn_opened {
   tn_jit jit;
   void *library;
   bool has_driver, has_build;
+  const char *adapters; /* of a library: NAME[=WEIGHT], ':' between; NULL: as it was made */
 } tn_opened;
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d);
+/* A session, with the adapter weights that the options ask of a library. Errors are reported. */
+tn_status tn_opened_session(const tn_opened *o, tn_session_options *options, tn_session **out, tn_diags *d);
 void tn_opened_close(tn_opened *o);
 bool tn_path_is_artefact(const char *path);
 /* Index of an entry point; -1: none. */
@@ -85,6 +88,28 @@ double tn_tensor_at(const tn_tensor *t, int64_t i);
 /* Runs one entry point: allocates the outputs (heap). */
 tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out,
                           tn_diags *d);
+
+/* How a model is read: for every command that imports one. */
+#define TN_MODEL_OPTIONS OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode
+
+/* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
+#define TN_SAMPLING_OPTIONS                                                                                  \
+  OPT_tokens, OPT_temperature, OPT_top_k, OPT_top_p, OPT_min_p, OPT_typical_p, OPT_repetition,               \
+      OPT_frequency, OPT_presence, OPT_last_n, OPT_dry_multiplier, OPT_dry_base, OPT_dry_length,             \
+      OPT_dry_last_n, OPT_dry_breaker, OPT_logit_bias, OPT_stop, OPT_logprobs, OPT_grammar, OPT_json_schema, \
+      OPT_draft, OPT_draft_tokens, OPT_draft_ngram, OPT_seed
+typedef struct tn_sampling_args {
+  tn_sampling o;
+  tn_generation result; /* what o.result points to */
+  tn_arena arena;
+  tn_buf grammar;
+  tn_opened draft;
+  bool has_draft;
+} tn_sampling_args;
+/* The draft's session gets the capacity and threads of `so`. */
+tn_status tn_sampling_read(const tn_args *a, const tn_session_options *so, tn_sampling_args *out, tn_diags *d);
+void tn_sampling_free(tn_sampling_args *s); /* safe after a failed read */
+const char *tn_finish_name(uint32_t finish);
 
 /* tasks.c: the readable tasks of `tenon run`. */
 tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d);

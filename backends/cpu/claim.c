@@ -3,6 +3,7 @@
 #include "backends/cpu/plugin.h"
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
+#include "ir/base/quant.h"
 
 static const char *name_of(tn_cpu *c, tn_module *m, tn_op op) {
   return c->ir.opcode_name(c->ir.opcode(m, op));
@@ -39,6 +40,7 @@ static const struct root_row {
              {"layer_norm", NARROW | PLAIN},
              {"rms_norm", NARROW | PLAIN},
              {"matmul", NARROW | PLAIN},
+             {"expert_matmul", NARROW | PLAIN},
              {"attention", NARROW | PLAIN},
              {"kv_update", PLAIN},
              {"reduce_sum", PLAIN},
@@ -48,6 +50,7 @@ static const struct root_row {
              {"reduce_prod", PLAIN},
              {"argmax", PLAIN},
              {"cumsum", PLAIN},
+             {"ssm_scan", NARROW | PLAIN},
              {"sort", PLAIN},
              {"top_k", PLAIN}};
 
@@ -57,10 +60,26 @@ static const struct root_row *root_of(const char *name) {
   return NULL;
 }
 
+/* Caches may be q8_0, which attention takes apart and kv_update writes: whole tensors, not views of them. */
+static bool is_cache(tn_cpu *c, tn_module *m, tn_op op, uint32_t operand) {
+  const char *name = name_of(c, m, op);
+  bool state = !strcmp(name, "kv_update") && operand == 0;
+  if (!state && (strcmp(name, "attention") || (operand != 1 && operand != 2))) return false;
+  tn_type_info t = type_of(c, m, c->ir.op_operand(m, op, operand));
+  return t.dtype == c->ir.dtype_by_name("q8_0") && !t.layout;
+}
+
+/* Weights of products may be in any block format. */
+static bool is_weight(tn_cpu *c, tn_module *m, tn_op op, uint32_t operand) {
+  const char *name = name_of(c, m, op);
+  return operand == 1 && (!strcmp(name, "matmul") || !strcmp(name, "expert_matmul")) &&
+         tn_quant_of(type_of(c, m, c->ir.op_operand(m, op, operand)).dtype);
+}
+
 static uint32_t claim_root(tn_cpu *c, tn_module *m, tn_op op, uint32_t wants, const char **why) {
   for (uint32_t i = 0; i < c->ir.op_noperands(m, op); i++) {
     tn_value v = c->ir.op_operand(m, op, i);
-    if (!v) continue;
+    if (!v || is_cache(c, m, op, i) || is_weight(c, m, op, i)) continue;
     tn_dtype t = type_of(c, m, v).dtype;
     *why = "this operand type is not supported";
     if (wants & PLAIN && !tn_ll_dtype_of(t).known) return 0;
@@ -130,7 +149,8 @@ static int64_t axis_of(tn_cpu *c, tn_module *m, tn_op op) {
 
 static uint32_t fuse_epilogue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), b = type_of(c, m, c->ir.op_result(m, op, 0));
-  bool takes = ONE_OF(name_of(c, m, root), "matmul", "softmax", "layer_norm", "rms_norm", "attention");
+  bool takes = ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "softmax", "layer_norm", "rms_norm",
+                      "attention");
   return takes && elementwise(op_name) && same_dims(&a, &b);
 }
 
@@ -141,8 +161,8 @@ static uint32_t fuse_prologue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, con
   bool first = made_by(c, m, c->ir.op_operand(m, root, 0), op);
   bool second = c->ir.op_noperands(m, root) > 1 && made_by(c, m, c->ir.op_operand(m, root, 1), op);
   tn_type_info x = type_of(c, m, c->ir.op_operand(m, root, 0)), y = type_of(c, m, c->ir.op_result(m, op, 0));
-  if (!strcmp(name, "attention")) return view(op_name) || !strcmp(op_name, "cast");
-  if (!strcmp(name, "matmul")) return !first && !second && cheap(op_name);
+  if (!strcmp(name, "attention")) return (view(op_name) || !strcmp(op_name, "cast")) && y.dtype < TN_DT_BLOCK;
+  if (!strcmp(name, "matmul")) return !first && (second ? view(op_name) : cheap(op_name));
   bool last = strcmp(name, "softmax") || tn_ll_axis(axis_of(c, m, root), x.rank) == x.rank - 1;
   bool takes = ONE_OF(name, "layer_norm", "rms_norm") || !strncmp(name, "reduce_", 7) ||
                (!strcmp(name, "softmax") && last);

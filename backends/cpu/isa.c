@@ -15,6 +15,8 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                    .panels = 2,
                                    .stream_rows = 4,
                                    .stream_panels = 4,
+                                   .block_rows = 4,
+                                   .block_panels = 4,
                                    .scalef = true},
                                   {.target = {.size = sizeof(tn_target),
                                               .score = 10,
@@ -28,7 +30,9 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                    .mr = 6,
                                    .panels = 1,
                                    .stream_rows = 1,
-                                   .stream_panels = 4}};
+                                   .stream_panels = 4,
+                                   .block_rows = 2,
+                                   .block_panels = 2}};
 
 const tn_cpu_isa *tn_cpu_isas(uint32_t *count) {
   *count = sizeof isas / sizeof *isas;

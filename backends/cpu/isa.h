@@ -14,7 +14,9 @@ typedef struct tn_cpu_isa {
   uint32_t panels;          /* panels of 16 columns it takes at once */
   uint32_t stream_rows; /* up to so many rows weights only pass through: more panels at once, prefetched */
   uint32_t stream_panels;
-  bool scalef; /* AVX-512 scalef */
+  uint32_t block_rows,
+      block_panels; /* rows and panels at once of a weight in a block format passing through */
+  bool scalef;      /* AVX-512 scalef */
 } tn_cpu_isa;
 
 /* NULL: no such target. */

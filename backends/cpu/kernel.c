@@ -127,13 +127,22 @@ void tn_cpu_kernel_fini(tn_cpu_kernel *k) { tn_ll_body_fini(&k->body); }
 static const struct {
   const char *root;
   tn_cpu_skeleton fn;
-} skeletons[] = {{"softmax", tn_cpu_emit_rows},        {"layer_norm", tn_cpu_emit_rows},
-                 {"rms_norm", tn_cpu_emit_rows},       {"reduce_sum", tn_cpu_emit_reduce},
-                 {"reduce_mean", tn_cpu_emit_reduce},  {"reduce_max", tn_cpu_emit_reduce},
-                 {"reduce_min", tn_cpu_emit_reduce},   {"reduce_prod", tn_cpu_emit_reduce},
-                 {"argmax", tn_cpu_emit_reduce},       {"matmul", tn_cpu_emit_matmul},
-                 {"attention", tn_cpu_emit_attention}, {"kv_update", tn_cpu_emit_kv_update},
-                 {"cumsum", tn_cpu_emit_cumsum},       {"sort", tn_cpu_emit_sort},
+} skeletons[] = {{"softmax", tn_cpu_emit_rows},
+                 {"layer_norm", tn_cpu_emit_rows},
+                 {"rms_norm", tn_cpu_emit_rows},
+                 {"reduce_sum", tn_cpu_emit_reduce},
+                 {"reduce_mean", tn_cpu_emit_reduce},
+                 {"reduce_max", tn_cpu_emit_reduce},
+                 {"reduce_min", tn_cpu_emit_reduce},
+                 {"reduce_prod", tn_cpu_emit_reduce},
+                 {"argmax", tn_cpu_emit_reduce},
+                 {"matmul", tn_cpu_emit_matmul},
+                 {"expert_matmul", tn_cpu_emit_expert_matmul},
+                 {"attention", tn_cpu_emit_attention},
+                 {"kv_update", tn_cpu_emit_kv_update},
+                 {"ssm_scan", tn_cpu_emit_ssm_scan},
+                 {"cumsum", tn_cpu_emit_cumsum},
+                 {"sort", tn_cpu_emit_sort},
                  {"top_k", tn_cpu_emit_sort}};
 
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root) {

@@ -8,6 +8,7 @@
 #include "backends/cpu/isa.h"
 #include "backends/llvm/body.h"
 
+#define TN_CPU_Q8_BYTES 34 /* a block of a q8_0 cache: f16 scale, 32 signed bytes */
 #define TN_CPU_MAX_UKR 256
 typedef struct tn_cpu_ukr {
   tn_dtype dt;
@@ -52,10 +53,14 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k);
 void tn_cpu_emit_rows(tn_cpu_kernel *k);   /* softmax, layer_norm, rms_norm along the last axis */
 void tn_cpu_emit_reduce(tn_cpu_kernel *k); /* reduce_*, argmax, softmax along another axis */
 void tn_cpu_emit_matmul(tn_cpu_kernel *k);
+void tn_cpu_emit_expert_matmul(tn_cpu_kernel *k);
 void tn_cpu_emit_attention(tn_cpu_kernel *k);
 void tn_cpu_emit_kv_update(tn_cpu_kernel *k);
 void tn_cpu_emit_cumsum(tn_cpu_kernel *k);
+void tn_cpu_emit_ssm_scan(tn_cpu_kernel *k);
 void tn_cpu_emit_sort(tn_cpu_kernel *k); /* sort, top_k */
+/* Writes the rows of a block format that v gathers to a plain buffer. */
+void tn_cpu_copy_blocks(tn_cpu_kernel *k, tn_value v, ll_val out);
 /* The skeleton for a root's mnemonic; the loop for any other. */
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root);
 

@@ -1,15 +1,21 @@
 /* pack.c - weights in panels. A matrix that is only multiplied by (and perhaps gathered from) is stored as
  * panels of 16 result columns: for each k, 16 consecutive values; columns past the last are zeros. "panel16"
- * is made from a matrix stored [n, k], "panel16k" from one stored [k, n].
+ * is made from a matrix stored [n, k], "panel16k" from one stored [k, n], "panelq" (backends/llvm/block.h)
+ * from one of a block format stored [n, k]. A stack of matrices [e, n, k], the weight of expert_matmul, is
+ * stored as e of them, one behind the other.
  *
  * Packing streams: a few panels at a time, a few MB in memory whatever the size of the weight. */
 #include "backends/cpu/plugin.h"
+#include "backends/cpu/ukernel.h"
+#include "backends/llvm/block.h"
 
 #define CHUNK (4u << 20) /* bytes of input held at a time, about */
 
+/* `count` matrices; k counts what `bytes` are the bytes of: elements, or blocks. */
 typedef struct shape {
-  uint64_t n, k, bytes;
+  uint64_t count, n, k, bytes;
   bool k_first;
+  const tn_quant *q; /* NULL: no block format */
 } shape;
 
 static tn_type_info type_of(tn_cpu *c, tn_module *m, tn_type type) {
@@ -18,17 +24,22 @@ static tn_type_info type_of(tn_cpu *c, tn_module *m, tn_type type) {
   return t;
 }
 
-static bool matrix(tn_cpu *c, tn_module *m, const tn_type_info *t, int64_t dims[2]) {
-  bool kind = t->dtype == TN_DT_f32 || t->dtype == TN_DT_f16 || t->dtype == TN_DT_bf16;
-  if (!kind || t->rank != 2) return false;
-  for (int i = 0; i < 2; i++)
-    if (!c->ir.dim_is_const(m, t->dims[i], &dims[i]) || dims[i] < 1) return false;
+/* dims: how many matrices, and their two sizes. */
+static bool matrix(tn_cpu *c, tn_module *m, const tn_type_info *t, int64_t dims[3]) {
+  bool kind = t->dtype == TN_DT_f32 || t->dtype == TN_DT_f16 || t->dtype == TN_DT_bf16 ||
+              t->dtype == TN_DT_f8e4m3 || tn_quant_of(t->dtype);
+  if (!kind || t->rank < 2 || t->rank > 3) return false;
+  dims[0] = 1;
+  for (uint32_t i = 0; i < t->rank; i++) {
+    int64_t *d = &dims[i + 3 - t->rank];
+    if (!c->ir.dim_is_const(m, t->dims[i], d) || *d < 1) return false;
+  }
   return true;
 }
 
 /* What the uses of a value say: bit 1: as rhs with trans_b, 2: as rhs without, 4: as data of a gather along
- * axis 0, 8: anything else. */
-enum { BY_ROWS = 1, BY_COLUMNS = 2, GATHERED = 4, OTHER = 8 };
+ * axis 0, 8: anything else, 16: as the experts' matrices. */
+enum { BY_ROWS = 1, BY_COLUMNS = 2, GATHERED = 4, OTHER = 8, EXPERTS = 16 };
 
 static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
   tn_value_info info;
@@ -44,31 +55,43 @@ static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
       all |= a.u.i ? BY_ROWS : BY_COLUMNS;
     else if (!strcmp(name, "gather") && operand == 0 && c->ir.op_attr(m, op, "axis", &a) && a.u.i == 0)
       all |= GATHERED;
+    else if (!strcmp(name, "expert_matmul") && operand == 1)
+      all |= EXPERTS;
     else
       all |= OTHER;
   }
   return all;
 }
 
-static bool sizes(const int64_t dims[2], uint32_t bytes, bool k_first, shape *s, uint64_t *packed) {
-  *s = (shape){(uint64_t)dims[k_first], (uint64_t)dims[!k_first], bytes, k_first};
+static bool sizes(tn_cpu *c, tn_dtype dt, const int64_t dims[3], bool k_first, shape *s, uint64_t *packed) {
+  const tn_quant *q = tn_quant_of(dt);
+  *s = (shape){(uint64_t)dims[0],
+               (uint64_t)dims[k_first ? 2 : 1],
+               (uint64_t)dims[k_first ? 1 : 2],
+               q ? q->bytes : c->ir.dtype_info(dt)->bits / 8,
+               k_first,
+               q};
+  if (q) s->k /= q->values;
   uint64_t panels = (s->n + TN_CPU_PANEL - 1) / TN_CPU_PANEL;
-  return tn_mul_u64(panels * TN_CPU_PANEL, s->k, packed) && tn_mul_u64(*packed, bytes, packed);
+  return tn_mul_u64(panels * TN_CPU_PANEL, s->k, packed) && tn_mul_u64(*packed, s->bytes, packed) &&
+         tn_mul_u64(*packed, s->count, packed);
 }
 
 const char *tn_cpu_layout(void *self, tn_module *m, tn_weight w, uint64_t *bytes) {
   tn_cpu *c = self;
   tn_weight_info info;
-  int64_t dims[2];
+  int64_t dims[3];
   c->ir.weight_get(m, w, &info);
   tn_type_info t = type_of(c, m, info.type);
   if (!matrix(c, m, &t, dims)) return NULL;
   uint32_t uses = uses_of(c, m, info.value);
-  bool k_first = (uses & BY_COLUMNS) != 0;
-  if (uses & OTHER || !(uses & (BY_ROWS | BY_COLUMNS)) || (uses & BY_ROWS && k_first)) return NULL;
+  bool k_first = (uses & BY_COLUMNS) != 0, blocks = t.dtype >= TN_DT_BLOCK;
+  if (t.rank == 3 ? uses != EXPERTS : uses & (OTHER | EXPERTS)) return NULL;
+  if (t.rank == 2 && (!(uses & (BY_ROWS | BY_COLUMNS)) || (uses & BY_ROWS && k_first))) return NULL;
+  if (blocks && (k_first || !tn_cpu_block_handled(t.dtype))) return NULL;
   shape s;
-  if (!sizes(dims, c->ir.dtype_info(t.dtype)->bits / 8, k_first, &s, bytes)) return NULL;
-  return k_first ? "panel16k" : "panel16";
+  if (!sizes(c, t.dtype, dims, k_first, &s, bytes)) return NULL;
+  return blocks ? TN_BLOCK_LAYOUT : k_first ? "panel16k" : "panel16";
 }
 
 /* One panel from 16 rows of an [n, k] matrix (rows: how many there are). */
@@ -79,15 +102,33 @@ static void turn_rows(const shape *s, const uint8_t *in, uint64_t rows, uint8_t 
     for (uint64_t k = 0; k < s->k; k++) memcpy(out + (k * TN_CPU_PANEL + r) * b, in + (r * s->k + k) * b, b);
 }
 
+/* The same of a block format: fields of 16 rows side by side. */
+static void turn_blocks(const shape *s, const uint8_t *in, uint64_t rows, uint8_t *out) {
+  uint64_t row = s->k * s->bytes, group = s->bytes * TN_CPU_PANEL;
+  memset(out, 0, row * TN_CPU_PANEL);
+  for (uint32_t at = 0, start, size; at < s->bytes; at += size) {
+    size = tn_block_field(s->q, at, &start);
+    for (uint64_t r = 0; r < rows; r++) {
+      const uint8_t *from = in + r * row + at;
+      uint8_t *to = out + at * TN_CPU_PANEL + r * size;
+      for (uint64_t k = 0; k < s->k; k++, from += s->bytes, to += group) memcpy(to, from, size);
+    }
+  }
+}
+
 static tn_status pack_rows(const shape *s, const tn_reader *in, const tn_writer *out, uint8_t *from,
                            uint8_t *to) {
   uint64_t row = s->k * s->bytes;
-  for (uint64_t n = 0; n < s->n; n += TN_CPU_PANEL) {
-    uint64_t rows = s->n - n < TN_CPU_PANEL ? s->n - n : TN_CPU_PANEL;
-    TN_TRY(in->read(in->ctx, n * row, from, rows * row));
-    turn_rows(s, from, rows, to);
-    TN_TRY(out->write(out->ctx, to, row * TN_CPU_PANEL));
-  }
+  for (uint64_t i = 0; i < s->count; i++)
+    for (uint64_t n = 0; n < s->n; n += TN_CPU_PANEL) {
+      uint64_t rows = s->n - n < TN_CPU_PANEL ? s->n - n : TN_CPU_PANEL;
+      TN_TRY(in->read(in->ctx, (i * s->n + n) * row, from, rows * row));
+      if (s->q)
+        turn_blocks(s, from, rows, to);
+      else
+        turn_rows(s, from, rows, to);
+      TN_TRY(out->write(out->ctx, to, row * TN_CPU_PANEL));
+    }
   return TN_OK;
 }
 
@@ -119,15 +160,17 @@ tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout,
                       const tn_writer *out) {
   tn_cpu *c = self;
   tn_weight_info info;
-  int64_t dims[2];
+  int64_t dims[3];
   c->ir.weight_get(m, w, &info);
   tn_type_info t = type_of(c, m, info.type);
   bool k_first = !strcmp(layout, "panel16k");
+  const char *rows = t.dtype >= TN_DT_BLOCK ? TN_BLOCK_LAYOUT : "panel16";
   shape s;
   uint64_t packed, panel, at_once = 1;
-  if ((!k_first && strcmp(layout, "panel16")) || !matrix(c, m, &t, dims))
+  if ((k_first ? t.dtype >= TN_DT_BLOCK || t.rank != 2 : strcmp(layout, rows) != 0) ||
+      !matrix(c, m, &t, dims))
     return tn_cpu_fail(c, m, 0, TN_UNSUPPORTED, "weight '%s' cannot be packed as '%s'", info.name, layout);
-  if (!sizes(dims, c->ir.dtype_info(t.dtype)->bits / 8, k_first, &s, &packed))
+  if (!sizes(c, t.dtype, dims, k_first, &s, &packed))
     return tn_cpu_fail(c, m, 0, TN_INVALID, "weight '%s' is too large to be packed", info.name);
   panel = s.k * TN_CPU_PANEL * s.bytes;
   if (k_first && panel < CHUNK) at_once = CHUNK / panel;

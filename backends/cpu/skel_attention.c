@@ -4,28 +4,33 @@
  * A unit is a batch entry, a key/value head and a block of query rows; the rows are the pairs (query, head of
  * the group), so grouped heads share the keys that are staged for them. Per block of keys: keys are turned
  * into panels, values copied into panels (both through the evaluator, so operands may be views or narrow
- * types), scores and the weighted sum come from the matmul micro-kernel. Blocks that no row of the unit may
- * see are skipped. Blocks depend on shapes only, so results do not depend on the number of threads. */
+ * types; q8_0 caches are taken apart on the way), scores and the weighted sum come from the matmul
+ * micro-kernel. Keys go by their position; where they stand in a ring only the staging knows. Blocks that no
+ * row of the unit may see are skipped. Blocks depend on shapes only, so results do not depend on the number
+ * of threads. */
 #include "backends/cpu/ukernel.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
 
 #define KEYS 64     /* keys per block */
+#define LINE 64     /* bytes of a cache line */
 #define ROW_TILES 8 /* query rows per unit, in micro-kernel tiles */
 
 typedef struct att {
   tn_cpu_kernel *k;
-  tn_value q, key, v, mask, bias, out;
+  tn_value q, key, v, mask, bias, first, out;
   tn_type_info tq, tk, tv, to;
   double scale, softcap;
   int64_t window;
-  bool causal;
+  bool causal, ring;
   uint32_t rows_max, group_width; /* rows of a unit; columns the micro-kernel takes at once */
   ll_val s, h, hkv, d, dv, t, g;  /* g: query heads per key head */
   ll_val dv_width, last;          /* dv, rounded up to group_width; t - s */
+  ll_val rows, lap, oldest; /* ring: its rows; the position in row 0 of this lap; the first that is there */
   ll_val qs, kp, vp, scores, acc, top, sum, alpha, tile;
   /* of the unit */
   ll_val b, hk, r0, nrows;
+  ll_val least;            /* the first key that may be seen; NULL: 0 */
   ll_val kb, kn;           /* first key of the block, keys in it */
   ll_val inverse, acc_row; /* of the row being finished */
 } att;
@@ -79,11 +84,37 @@ static void stage_queries(att *a) {
   loop_done(a, &l);
 }
 
-static tn_ll_index key_index(att *a, ll_val key, tn_ll_ix j, ll_val mask) {
+/* The row of a key. A ring has its last keys only: others, which the mask hides, get any row. */
+static ll_val key_row(att *a, ll_val key) {
+  tn_ll *e = a->k->e;
+  if (!a->ring) return key;
+  ll_val row = ll_sub(e, ll_imax(e, key, a->oldest), a->lap);
+  return ll_select(e, ll_icmp(e, LLVMIntSLT, row, ll_k(e, 0)), ll_add(e, row, a->rows), row);
+}
+
+/* Features of a q8_0 cache: lanes from j on, which lie in one block of 32. */
+static ll_val load_q8(att *a, tn_value v, ll_val row, ll_val j) {
+  tn_ll *e = a->k->e;
+  tn_type_info t = tn_cpu_type(a->k, v);
+  ll_val at = ll_iadd(e, ll_imul(e, a->b, tn_ll_dim(&a->k->body, t.dims[1])), row);
+  at = ll_iadd(e, ll_imul(e, at, a->hkv), a->hk);
+  ll_val blocks = ll_lshr(e, tn_ll_dim(&a->k->body, t.dims[3]), ll_k(e, 5));
+  ll_val block = ll_iadd(e, ll_imul(e, at, blocks), ll_lshr(e, j, ll_k(e, 5)));
+  ll_val p = ll_at(e, tn_cpu_arg_buffer(a->k, v), ll_imul(e, block, ll_k(e, TN_CPU_Q8_BYTES)));
+  ll_val codes = ll_at(e, p, ll_add(e, ll_and(e, j, ll_k(e, 31)), ll_k(e, 2)));
+  ll_val x = LLVMBuildSExt(e->b, ll_load(e, ll_vec(e, e->i8), codes, 1), ll_vec(e, e->i32), "");
+  ll_val scale = tn_ll_to_compute(e, TN_DT_f16, ll_load(e, e->f16, p, 2));
+  return ll_fmul(e, LLVMBuildSIToFP(e->b, x, ll_vec(e, e->f32), ""), ll_splat(e, scale));
+}
+
+/* Features j of a key of k or v, as f32. */
+static ll_val load_key(att *a, tn_value v, ll_val key, tn_ll_ix j, ll_val mask) {
+  ll_val row = key_row(a, key);
+  if (tn_cpu_type(a->k, v).dtype >= TN_DT_BLOCK) return load_q8(a, v, row, j.v);
   tn_ll_index ix = {.rank = 4,
                     .mask = mask,
-                    .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(key), tn_ll_ix_scalar(a->hk), j}};
-  return ix;
+                    .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(row), tn_ll_ix_scalar(a->hk), j}};
+  return ll_wide(a->k->e, tn_ll_eval_f32(&a->k->body, v, &ix), true);
 }
 
 /* Squares of keys x features become panels [keys / 16][d][16]. row: first key of the square, in the block. */
@@ -95,8 +126,7 @@ static void stage_k_square(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
   (void)acc;
   for (uint32_t i = 0; i < e->lanes; i++) {
     ll_val key = ll_imin(e, ll_add(e, a->kb, ll_iadd(e, c->row, ll_k(e, i))), last);
-    tn_ll_index ix = key_index(a, key, j, mask);
-    rows[i] = ll_wide(e, tn_ll_eval_f32(&k->body, a->key, &ix), true);
+    rows[i] = load_key(a, a->key, key, j, mask);
   }
   ll_transpose(e, rows);
   ll_val panel = ll_imul(e, ll_and(e, c->row, ll_k(e, -(int64_t)TN_CPU_PANEL)), a->d);
@@ -125,8 +155,7 @@ static void stage_v_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask,
   att *a = c->a;
   tn_ll *e = k->e;
   (void)acc;
-  tn_ll_index ix = key_index(a, ll_add(e, a->kb, c->row), j, mask);
-  ll_val x = ll_wide(e, tn_ll_eval_f32(&k->body, a->v, &ix), true);
+  ll_val x = load_key(a, a->v, ll_add(e, a->kb, c->row), j, mask);
   ll_val panel = ll_imul(e, ll_and(e, j.v, ll_k(e, -(int64_t)TN_CPU_PANEL)), ll_k(e, KEYS));
   ll_val within =
       ll_add(e, ll_imul(e, c->row, ll_k(e, TN_CPU_PANEL)), ll_and(e, j.v, ll_k(e, TN_CPU_PANEL - 1)));
@@ -140,6 +169,29 @@ static void stage_values(att *a) {
   staged c = {.a = a, .row = l.iv};
   tn_cpu_columns(a->k, ll_k(e, 0), a->dv, stage_v_column, &c, NULL, 0);
   loop_done(a, &l);
+}
+
+/* Fetches the next block of keys of k or v while this one is worked on: rows of one head lie far apart in a
+ * cache, which the hardware does not foresee. What lies behind the end is fetched in vain. */
+static void fetch_next(att *a, tn_value v) {
+  tn_ll *e = a->k->e;
+  ll_val buffer = tn_cpu_arg_buffer(a->k, v);
+  tn_type_info t = tn_cpu_type(a->k, v);
+  const tn_dtype_info *info = a->k->u->ir->dtype_info(t.dtype);
+  if (!buffer) return;
+  ll_val width = tn_ll_dim(&a->k->body, t.dims[3]);
+  width = ll_udiv(e, ll_imul(e, width, ll_k(e, info->block_bytes)), ll_k(e, info->block_values));
+  ll_val base = ll_imul(e, a->b, tn_ll_dim(&a->k->body, t.dims[1]));
+  ll_loop keys, line;
+  ll_loop_begin(e, &keys, ll_k(e, 0), a->kn, ll_k(e, 1), NULL, 0);
+  ll_val row = key_row(a, ll_add(e, ll_add(e, a->kb, ll_k(e, KEYS)), keys.iv));
+  row = ll_iadd(e, ll_imul(e, ll_iadd(e, base, row), a->hkv), a->hk);
+  ll_val at = ll_at(e, buffer, ll_imul(e, row, width));
+  ll_loop_begin(e, &line, ll_k(e, 0), width, ll_k(e, LINE), NULL, 0);
+  ll_prefetch(e, ll_at(e, at, line.iv), 2);
+  ll_loop_end(e, &line, NULL);
+  ll_loop_end(e, &keys, NULL);
+  tn_ll_body_forget(&a->k->body);
 }
 
 /* ---- products ---- */
@@ -217,6 +269,13 @@ static ll_val at_keys(att *a, tn_value v, ll_val query, ll_val head, tn_ll_ix j,
   return ll_wide(a->k->e, tn_ll_eval(&a->k->body, v, &ix), true);
 }
 
+/* A number to compare lanes with. */
+static ll_val lane_limit(att *a, ll_val n) {
+  tn_ll *e = a->k->e;
+  n = ll_imax(e, ll_imin(e, n, ll_k(e, 1 << 20)), ll_k(e, -1));
+  return ll_splat(e, LLVMBuildTrunc(e->b, n, e->i32, ""));
+}
+
 /* Scores of one vector of keys; -inf where a key is not seen. */
 static ll_val masked_score(att *a, ll_val x, ll_val query, ll_val head, ll_val j) {
   tn_ll *e = a->k->e;
@@ -237,14 +296,16 @@ static ll_val masked_score(att *a, ll_val x, ll_val query, ll_val head, ll_val j
   }
   /* how many keys before and including the query's own position are left at lane 0 */
   ll_val back = ll_sub(e, ll_add(e, query, a->last), key.v);
-  ll_val near = ll_splat(
-      e, LLVMBuildTrunc(e->b, ll_imax(e, ll_imin(e, back, ll_k(e, 1 << 20)), ll_k(e, -1)), e->i32, ""));
-  if (a->causal) in = ll_and(e, in, ll_icmp(e, LLVMIntSLE, lanes, near));
+  if (a->causal) in = ll_and(e, in, ll_icmp(e, LLVMIntSLE, lanes, lane_limit(a, back)));
   if (a->window) {
-    ll_val first = ll_sub(e, back, ll_k(e, a->window)); /* lane > first is inside the window */
-    first = ll_imax(e, ll_imin(e, first, ll_k(e, 1 << 20)), ll_k(e, -1));
-    in = ll_and(e, in, ll_icmp(e, LLVMIntSGT, lanes, ll_splat(e, LLVMBuildTrunc(e->b, first, e->i32, ""))));
+    ll_val first = lane_limit(a, ll_sub(e, back, ll_k(e, a->window))); /* lane > first is inside the window */
+    in = ll_and(e, in, ll_icmp(e, LLVMIntSGT, lanes, first));
   }
+  if (a->window && !a->causal) {
+    ll_val end = lane_limit(a, ll_add(e, back, ll_k(e, a->window)));
+    in = ll_and(e, in, ll_icmp(e, LLVMIntSLT, lanes, end));
+  }
+  if (a->least) in = ll_and(e, in, ll_icmp(e, LLVMIntSGE, lanes, lane_limit(a, ll_sub(e, a->least, key.v))));
   return ll_select(e, in, x, ll_f(e, x, -__builtin_inf()));
 }
 
@@ -292,14 +353,16 @@ static void key_range(att *a, ll_val *lo, ll_val *hi) {
   tn_ll *e = a->k->e;
   *lo = ll_k(e, 0);
   *hi = a->t;
-  if (a->causal) {
+  if (a->causal || a->window) {
     ll_val query = ll_idiv(e, ll_sub(e, ll_add(e, a->r0, a->nrows), ll_k(e, 1)), a->g);
-    *hi = ll_imin(e, *hi, ll_add(e, ll_add(e, query, a->last), ll_k(e, 1)));
+    *hi = ll_imin(e, *hi, ll_add(e, ll_add(e, query, a->last), ll_k(e, a->causal ? 1 : a->window)));
   }
   if (a->window) {
     ll_val first = ll_sub(e, ll_add(e, ll_idiv(e, a->r0, a->g), a->last), ll_k(e, a->window - 1));
-    *lo = ll_and(e, ll_imax(e, first, ll_k(e, 0)), ll_k(e, -KEYS));
+    *lo = ll_imax(e, first, *lo);
   }
+  if (a->least) *lo = ll_imax(e, a->least, *lo);
+  *lo = ll_and(e, *lo, ll_k(e, -KEYS));
 }
 
 static ll_val give_attention(void *ctx, const tn_ll_index *ix) {
@@ -333,16 +396,30 @@ static void finish(att *a) {
   loop_done(a, &l);
 }
 
+/* a->least, for this batch entry. */
+static void least_key(att *a) {
+  tn_ll *e = a->k->e;
+  a->least = a->ring ? a->oldest : NULL;
+  if (!a->first) return;
+  tn_ll_index ix = {.rank = 1, .at = {tn_ll_ix_scalar(a->b)}};
+  ll_val first =
+      tn_ll_convert(e, tn_cpu_type(a->k, a->first).dtype, TN_DT_i64, tn_ll_eval(&a->k->body, a->first, &ix));
+  a->least = a->least ? ll_imax(e, first, a->least) : first;
+}
+
 static void unit(att *a) {
   tn_ll *e = a->k->e;
   ll_val lo, hi;
   ll_loop l, rows;
+  least_key(a);
   stage_queries(a);
   clear(a);
   key_range(a, &lo, &hi);
   ll_loop_begin(e, &l, lo, hi, ll_k(e, KEYS), NULL, 0);
   a->kb = l.iv;
   a->kn = ll_imin(e, ll_sub(e, a->t, a->kb), ll_k(e, KEYS));
+  fetch_next(a, a->key);
+  fetch_next(a, a->v);
   stage_keys(a);
   stage_values(a);
   row_blocks(a, score_block);
@@ -355,6 +432,15 @@ static void unit(att *a) {
 }
 
 /* ---- the kernel ---- */
+static void read_ring(att *a) {
+  tn_ll *e = a->k->e;
+  ll_val one = ll_k(e, 1), zero = ll_k(e, 0);
+  a->rows = tn_ll_dim(&a->k->body, a->tk.dims[1]);
+  ll_val newest = ll_imax(e, ll_sub(e, a->t, one), zero), rows = ll_imax(e, a->rows, one);
+  a->lap = ll_sub(e, newest, ll_urem(e, newest, rows));
+  a->oldest = ll_imax(e, ll_sub(e, a->t, a->rows), zero);
+}
+
 static void read_operands(att *a) {
   tn_cpu_kernel *k = a->k;
   tn_ll_body *b = &k->body;
@@ -363,6 +449,7 @@ static void read_operands(att *a) {
   a->v = tn_cpu_operand(k, 2);
   a->mask = tn_cpu_operand(k, 3);
   a->bias = tn_cpu_operand(k, 4);
+  a->first = tn_cpu_operand(k, 5);
   a->out = tn_cpu_result(k, 0);
   a->tq = tn_cpu_type(k, a->q);
   a->tk = tn_cpu_type(k, a->key);
@@ -383,6 +470,8 @@ static void read_operands(att *a) {
   a->t = tn_ll_dim(b, all ? a->tk.dims[1] : keys);
   a->g = ll_idiv(k->e, a->h, ll_imax(k->e, a->hkv, ll_k(k->e, 1)));
   a->last = ll_sub(k->e, a->t, a->s);
+  a->ring = tn_ll_attr_int(b, k->root, "ring");
+  if (a->ring) read_ring(a);
 }
 
 static void take_scratch(att *a) {

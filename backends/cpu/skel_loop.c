@@ -22,7 +22,7 @@ static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int 
   tn_value_info i;
   ir->value_get(m, v, &i);
   bool single = one_element(k, &t);
-  if (t.layout || depth > 64) return false;
+  if (t.layout || t.dtype >= TN_DT_BLOCK || depth > 64) return false;
   if (i.kind != TN_VALUE_RESULT) return single || same_shape(&t, space);
   const char *name = ir->opcode_name(ir->opcode(m, i.op));
   if (!strcmp(name, "constant")) return single || same_shape(&t, space);
@@ -120,10 +120,15 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k) {
   for (uint32_t i = 0; i < k->nyields; i++) {
     if (done[i]) continue;
     tn_type_info t = tn_cpu_type(k, k->yields[i]);
+    if (t.dtype >= TN_DT_BLOCK) {
+      tn_cpu_copy_blocks(k, k->yields[i], k->outs[i]);
+      continue;
+    }
     bool mine[TN_CPU_MAX_OUT] = {false}, line = true;
     for (uint32_t j = i; j < k->nyields; j++) {
       tn_type_info other = tn_cpu_type(k, k->yields[j]);
-      done[j] = done[j] || (mine[j] = same_shape(&t, &other));
+      mine[j] = other.dtype < TN_DT_BLOCK && same_shape(&t, &other);
+      done[j] = done[j] || mine[j];
       if (mine[j]) line = line && linear(k, k->yields[j], &t, 0);
     }
     walk w = {.t = &t, .mine = mine};

@@ -1,5 +1,5 @@
-/* skel_state.c - kv_update: rows of x are converted and copied into a state, which is the result's buffer;
- * and cumsum, a running sum along one axis (in f64 for floats, so long sums keep their precision). */
+/* skel_state.c - kv_update: rows of x are converted, or packed as q8_0, into a state, which is the result's
+ * buffer; and cumsum, a running sum along one axis (in f64 for floats, so long sums keep their precision). */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
@@ -8,24 +8,80 @@ typedef struct update {
   tn_value x, out;
   tn_type_info tx, to;
   const tn_cpu_rows *rows;
-  ll_val pos;
+  ll_val pos, capacity; /* capacity: of a ring, else NULL; pos is below it */
 } update;
+
+/* The row of the state where row `at` of x goes. */
+static tn_ll_ix state_row(tn_cpu_kernel *k, const update *u, tn_ll_ix at) {
+  tn_ll *e = k->e;
+  tn_ll_ix row = tn_ll_ix_add(&k->body, at, u->pos);
+  if (!u->capacity) return row;
+  ll_val wrapped = ll_sub(e, row.v, u->capacity);
+  row.v = ll_select(e, ll_icmp(e, LLVMIntSLT, wrapped, ll_k(e, 0)), row.v, wrapped);
+  return row;
+}
 
 static void update_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   const update *u = ctx;
   (void)acc;
   tn_ll_index from = tn_cpu_row_index(u->rows, &u->tx, j, mask), to = from;
   to.flat = NULL;
-  to.at[1] = tn_ll_ix_add(&k->body, from.at[1], u->pos);
+  to.at[1] = state_row(k, u, from.at[1]);
   ll_val x = tn_ll_convert(k->e, u->tx.dtype, u->to.dtype, tn_ll_eval(&k->body, u->x, &from));
   tn_ll_store_at(&k->body, u->out, k->outs[0], &to, x);
+}
+
+/* One block of q8_0: the largest value becomes 127, the others are rounded to nearest. */
+static void pack_block(tn_cpu_kernel *k, const update *u, ll_val block, ll_val p) {
+  tn_ll *e = k->e;
+  ll_val x[32], top = NULL;
+  uint32_t n = 32 / e->lanes;
+  for (uint32_t v = 0; v < n; v++) {
+    ll_val j = ll_iadd(e, ll_imul(e, block, ll_k(e, 32)), ll_k(e, (int64_t)v * e->lanes));
+    tn_ll_index from = tn_cpu_row_index(u->rows, &u->tx, tn_ll_ix_lanes(j, true), NULL);
+    x[v] = ll_wide(e, tn_ll_eval_f32(&k->body, u->x, &from), true);
+    ll_val size = ll_call1(e, "llvm.fabs", x[v]);
+    top = top ? ll_fmax(e, size, top) : size;
+  }
+  top = ll_reduce_with(e, top, ll_fmax);
+  ll_val scale = ll_fdiv(e, top, ll_f(e, top, 127)), zero = ll_f(e, top, 0);
+  ll_val inverse =
+      ll_select(e, ll_fcmp(e, LLVMRealOGT, scale, zero), ll_fdiv(e, ll_f(e, top, 1), scale), zero);
+  ll_store(e, tn_ll_to_memory(e, TN_DT_f16, tn_ll_from_compute(e, TN_DT_f16, scale)), p, 2);
+  for (uint32_t v = 0; v < n; v++) {
+    ll_val q = ll_call1(e, "llvm.rint", ll_fmul(e, x[v], ll_splat(e, inverse)));
+    q = LLVMBuildTrunc(e->b, LLVMBuildFPToSI(e->b, q, ll_vec(e, e->i32), ""), ll_vec(e, e->i8), "");
+    ll_store(e, q, ll_at(e, p, ll_k(e, 2 + (int64_t)v * e->lanes)), 1);
+  }
+}
+
+static void pack_row(tn_cpu_kernel *k, const update *u) {
+  tn_ll *e = k->e;
+  ll_val blocks = ll_lshr(e, tn_ll_dim(&k->body, u->tx.dims[3]), ll_k(e, 5));
+  ll_val row = ll_iadd(e, ll_imul(e, u->rows->at[0].v, tn_ll_dim(&k->body, u->to.dims[1])),
+                       state_row(k, u, u->rows->at[1]).v);
+  row = ll_iadd(e, ll_imul(e, row, tn_ll_dim(&k->body, u->tx.dims[2])), u->rows->at[2].v);
+  ll_val base = ll_at(e, k->outs[0], ll_imul(e, ll_imul(e, row, blocks), ll_k(e, TN_CPU_Q8_BYTES)));
+  ll_loop l;
+  ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
+  tn_ll_body_forget(&k->body);
+  pack_block(k, u, l.iv, ll_at(e, base, ll_imul(e, l.iv, ll_k(e, TN_CPU_Q8_BYTES))));
+  ll_loop_end(e, &l, NULL);
+  tn_ll_body_forget(&k->body);
+}
+
+static void read_place(tn_cpu_kernel *k, update *u) {
+  u->pos = tn_ll_dim(&k->body, tn_ll_attr(&k->body, k->root, "pos").u.dim);
+  if (!tn_ll_attr_int(&k->body, k->root, "ring")) return;
+  u->capacity = tn_ll_dim(&k->body, u->to.dims[1]);
+  u->pos = ll_urem(k->e, u->pos, ll_imax(k->e, u->capacity, ll_k(k->e, 1)));
 }
 
 void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   update u = {.x = tn_cpu_operand(k, 1), .out = tn_cpu_result(k, 0)};
   u.tx = tn_cpu_type(k, u.x);
   u.to = tn_cpu_type(k, u.out);
-  u.pos = tn_ll_dim(&k->body, tn_ll_attr(&k->body, k->root, "pos").u.dim);
+  read_place(k, &u);
   if (k->nyields != 1 || k->yields[0] != u.out)
     tn_ll_fail(k->e, "kv_update shares a kernel with other results");
   ll_val sizes[TN_MAX_RANK], lo, hi;
@@ -35,7 +91,10 @@ void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   tn_cpu_rows rows;
   tn_cpu_rows_begin(k, &rows, sizes, outer, lo, hi);
   u.rows = &rows;
-  tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, u.tx.dims[outer]), update_column, &u, NULL, 0);
+  if (u.to.dtype >= TN_DT_BLOCK)
+    pack_row(k, &u);
+  else
+    tn_cpu_columns(k, ll_k(k->e, 0), tn_ll_dim(&k->body, u.tx.dims[outer]), update_column, &u, NULL, 0);
   tn_cpu_rows_end(k, &rows);
 }
 

@@ -12,12 +12,57 @@ typedef struct tn_cpu_tile {
   ll_val a, a_stride;         /* f32 rows, contiguous in k */
   ll_val b, panel_stride, np; /* panels [k][16] of the element type */
   ll_val c, c_stride;         /* f32 rows of panels * 16, all written */
+  ll_val more;                /* i1: go on from what C holds; NULL: from zeros. Not with a block format */
   ll_val ahead, ahead_step;   /* fetched into the second-level cache meanwhile: per step of k one line of each
-                                 panel,   at ahead + panel * panel_stride + k * ahead_step. NULL: nothing */
+                                 panel, at ahead + panel * panel_stride + k * ahead_step. NULL: nothing */
 } tn_cpu_tile;
 
-/* Calls the micro-kernel for `rows` (i64, 1..max_rows) rows. dt: f32, f16 or bf16, the element type of B. */
+/* Calls the micro-kernel for `rows` (i64, 1..max_rows) rows. dt: f32, f16, bf16 or f8e4m3, the element type
+ * of B, or a block format: then panels are those of a packed weight ("panelq", backends/llvm/block.h),
+ * `panels` is tn_cpu_block_panels, max_rows at most isa->block_rows, rows of A are prepared ones, and nothing
+ * is fetched. */
 void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
                       const tn_cpu_tile *t);
+
+/* ---- weights in block formats ----
+ * Panel p of a packed weight [n, k] lies at p * tn_cpu_panel_bytes; so does panel p of an f32, f16, bf16 or
+ * f8e4m3 one. With few rows of A (up to TN_CPU_BLOCK_FEW) prepare them, then tn_cpu_tile_call with the
+ * format. With many, unpack panels one behind the other (depth * 64 bytes each) and go on in f32 with rows as
+ * they are. */
+#define TN_CPU_BLOCK_FEW 8
+
+bool tn_cpu_block_handled(tn_dtype dt);
+uint32_t tn_cpu_block_panels(const tn_cpu_isa *isa, tn_dtype dt);
+ll_val tn_cpu_panel_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth);
+/* Values at columns j .. of a row, f32. */
+typedef ll_val (*tn_cpu_row_fn)(tn_cpu_kernel *k, void *ctx, tn_ll_ix j);
+/* Bytes of a prepared row of `depth` values, at most 6 * depth + 128: its stride. */
+ll_val tn_cpu_block_row_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth);
+void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to, tn_cpu_row_fn get,
+                          void *ctx);
+/* One panel at `from` as an f32 panel at `to`. */
+void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to);
+
+/* ---- between ukernel.c and ukernel_block.c ---- */
+enum {
+  TN_UKR_DEPTH,
+  TN_UKR_A,
+  TN_UKR_A_STRIDE,
+  TN_UKR_B,
+  TN_UKR_PANEL_STRIDE,
+  TN_UKR_NP,
+  TN_UKR_C,
+  TN_UKR_C_STRIDE,
+  TN_UKR_AHEAD,
+  TN_UKR_AHEAD_STEP,
+  TN_UKR_MORE,
+  TN_UKR_ARGS
+};
+typedef ll_val (*tn_cpu_ukr_writer)(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels,
+                                    bool fetch);
+/* The function for these numbers, written now if there is none yet. */
+ll_val tn_cpu_ukr_of(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, bool fetch,
+                     tn_cpu_ukr_writer write);
+void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, const ll_val *params);
 
 #endif

@@ -272,6 +272,7 @@ ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, co
   tn_ll *e = b->e;
   tn_ll_dtype d = tn_ll_dtype_of(t->dtype);
   ll_type mt = tn_ll_memory_type(e, t->dtype);
+  if (t->dtype >= TN_DT_BLOCK) return tn_ll_load_block(b, t, buffer, ix);
   if (!d.known) {
     tn_ll_fail(e, "elements of this type are not read one by one");
     return LLVMGetPoison(mt);

@@ -108,6 +108,7 @@ bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value 
 bool tn_ll_eval_view(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r);
 bool tn_ll_eval_leaf(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r);
 ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix);
+ll_val tn_ll_load_block(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix);
 /* The mnemonics tn_ll_eval can evaluate for these operand types; *why gets a static reason when not. */
 bool tn_ll_can_eval(const tn_ir *ir, tn_module *m, tn_op op, const char **why);
 /* The index of an elementwise operand: dims of size 1 are read at 0. */

@@ -237,7 +237,7 @@ static tn_type_info type_in(const tn_ir *ir, tn_module *m, tn_value v) {
 bool tn_ll_can_eval(const tn_ir *ir, tn_module *m, tn_op op, const char **why) {
   const char *name = ir->opcode_name(ir->opcode(m, op));
   const struct elem_row *row = row_of(name);
-  bool found = row != NULL, dequant = !strcmp(name, "dequant");
+  bool found = row != NULL, blocks = !strcmp(name, "dequant") || !strcmp(name, "gather");
   for (size_t i = 0; !found && i < TN_COUNT(other_ops); i++) found = !strcmp(other_ops[i], name);
   *why = "not an op that is evaluated inside a kernel";
   if (!found) return false;
@@ -246,13 +246,14 @@ bool tn_ll_can_eval(const tn_ir *ir, tn_module *m, tn_op op, const char **why) {
     if (!v) continue;
     tn_dtype t = type_in(ir, m, v).dtype;
     *why = "this operand type is not supported";
-    if (!dequant && !tn_ll_dtype_of(t).known) return false;
+    if (t >= TN_DT_BLOCK ? !blocks : !tn_ll_dtype_of(t).known) return false;
     *why = "not available in f64";
     if (row && !row->f64 && t == TN_DT_f64) return false;
   }
   for (uint32_t i = 0; i < ir->op_nresults(m, op); i++) {
     *why = "this result type is not supported";
-    if (!tn_ll_dtype_of(type_in(ir, m, ir->op_result(m, op, i)).dtype).known) return false;
+    tn_dtype t = type_in(ir, m, ir->op_result(m, op, i)).dtype;
+    if (t >= TN_DT_BLOCK ? !blocks : !tn_ll_dtype_of(t).known) return false;
   }
   return true;
 }

@@ -1,5 +1,5 @@
 /* body_leaf.c - ops whose elements are made, not moved: constants, counters, masks, random numbers, the
- * rotation of rope, and block formats taken apart. */
+ * rotation of rope. */
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
@@ -223,101 +223,9 @@ static ll_val eval_rope(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   return tn_ll_convert(e, TN_DT_f32, dt, r);
 }
 
-/* ---- block formats (ir/quant.def) ---- */
-/* Offsets in a block: m (0: none), the 32 high bits (0: none), the codes; bits per code; what is subtracted.
- */
-static const struct block_form {
-  const char *name;
-  uint32_t min, high, codes, bits, zero;
-} block_forms[] = {{"q4_0", 0, 0, 2, 4, 8},
-                   {"q4_1", 2, 0, 4, 4, 0},
-                   {"q5_0", 0, 2, 6, 5, 16},
-                   {"q5_1", 2, 4, 8, 5, 0},
-                   {"q8_0", 0, 0, 2, 8, 0}};
-
-static ll_val half_at(tn_ll *e, ll_val p) {
-  return LLVMBuildFPExt(e->b, ll_load(e, e->f16, p, 2), e->f32, "");
-}
-
-/* Values j (and the lanes after it, which lie in the same half of the block) of the block at p. */
-static ll_val block_values(tn_ll *e, const struct block_form *f, ll_val p, ll_val j, bool vec) {
-  ll_type t8 = vec ? ll_vec(e, e->i8) : e->i8, t32 = vec ? ll_vec(e, e->i32) : e->i32;
-  ll_val within = f->bits == 8 ? j : ll_and(e, j, ll_k(e, 15));
-  ll_val q = ll_load(e, t8, ll_at(e, p, ll_add(e, within, ll_k(e, f->codes))), 1);
-  q = f->bits == 8 ? LLVMBuildSExt(e->b, q, t32, "") : LLVMBuildZExt(e->b, q, t32, "");
-  if (f->bits != 8) {
-    ll_val shift = LLVMBuildTrunc(e->b, ll_lshr(e, ll_and(e, j, ll_k(e, 16)), ll_k(e, 2)), e->i32, "");
-    q = ll_and(e, ll_lshr(e, q, ll_wide(e, shift, vec)), ll_int(e, t32, 15));
-  }
-  if (f->high) {
-    ll_val bits = ll_load(e, e->i32, ll_at(e, p, ll_k(e, f->high)), 2);
-    ll_val lane = ll_wide(e, LLVMBuildTrunc(e->b, j, e->i32, ""), vec);
-    if (vec) lane = ll_add(e, lane, ll_steps(e, e->i32));
-    ll_val one = ll_and(e, ll_lshr(e, ll_wide(e, bits, vec), lane), ll_int(e, t32, 1));
-    q = ll_or(e, q, ll_shl(e, one, ll_int(e, t32, 4)));
-  }
-  if (f->zero) q = ll_sub(e, q, ll_int(e, t32, f->zero));
-  ll_val x = LLVMBuildSIToFP(e->b, q, ll_like(e, q, e->f32), "");
-  ll_val d = ll_wide(e, half_at(e, p), vec);
-  if (!f->min) return ll_fmul(e, x, d);
-  return ll_fma(e, x, d, ll_wide(e, half_at(e, ll_at(e, p, ll_k(e, f->min))), vec));
-}
-
-/* The block that holds element k of a row that starts at block `row`; the zeros outside. */
-static ll_val block_address(tn_ll_body *b, ll_val buffer, ll_val row, ll_val k, ll_val pred, uint32_t bytes) {
-  tn_ll *e = b->e;
-  ll_val block = ll_add(e, row, ll_lshr(e, k, ll_k(e, 5)));
-  ll_val p = ll_at(e, buffer, ll_mul(e, block, ll_k(e, bytes)));
-  return pred ? ll_select(e, pred, p, b->zeros) : p;
-}
-
-static ll_val dequant_lanes(tn_ll_body *b, const struct block_form *f, ll_val buffer, ll_val rows, tn_ll_ix k,
-                            const tn_ll_index *ix, uint32_t bytes) {
-  tn_ll *e = b->e;
-  ll_val at = tn_ll_ix_vector(b, k), r = LLVMGetPoison(ll_vec(e, e->f32));
-  for (uint32_t i = 0; i < e->lanes; i++) {
-    ll_val one = ll_lane(e, at, i), row = ll_is_vec(rows) ? ll_lane(e, rows, i) : rows, pred = ix->pred;
-    if (ix->mask) {
-      ll_val in = ll_lane(e, ix->mask, i);
-      pred = pred ? ll_and(e, pred, in) : in;
-    }
-    ll_val p = block_address(b, buffer, row, one, pred, bytes);
-    r = ll_put(e, r, block_values(e, f, p, ll_and(e, one, ll_k(e, 31)), false), i);
-  }
-  return r;
-}
-
+/* A block element is its value in f32 in registers (body_block.c). */
 static ll_val eval_dequant(tn_ll_body *b, tn_op op, const tn_type_info *to, const tn_ll_index *ix) {
-  tn_ll *e = b->e;
-  tn_value x = b->ir->op_operand(b->m, op, 0);
-  tn_type_info t = tn_ll_type(b, x);
-  tn_value_info info;
-  b->ir->value_get(b->m, x, &info);
-  const tn_dtype_info *dt = b->ir->dtype_info(t.dtype);
-  const struct block_form *f = NULL;
-  for (size_t i = 0; dt && i < TN_COUNT(block_forms); i++)
-    if (!strcmp(block_forms[i].name, dt->name)) f = &block_forms[i];
-  if (!f || info.kind != TN_VALUE_ARG || info.op != b->kernel) {
-    tn_ll_fail(e, "dequant of '%s' cannot be evaluated here", dt ? dt->name : "?");
-    return LLVMGetPoison(e->f32);
-  }
-  tn_ll_place p = {ll_k(e, 0), NULL, NULL};
-  ll_val stride = ll_lshr(e, tn_ll_dim(b, t.dims[t.rank - 1]), ll_k(e, 5));
-  for (uint32_t i = t.rank - 1; i-- > 0;) {
-    tn_ll_place_add(b, &p, ix->at[i], stride);
-    stride = ll_imul(e, stride, tn_ll_dim(b, t.dims[i]));
-  }
-  tn_ll_ix row = tn_ll_place_ix(b, &p, false), k = ix->at[t.rank - 1];
-  bool fits = row.kind == TN_IX_SCALAR && e->lanes <= 16 &&
-              (k.kind == TN_IX_SCALAR || (k.kind == TN_IX_LANES && k.aligned));
-  ll_val buffer = b->args[info.index], r;
-  if (fits) {
-    ll_val block = block_address(b, buffer, row.v, k.v, ix->pred, dt->block_bytes);
-    r = block_values(e, f, block, ll_and(e, k.v, ll_k(e, 31)), k.kind == TN_IX_LANES);
-  } else {
-    r = dequant_lanes(b, f, buffer, ix_value(b, row), k, ix, dt->block_bytes);
-  }
-  return tn_ll_convert(e, TN_DT_f32, to->dtype, r);
+  return tn_ll_convert(b->e, TN_DT_f32, to->dtype, tn_ll_eval(b, b->ir->op_operand(b->m, op, 0), ix));
 }
 
 bool tn_ll_eval_leaf(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,

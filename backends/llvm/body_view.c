@@ -223,6 +223,7 @@ static ll_val eval_gather(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {
   if (!ll_is_vec(k) && !tn_ll_index_vec(&to)) to.mask = NULL;
   tn_ll_index_where(b, &to, in);
   ll_val r = tn_ll_eval(b, data, &to);
+  if (td.dtype >= TN_DT_BLOCK) return r; /* already the value of a block of zero bytes */
   return pick(b, in, r, ll_zero(ll_elem(r)));
 }
 

@@ -14,7 +14,7 @@ tn_ll_dtype tn_ll_dtype_of(tn_dtype t) {
 
 ll_type tn_ll_memory_type(tn_ll *e, tn_dtype t) {
   if (t == TN_DT_f64) return e->f64;
-  if (t == TN_DT_f32) return e->f32;
+  if (t == TN_DT_f32 || t >= TN_DT_BLOCK) return e->f32;
   if (t == TN_DT_f16) return e->f16;
   switch (tn_ll_dtype_of(t).bytes) {
   case 1: return e->i8;
@@ -157,6 +157,7 @@ static ll_val int_to_int(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
 }
 
 ll_val tn_ll_convert(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
+  if (from >= TN_DT_BLOCK) from = TN_DT_f32; /* what a block element is in registers */
   if (from == to) return v;
   bool ff = tn_ll_dtype_of(from).cls == TN_CLASS_FLOAT, tf = tn_ll_dtype_of(to).cls == TN_CLASS_FLOAT;
   if (to == TN_DT_bool) return to_bool(e, from, v);

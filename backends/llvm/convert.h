@@ -1,8 +1,8 @@
 /* convert.h - how values of each element type look in registers, and how they turn into each other.
  *
  * In registers f64, f32, f16 and integers are themselves, bool is i1, bf16 and the 8-bit floats are their
- * bits as i16 and i8. Arithmetic happens in the compute form: f32 for every float but f64. Nothing here may
- * become a library call. */
+ * bits as i16 and i8; an element of a block format is its value in f32. Arithmetic happens in the compute
+ * form: f32 for every float but f64. Nothing here may become a library call. */
 #ifndef TN_LLVM_CONVERT_H
 #define TN_LLVM_CONVERT_H
 #include "backends/llvm/emit.h"

@@ -4,7 +4,8 @@
 #include <math.h>
 
 typedef struct head {
-  int64_t s, t, h, hkv, d, dv, rows; /* t: keys that are read, of `rows` */
+  int64_t s, t, h, hkv, d, dv, rows; /* t: keys, of which `rows` are there; key j is in row j mod rows */
+  int64_t oldest, seen;              /* keys that are there: t - seen to t - 1 */
   double scale, softcap;
   int64_t window;
   bool causal;
@@ -12,17 +13,19 @@ typedef struct head {
   double *q, *k, *v, *scores, *sum;
 } head;
 
-/* Rows 0..n-1 of head h of batch entry b of x [b, rows, heads, d] as [n, d]. */
-static void load_head(const tn_ref_tensor *x, int64_t b, int64_t h, int64_t n, double *out) {
+/* Keys first..first+n-1, by row, of head h of batch entry b of x [b, rows, heads, d] as [n, d]. */
+static void load_head(const tn_ref_tensor *x, int64_t b, int64_t h, int64_t first, int64_t n, double *out) {
   int64_t rows = x->dims[1], heads = x->dims[2], d = x->dims[3];
-  for (int64_t i = 0; i < n; i++) tn_ref_load(x, ((b * rows + i) * heads + h) * d, d, out + i * d);
+  for (int64_t i = 0; i < n; i++)
+    tn_ref_load(x, ((b * rows + (first + i) % rows) * heads + h) * d, d, out + i * d);
 }
 
 static bool present(const tn_ref_call *c, uint32_t i) { return i < c->nin && c->in[i].data; }
 
 static bool visible(const tn_ref_call *c, const head *a, int64_t b, int64_t h, int64_t i, int64_t j) {
   int64_t back = i + a->t - a->s - j;
-  if ((a->causal && back < 0) || (a->window && back >= a->window)) return false;
+  if ((a->causal && back < 0) || (a->window && (back >= a->window || -back >= a->window))) return false;
+  if (present(c, 5) && j < tn_ref_get_int(&c->in[5], b)) return false;
   const int64_t *st = a->mask_strides;
   return !present(c, 3) || tn_ref_get_int(&c->in[3], b * st[0] + h * st[1] + i * st[2] + j * st[3]);
 }
@@ -31,13 +34,14 @@ static bool visible(const tn_ref_call *c, const head *a, int64_t b, int64_t h, i
 static double score_row(const tn_ref_call *c, const head *a, int64_t b, int64_t h, int64_t i) {
   double top = -INFINITY;
   const int64_t *st = a->bias_strides;
-  for (int64_t j = 0; j < a->t; j++) {
-    a->scores[j] = -INFINITY;
+  for (int64_t n = 0; n < a->seen; n++) {
+    int64_t j = a->oldest + n;
+    a->scores[n] = -INFINITY;
     if (!visible(c, a, b, h, i, j)) continue;
-    double x = a->scale * tn_ref_dot(a->q + i * a->d, a->k + j * a->d, a->d);
+    double x = a->scale * tn_ref_dot(a->q + i * a->d, a->k + n * a->d, a->d);
     if (a->softcap > 0) x = a->softcap * tanh(x / a->softcap);
     if (present(c, 4)) x += tn_ref_get(&c->in[4], b * st[0] + h * st[1] + i * st[2] + j * st[3]);
-    a->scores[j] = x;
+    a->scores[n] = x;
     if (isnan(x) || x > top) top = isnan(top) ? top : x;
   }
   return top;
@@ -47,7 +51,7 @@ static void attend(tn_ref_call *c, const head *a, int64_t b, int64_t h) {
   for (int64_t i = 0; i < a->s; i++) {
     double top = score_row(c, a, b, h, i), total = 0;
     memset(a->sum, 0, (size_t)a->dv * sizeof *a->sum);
-    for (int64_t j = 0; j < a->t && top != -INFINITY; j++) {
+    for (int64_t j = 0; j < a->seen && top != -INFINITY; j++) {
       if (a->scores[j] == -INFINITY) continue;
       double w = exp(a->scores[j] - top);
       total += w;
@@ -68,7 +72,10 @@ static tn_status prepare(tn_ref_call *c, head *a) {
               .dv = v->dims[3],
               .rows = k->dims[1]};
   a->t = keys ? keys : a->rows;
-  if (a->t < 0 || a->t > a->rows || a->hkv < 1)
+  bool ring = tn_ref_attr_int(c, "ring");
+  a->seen = a->t < a->rows ? a->t : a->rows;
+  a->oldest = a->t - a->seen;
+  if (a->t < 0 || (a->t > a->rows && !ring) || (a->t && !a->rows) || a->hkv < 1)
     return tn_ref_fail(c, TN_INVALID, "attention over %lld keys of %lld", (long long)a->t,
                        (long long)a->rows);
   a->scale = tn_ref_attr_float(c, "scale");
@@ -79,9 +86,9 @@ static tn_status prepare(tn_ref_call *c, head *a) {
   if (present(c, 3)) tn_ref_strides(&c->in[3], &scores, a->mask_strides);
   if (present(c, 4)) tn_ref_strides(&c->in[4], &scores, a->bias_strides);
   a->q = tn_ref_scratch(c, a->s * a->d, sizeof *a->q);
-  a->k = tn_ref_scratch(c, a->t * a->d, sizeof *a->k);
-  a->v = tn_ref_scratch(c, a->t * a->dv, sizeof *a->v);
-  a->scores = tn_ref_scratch(c, a->t, sizeof *a->scores);
+  a->k = tn_ref_scratch(c, a->seen * a->d, sizeof *a->k);
+  a->v = tn_ref_scratch(c, a->seen * a->dv, sizeof *a->v);
+  a->scores = tn_ref_scratch(c, a->seen, sizeof *a->scores);
   a->sum = tn_ref_scratch(c, a->dv, sizeof *a->sum);
   return a->q && a->k && a->v && a->scores && a->sum ? TN_OK : TN_OOM;
 }
@@ -92,10 +99,10 @@ tn_status tn_ref_op_attention(tn_ref_call *c) {
   for (int64_t b = 0; b < c->in[0].dims[0]; b++)
     for (int64_t h = 0; h < a.h; h++) {
       int64_t group = a.h / a.hkv;
-      load_head(&c->in[0], b, h, a.s, a.q);
+      load_head(&c->in[0], b, h, 0, a.s, a.q);
       if (h % group == 0) {
-        load_head(&c->in[1], b, h / group, a.t, a.k);
-        load_head(&c->in[2], b, h / group, a.t, a.v);
+        load_head(&c->in[1], b, h / group, a.oldest, a.seen, a.k);
+        load_head(&c->in[2], b, h / group, a.oldest, a.seen, a.v);
       }
       attend(c, &a, b, h);
     }
@@ -133,19 +140,41 @@ tn_status tn_ref_op_rope(tn_ref_call *c) {
 
 /* ---- state
  * -------------------------------------------------------------------------------------------------- */
+/* One row of a state; blocks of 32 (q8_0) get the scale of their largest value, as in ggml. */
+static void store_row(tn_ref_tensor *t, int64_t first, int64_t n, const double *x) {
+  if (t->dtype < TN_DT_BLOCK) {
+    tn_ref_store(t, first, n, x);
+    return;
+  }
+  uint32_t per, bytes;
+  if (!tn_ref_block(t->dtype, &per, &bytes)) return;
+  for (int64_t at = 0; at < n; at += per) {
+    uint8_t *block = (uint8_t *)t->data + (first + at) / per * bytes;
+    float top = 0;
+    for (uint32_t i = 0; i < per; i++) top = fmaxf(top, fabsf((float)x[at + i]));
+    float scale = top / 127, inverse = scale > 0 ? 1 / scale : 0;
+    uint16_t half = tn_f32_to_f16(scale);
+    memcpy(block, &half, sizeof half);
+    for (uint32_t i = 0; i < per; i++)
+      block[sizeof half + i] = (uint8_t)(int8_t)rintf((float)x[at + i] * inverse);
+  }
+}
+
 tn_status tn_ref_op_kv_update(tn_ref_call *c) {
   const tn_ref_tensor *state = &c->in[0], *x = &c->in[1];
   int64_t capacity = state->dims[1], s = x->dims[1], width = x->dims[2] * x->dims[3],
           pos = tn_ref_attr_dim(c, "pos");
-  if (pos < 0 || pos > capacity || s > capacity - pos)
+  bool ring = tn_ref_attr_int(c, "ring");
+  if (pos < 0 || s > capacity || (!ring && (pos > capacity || s > capacity - pos)))
     return tn_ref_fail(c, TN_INVALID, "writes rows %lld to %lld of a state of %lld", (long long)pos,
                        (long long)(pos + s), (long long)capacity);
   if (c->out[0].data != state->data) tn_ref_copy(&c->out[0], 0, state, 0, tn_ref_count(state));
-  double *row = tn_ref_scratch(c, s * width, sizeof *row);
+  double *row = tn_ref_scratch(c, width, sizeof *row);
   if (!row) return TN_OOM;
-  for (int64_t b = 0; b < x->dims[0]; b++) {
-    tn_ref_load(x, b * s * width, s * width, row);
-    tn_ref_store(&c->out[0], (b * capacity + pos) * width, s * width, row);
-  }
+  for (int64_t b = 0; b < x->dims[0]; b++)
+    for (int64_t i = 0; i < s; i++) {
+      tn_ref_load(x, (b * s + i) * width, width, row);
+      store_row(&c->out[0], (b * capacity + (pos + i) % capacity) * width, width, row);
+    }
   return TN_OK;
 }

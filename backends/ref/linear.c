@@ -1,6 +1,6 @@
-/* linear.c - matmul and the norms. Matmul turns lhs into doubles once and rhs panel by panel (a panel: some
- * columns of the result, each with its k values in a row), so that narrow and block formats are converted
- * once per element; what is left is a dot product of two rows of doubles. */
+/* linear.c - matmul, expert_matmul and the norms. Matmul turns lhs into doubles once and rhs panel by panel
+ * (a panel: some columns of the result, each with its k values in a row), so that narrow and block formats
+ * are converted once per element; what is left is a dot product of two rows of doubles. */
 #include "kernels.h"
 #include <math.h>
 
@@ -100,6 +100,41 @@ tn_status tn_ref_op_matmul(tn_ref_call *c) {
     multiply(&p, rhs, r * p.n * p.k, out, at);
     at += p.m * p.n;
   } while (tn_ref_next(index, out->dims, lead));
+  return TN_OK;
+}
+
+/* ---- experts
+ * -------------------------------------------------------------------------------------------------- */
+/* Rows n0 .. n0 + count of expert e, for every slot (a token with one of its experts) that names it. */
+static void expert_panel(tn_ref_call *c, const double *x, const int64_t *slots, int64_t nslots, int64_t e,
+                         int64_t n0, int64_t count, double *panel) {
+  const tn_ref_tensor *w = &c->in[1];
+  int64_t n = w->dims[1], k = w->dims[2], per_row = c->in[0].rank == 2 ? c->in[2].dims[1] : 1;
+  double sums[PANEL];
+  tn_ref_load(w, (e * n + n0) * k, count * k, panel);
+  for (int64_t s = 0; s < nslots; s++) {
+    if (slots[s] != e) continue;
+    for (int64_t j = 0; j < count; j++) sums[j] = tn_ref_dot(x + s / per_row * k, panel + j * k, k);
+    tn_ref_store(&c->out[0], s * n + n0, count, sums);
+  }
+}
+
+tn_status tn_ref_op_expert_matmul(tn_ref_call *c) {
+  const tn_ref_tensor *w = &c->in[1];
+  int64_t n = w->dims[1], k = w->dims[2], nslots = tn_ref_count(&c->in[2]), nx = tn_ref_count(&c->in[0]);
+  double *x = tn_ref_scratch(c, nx, sizeof *x), *panel = tn_ref_scratch(c, PANEL * k, sizeof *panel);
+  int64_t *slots = tn_ref_scratch(c, nslots, sizeof *slots);
+  bool *named = tn_ref_scratch(c, w->dims[0], sizeof *named);
+  if (!x || !panel || !slots || !named) return TN_OOM;
+  tn_ref_zero(&c->out[0], 0, tn_ref_count(&c->out[0]));
+  tn_ref_load(&c->in[0], 0, nx, x);
+  tn_ref_load_int(&c->in[2], 0, nslots, slots);
+  for (int64_t e = 0; e < w->dims[0]; e++) named[e] = false;
+  for (int64_t s = 0; s < nslots; s++)
+    if (slots[s] >= 0 && slots[s] < w->dims[0]) named[slots[s]] = true;
+  for (int64_t e = 0; e < w->dims[0]; e++)
+    for (int64_t n0 = 0; named[e] && n0 < n; n0 += PANEL)
+      expert_panel(c, x, slots, nslots, e, n0, n - n0 < PANEL ? n - n0 : PANEL, panel);
   return TN_OK;
 }
 

@@ -2,6 +2,7 @@
  * once: a double becomes a narrow float through a float rounded to odd, so that rounding it again is still to
  * nearest. */
 #include "kernels.h"
+#include "ir/base/quant.h"
 #include <math.h>
 
 uint32_t tn_ref_bits(tn_dtype t) {
@@ -14,21 +15,15 @@ uint32_t tn_ref_bits(tn_dtype t) {
 }
 
 bool tn_ref_block(tn_dtype t, uint32_t *values, uint32_t *bytes) {
-  static const struct {
-    uint16_t values, bytes;
-  } blocks[] = {
-#define TN_QUANT(name, v, b, doc) {v, b},
-#include "ir/quant.def"
-#undef TN_QUANT
-  };
+  const tn_quant *row = tn_quant_of(t);
   if (t < TN_DT_BLOCK) {
     *values = 1;
     *bytes = tn_ref_bits(t) / 8;
     return *bytes != 0;
   }
-  if (t - TN_DT_BLOCK >= TN_COUNT(blocks)) return false;
-  *values = blocks[t - TN_DT_BLOCK].values;
-  *bytes = blocks[t - TN_DT_BLOCK].bytes;
+  if (!row) return false;
+  *values = row->values;
+  *bytes = row->bytes;
   return true;
 }
 

@@ -45,7 +45,8 @@ const tn_model_api tn_rt_api = {
     .shapes = tn_rt_shapes, .invoke = tn_rt_invoke,
     .tokenize = tn_rt_tokenize, .detokenize = tn_rt_detokenize, .token_text = tn_rt_token_text,
     .token_id = tn_rt_token_id,
-    .generate = tn_rt_generate,
+    .generate = tn_rt_generate, .generate_batch = tn_rt_generate_batch,
+    .adapter = tn_rt_adapter,
 };
 /* clang-format on */
 

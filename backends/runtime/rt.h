@@ -62,6 +62,7 @@ struct tn_session {
   tn_rt_number *exprs;     /* per expression */
   tn_rt_memory *states;    /* per state */
   uint64_t *state_bytes;   /* per state: its exact size */
+  bool *rewinds;           /* per state: it has places per token; false: it sums up all tokens */
   tn_rt_memory *converted; /* per input: its integers in the declared type */
   const void **inputs;     /* of the call: the caller's data or `converted` */
   void **outputs;
@@ -79,8 +80,11 @@ struct tn_session {
   double *seconds;  /* per row of steps, when profiling */
   uint64_t *calls;
   bool profile;
+  struct tn_rt_kept *kept; /* by generation, for its next call; NULL: nothing */
   char error[1024];
 };
+void tn_rt_kept_free(struct tn_rt_kept *k); /* sequence.c */
+void tn_rt_adapters_default(tn_session *s); /* adapter.c: the weights that the model was made with */
 
 /* Keeps the words in s->error and returns `status`. */
 tn_status tn_rt_fail(tn_session *s, tn_status status, const char *fmt, ...) TN_PRINTF(3, 4);
@@ -101,19 +105,6 @@ tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **ou
  * m. */
 tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights_bytes, const char *folder,
                               char *error, uint64_t error_size);
-
-/* sample.c: the next token from logits[n], which are changed. scratch holds n pairs. `step` counts the draws.
- */
-typedef struct tn_rt_candidate {
-  float score;
-  int32_t id;
-} tn_rt_candidate;
-tn_status tn_rt_sample(float *logits, uint64_t n, const tn_sampling *o, uint64_t step,
-                       tn_rt_candidate *scratch, int32_t *out);
-/* Divides positive and multiplies negative logits of the ids that were seen, each once. `seen`: n flags, all
- * zero. */
-void tn_rt_penalize(float *logits, uint64_t n, const int32_t *ids, uint64_t nids, float penalty,
-                    uint8_t *seen);
 
 /* ---- tenon/model.h's table ----------------------------------------------------------------------------- */
 /* Visible, so that the link step can export them under the model's name; its version script hides all others.
@@ -146,6 +137,9 @@ const char *tn_rt_token_text(tn_session *s, int32_t id, uint64_t *len);
 tn_status tn_rt_token_id(tn_session *s, const char *token, int32_t *id);
 tn_status tn_rt_generate(tn_session *s, const int32_t *ids, uint64_t nids, const tn_sampling *o,
                          tn_on_token each, void *user);
+tn_status tn_rt_generate_batch(tn_session *s, const tn_prompt *prompts, uint32_t n, const tn_sampling *o,
+                               tn_on_new_token each, void *user);
+tn_status tn_rt_adapter(tn_session *s, const char *name, float weight);
 #pragma GCC visibility pop
 
 #endif

@@ -2,6 +2,7 @@
  * Everything of fixed size is allocated here, so that a call allocates only when sizes grow. */
 #include "backends/runtime/rt.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 enum { DEFAULT_CAPACITY = 4096 };
@@ -27,6 +28,7 @@ static bool allocate(tn_session *s) {
   TABLE(exprs, v->nexprs);
   TABLE(states, v->nstates);
   TABLE(state_bytes, v->nstates);
+  TABLE(rewinds, v->nstates);
   TABLE(converted, m->max_inputs);
   TABLE(inputs, m->max_inputs);
   TABLE(outputs, outputs);
@@ -60,6 +62,24 @@ static tn_status choose_sizes(tn_session *s, const tn_session_options *o) {
   return TN_OK;
 }
 
+/* A state whose size depends on the capacity has places per token, and can go back to an earlier one. */
+static bool find_rewinds(tn_session *s) {
+  const tn_view *v = &s->model->view;
+  bool *of_capacity = tn_arena_alloc(&s->arena, v->nexprs + 1);
+  if (!of_capacity) return false;
+  for (uint32_t i = 0; i < v->nexprs; i++) {
+    const tn_prog_expr *e = &v->exprs[i];
+    if (e->kind == TN_DIM_SYM)
+      of_capacity[i] = v->dims[e->a].source == TN_PROG_DIM_CAPACITY;
+    else if (e->kind != TN_DIM_CONST)
+      of_capacity[i] = of_capacity[e->a] || of_capacity[e->b];
+  }
+  for (uint32_t i = 0; i < v->nstates; i++)
+    for (uint32_t k = 0; k < v->states[i].arg.rank; k++)
+      s->rewinds[i] |= of_capacity[v->scalars[v->states[i].arg.shape + k]];
+  return true;
+}
+
 /* States depend on the batch and the capacity only; while sizing them, every dim of an input is the batch. */
 static tn_status allocate_states(tn_session *s) {
   const tn_view *v = &s->model->view;
@@ -85,7 +105,9 @@ static tn_status allocate_states(tn_session *s) {
 static tn_status session_init(tn_session *s, const tn_session_options *o) {
   if (!allocate(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
   TN_TRY(choose_sizes(s, o));
-  if (s->model->nstateful) TN_TRY(allocate_states(s));
+  if (!find_rewinds(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
+  if (s->model->view.nstates) TN_TRY(allocate_states(s));
+  tn_rt_adapters_default(s);
   s->nthreads = o->threads ? o->threads : tn_pool_cores();
   if (s->nthreads > TN_POOL_MAX_THREADS)
     return tn_rt_fail(s, TN_INVALID, "%u threads, the limit is %u", s->nthreads, TN_POOL_MAX_THREADS);
@@ -115,6 +137,7 @@ void tn_rt_session_free(tn_session *s) {
   tn_pool_free(s->pool);
   for (uint32_t i = 0; s->states && i < s->model->view.nstates; i++) tn_rt_memory_free(&s->states[i]);
   for (uint32_t i = 0; s->converted && i < s->model->max_inputs; i++) tn_rt_memory_free(&s->converted[i]);
+  tn_rt_kept_free(s->kept);
   tn_rt_memory_free(&s->slots);
   tn_rt_memory_free(&s->scratch);
   tn_mem_free(s->seconds);
@@ -126,7 +149,8 @@ void tn_rt_session_free(tn_session *s) {
 tn_status tn_rt_session_reset(tn_session *s) {
   for (uint32_t i = 0; i < s->model->view.nstates; i++)
     /* Gives the pages back: the next touch finds zeros. */
-    if (s->states[i].bytes && madvise(s->states[i].base, s->states[i].bytes, MADV_DONTNEED))
+    if (s->states[i].bytes && !tn_view_is_setting(&s->model->view, i) &&
+        madvise(s->states[i].base, s->states[i].bytes, MADV_DONTNEED))
       memset(s->states[i].base, 0, s->states[i].bytes);
   s->position = 0;
   return TN_OK;
@@ -134,10 +158,34 @@ tn_status tn_rt_session_reset(tn_session *s) {
 
 int64_t tn_rt_position(tn_session *s) { return s->position; }
 
+static int64_t meta_number(const tn_session *s, const char *key) {
+  const char *text = tn_view_meta(&s->model->view, key);
+  return text ? strtoll(text, NULL, 10) : INT64_MAX;
+}
+
+/* A ring that went round has lost its oldest tokens: it can go back as far as calls may be long. */
+static tn_status rewind_rings(tn_session *s, int64_t position) {
+  int64_t rows = meta_number(s, "ring.rows"), slack = meta_number(s, "ring.slack");
+  if (!position || s->position <= rows || s->position - position <= slack) return TN_OK;
+  return tn_rt_fail(
+      s, TN_UNSUPPORTED,
+      "cannot rewind from position %lld to %lld: caches of the sliding window reach back %lld tokens; "
+      "reset, and give the first %lld again",
+      (long long)s->position, (long long)position, (long long)slack, (long long)position);
+}
+
 tn_status tn_rt_rewind(tn_session *s, int64_t position) {
   if (position < 0 || position > s->position)
     return tn_rt_fail(s, TN_INVALID, "cannot rewind to position %lld: the states hold %lld tokens",
                       (long long)position, (long long)s->position);
+  TN_TRY(rewind_rings(s, position));
+  for (uint32_t i = 0; i < s->model->view.nstates && position < s->position; i++) {
+    if (s->rewinds[i] || tn_view_is_setting(&s->model->view, i)) continue;
+    if (!position) return tn_rt_session_reset(s);
+    return tn_rt_fail(s, TN_UNSUPPORTED,
+                      "cannot rewind: state '%s' sums up all tokens; reset, and give the first %lld again",
+                      tn_view_str(&s->model->view, s->model->view.states[i].arg.name), (long long)position);
+  }
   s->position = position;
   return TN_OK;
 }

@@ -13,7 +13,7 @@ static const tn_dtype_info plain_types[] = {{0},
 #undef TN_X
 };
 static const tn_dtype_info block_types[] = {
-#define TN_QUANT(name, values, bytes, doc)                                                                   \
+#define TN_QUANT(name, values, bytes, doc, ...)                                                              \
   {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
 #include "ir/quant.def"
 #undef TN_QUANT
@@ -91,11 +91,17 @@ int64_t tn_view_limit(const tn_view *v, uint32_t dim) {
   return limit;
 }
 
+bool tn_view_is_setting(const tn_view *v, uint32_t state) {
+  return !strcmp(tn_view_str(v, v->states[state].arg.name), "adapters");
+}
+
 static bool variant_uses_states(const tn_view *v, const tn_prog_variant *var) {
   for (uint32_t s = 0; s < var->nsteps; s++) {
     const tn_prog_step *step = &v->steps[var->first_step + s];
-    for (uint32_t o = 0; o < step->noperands; o++)
-      if (v->operands[step->first_operand + o].kind == TN_PROG_STATE) return true;
+    for (uint32_t o = 0; o < step->noperands; o++) {
+      const tn_prog_operand *operand = &v->operands[step->first_operand + o];
+      if (operand->kind == TN_PROG_STATE && !tn_view_is_setting(v, operand->index)) return true;
+    }
   }
   return false;
 }

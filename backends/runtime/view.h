@@ -37,6 +37,8 @@ void tn_view_shape_text(const tn_view *v, uint32_t rank, uint32_t shape, tn_buf 
 /* The dim's largest legal value: its own limit and every constraint `dim <= number`. */
 int64_t tn_view_limit(const tn_view *v, uint32_t dim);
 /* Whether any step of the entry uses a state. */
+/* The weights of adapters (adapter.c): a setting of the session, no memory of tokens. */
+bool tn_view_is_setting(const tn_view *v, uint32_t state);
 bool tn_view_uses_states(const tn_view *v, const tn_prog_entry *e);
 /* Bytes of one row-major tensor of n values; false on overflow or an unknown type. */
 bool tn_view_bytes(uint32_t dtype, uint64_t n, uint64_t *bytes);

@@ -1,6 +1,7 @@
 /* canonical.c - the same value under the same name, whatever the family calls it, and the keys nobody
  * understood. The tables are aliases.def and ignore.def. */
 #include "frontend/config/config.h"
+#include <math.h>
 
 typedef struct alias {
   const char *canonical, *name, *families;
@@ -73,7 +74,26 @@ static tn_status add_num_labels(tn_arena *arena, tn_json *root, const char *file
   return TN_OK;
 }
 
+/* transformers 5 writes numbers that JSON lacks as {"__float__": "Infinity"}. */
+static void plain_floats(tn_json *node) {
+  static const struct {
+    const char *name;
+    double value;
+  } words[] = {{"Infinity", INFINITY}, {"-Infinity", -INFINITY}, {"NaN", NAN}};
+  bool nested = node->kind == TN_JSON_LIST || node->kind == TN_JSON_OBJECT;
+  for (uint32_t i = 0; nested && i < node->count; i++) plain_floats(&node->u.items[i]);
+  const tn_json *only = node->kind == TN_JSON_OBJECT && node->count == 1 ? node->u.items : NULL;
+  if (!only || strcmp(only->key, "__float__") || only->kind != TN_JSON_STRING) return;
+  for (size_t i = 0; i < TN_COUNT(words); i++)
+    if (tn_str_is(only->u.s, words[i].name)) {
+      node->kind = TN_JSON_REAL;
+      node->u.r = words[i].value;
+      return;
+    }
+}
+
 tn_status tn_config_canonical(tn_arena *arena, tn_json *root, const char *file, tn_diags *diags) {
+  plain_floats(root);
   tn_str family = family_of(root);
   tn_status status = TN_OK;
   for (size_t i = 0; i < TN_COUNT(aliases); i++) {

@@ -31,6 +31,13 @@ static tn_val bi_dtype(tn_eval *ev, tn_val *a) {
   return tn_val_text(ev, ev->ir->dtype_info(tn_val_type(ev, a[0]).dtype)->name);
 }
 
+static tn_val bi_packed(tn_eval *ev, tn_val *a) {
+  if (a[0].kind == TN_V_BAD) return a[0];
+  if (a[0].kind != TN_V_TENSOR)
+    return tn_eval_fail(ev, "packed(%s): expected a tensor", tn_val_show(ev, a[0]));
+  return tn_val_bool(ev->ir->dtype_info(tn_val_type(ev, a[0]).dtype)->cls == TN_CLASS_BLOCK);
+}
+
 /* transpose(x, 1, 2) swaps two axes; transpose(x, [0, 2, 1]) permutes all. */
 static tn_val bi_transpose(tn_eval *ev, tn_val *a) {
   int64_t perm[TN_MAX_RANK];
@@ -118,6 +125,17 @@ static tn_val bi_tensor(tn_eval *ev, tn_val *a) {
   return tn_tensor_load(ev, a[0].u.text, shape ? &a[1] : NULL);
 }
 
+/* stack("experts.*.w1.weight" | "ffn_gate_exps.weight", n, shape): see tn_tensor_stack. */
+static tn_val bi_stack(tn_eval *ev, tn_val *a) {
+  bool shape = given(a[2]) && a[2].kind != TN_V_BAD;
+  if (!is_name(ev, "stack", a[0]) || a[1].kind == TN_V_BAD) return tn_val_bad();
+  if (a[1].kind != TN_V_INT || a[1].u.i < 1 || a[1].u.i > TN_ROUND_LIMIT)
+    return tn_eval_fail(ev, "stack of %s tensors: expected 1 to %d", tn_val_show(ev, a[1]), TN_ROUND_LIMIT);
+  if (shape && a[2].kind != TN_V_LIST)
+    return tn_eval_fail(ev, "stack: the shape is %s, expected a list", tn_val_show(ev, a[2]));
+  return tn_tensor_stack(ev, a[0].u.text, a[1].u.i, shape ? &a[2] : NULL);
+}
+
 static tn_val bi_exists(tn_eval *ev, tn_val *a) {
   if (!is_name(ev, "exists", a[0])) return tn_val_bad();
   for (uint32_t i = 0; i < a[0].u.text.count; i++)
@@ -147,75 +165,31 @@ static tn_val bi_constant(tn_eval *ev, tn_val *a) {
   return tn_make_scalar(ev, dt, a[0]);
 }
 
-/* ---- states ---------------------------------------------------------------------------------- */
-/* The state of this call site: the line, the prefix in force and the round decide, so that the same block run
- * from two graphs meets the same state. */
-static tn_state site_state(tn_eval *ev, const char *name, tn_type type) {
-  uint64_t n = 0, id = 0;
-  tn_state_info info;
-  char key[512];
-  const char *prefix = ev->frame->prefix ? ev->frame->prefix : "";
-  if (snprintf(key, sizeof key, "%s:%u:%u:%s:%s", ev->file, ev->pos.line, ev->pos.col, name, prefix) >=
-      (int)sizeof key)
-    return tn_eval_fail(ev, "the prefix of this cache is too long: '%s'", prefix), (tn_state)0;
-  tn_map_get(&ev->sites, tn_str_of(key), &n);
-  if (tn_map_put(&ev->sites, tn_str_of(key), n + 1, NULL) != TN_OK) return tn_eval_oom(ev), (tn_state)0;
-  const char *full = tn_arena_printf(&ev->arena, "%s#%llu", key, (unsigned long long)n);
-  if (!full) return tn_eval_oom(ev), (tn_state)0;
-  if (tn_map_get(&ev->states, tn_str_of(full), &id)) {
-    ev->ir->state_get(ev->m, (tn_state)id, &info);
-    if (info.type == type) return (tn_state)id;
-    return tn_eval_fail(ev, "the state '%s' is %s in another graph and %s here", info.name,
-                        tn_type_show(ev, info.type), tn_type_show(ev, type)),
-           (tn_state)0;
-  }
-  uint32_t same = 0;
-  for (uint32_t i = 1; i <= ev->ir->state_count(ev->m); i++) {
-    ev->ir->state_get(ev->m, i, &info);
-    same += !strncmp(info.name, name, strlen(name)) && info.name[strlen(name)] == '.';
-  }
-  const char *own = tn_arena_printf(&ev->arena, "%s.%u", name, same);
-  tn_state s = own ? ev->ir->state_add(ev->m, own, type) : 0;
-  if (!s || tn_map_put(&ev->states, tn_str_of(full), s, NULL) != TN_OK) return tn_eval_oom(ev), (tn_state)0;
-  return s;
+static double real_or(tn_val v, double none) {
+  return v.kind == TN_V_INT ? (double)v.u.i : v.kind == TN_V_REAL ? v.u.r : none;
 }
 
-/* all, keys = cached(x, "kcache"): x [b, s, h, d] goes behind what the state [b, C, h, d] holds; keys = P + s
- * rows of the result count. */
-static tn_val bi_cached(tn_eval *ev, tn_val *a) {
-  tn_val p, c;
-  if (a[0].kind == TN_V_BAD || a[1].kind != TN_V_TEXT) return tn_val_bad();
-  if (a[0].kind != TN_V_TENSOR || tn_val_type(ev, a[0]).rank != 4)
-    return tn_eval_fail(ev, "cached(%s): expected [B, S, heads, head_dim]", tn_val_show(ev, a[0]));
-  if (ev->own_capacity)
-    return tn_eval_fail(ev, "a graph with a cache cannot name a dim of its inputs P or C");
-  if (!tn_eval_name(ev, "P", &p)) return tn_val_bad();
-  if (!tn_eval_name(ev, "C", &c)) return tn_val_bad();
-  tn_type_info t = tn_val_type(ev, a[0]);
-  tn_dim dims[4] = {t.dims[0], c.u.dim, t.dims[2], t.dims[3]};
-  tn_dim keys = ev->ir->dim_make(ev->m, TN_DIM_ADD, p.u.dim, t.dims[1]);
-  tn_type type = ev->ir->type_make(ev->m, t.dtype, 4, dims, NULL);
-  tn_state s = type && keys ? site_state(ev, a[1].u.text.alts[0].raw, type) : 0;
-  tn_state_info info;
-  if (!s || ev->ir->dim_constrain(ev->m, keys, c.u.dim) != TN_OK) return tn_val_bad();
-  ev->ir->state_get(ev->m, s, &info);
-  tn_value in[2] = {info.value, a[0].u.tensor};
-  tn_named_attr pos = {"pos", {.kind = TN_ATTR_DIM, .u.dim = p.u.dim}};
-  tn_val pair[2] = {tn_make_op(ev, "kv_update", in, 2, &pos, 1), tn_val_dim(ev, keys)};
-  return tn_val_list(ev, pair, 2);
-}
-
+/* rope_config(head_dim, kind, base, theta): rope.c says what comes out. */
 static tn_val bi_rope_config(tn_eval *ev, tn_val *a) {
-  if (a[0].kind == TN_V_BAD) return a[0];
+  tn_rope_options o = {.theta = real_or(a[3], 10000), .base = real_or(a[2], 0)};
+  for (int i = 0; i < 4; i++)
+    if (a[i].kind == TN_V_BAD) return a[i];
   if (a[0].kind != TN_V_INT)
     return tn_eval_fail(ev, "rope_config(%s): expected the size of a head", tn_val_show(ev, a[0]));
-  return tn_rope_config(ev, a[0].u.i);
+  if (given(a[1]) && a[1].kind != TN_V_TEXT)
+    return tn_eval_fail(ev, "rope_config: the kind of layer is %s, expected a text", tn_val_show(ev, a[1]));
+  if ((given(a[2]) && !(o.base > 1)) || !(o.theta > 1))
+    return tn_eval_fail(ev, "rope_config: a base of %s, expected a number above 1",
+                        tn_val_show(ev, o.theta > 1 ? a[2] : a[3]));
+  if (given(a[1])) o.kind = a[1].u.text.alts[0].raw;
+  return tn_rope_config(ev, a[0].u.i, &o);
 }
 
 static const tn_builtin builtins[] = {
     {"size", {{"x", false}, {"axis", false}}, bi_size},
     {"rank", {{"x", false}}, bi_rank},
     {"dtype", {{"x", false}}, bi_dtype},
+    {"packed", {{"x", false}}, bi_packed},
     {"transpose", {{"x", false}, {"a", false}, {"b", true}}, bi_transpose},
     {"count", {{"list", false}}, bi_count},
     {"last", {{"list", false}}, bi_last},
@@ -223,11 +197,15 @@ static const tn_builtin builtins[] = {
     {"pop", {{"list", false}}, bi_pop},
     {"repeat", {{"value", false}, {"times", false}}, bi_repeat},
     {"tensor", {{"name", false}, {"shape", true}}, bi_tensor},
+    {"stack", {{"name", false}, {"count", false}, {"shape", true}}, bi_stack},
     {"exists", {{"name", false}}, bi_exists},
     {"choose", {{"name", false}, {"suffix", false}}, bi_choose},
     {"constant", {{"value", false}, {"dtype", true}}, bi_constant},
-    {"cached", {{"x", false}, {"state", false}}, bi_cached},
-    {"rope_config", {{"head_dim", false}}, bi_rope_config},
+    {"cached", {{"x", false}, {"state", false}, {"window", true}}, tn_builtin_cached},
+    {"state", {{"name", false}, {"shape", false}}, tn_builtin_state},
+    {"keep", {{"state", false}, {"x", false}}, tn_builtin_keep},
+    {"adapted", {{"y", false}, {"x", false}, {"name", false}}, tn_builtin_adapted},
+    {"rope_config", {{"head_dim", false}, {"kind", true}, {"base", true}, {"theta", true}}, bi_rope_config},
 };
 
 const tn_builtin *tn_find_builtin(const char *name) {

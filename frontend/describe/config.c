@@ -21,8 +21,8 @@ tn_val tn_json_val(tn_eval *ev, const char *key, const tn_json *j) {
   case TN_JSON_BOOL: return tn_val_bool(j->u.b);
   case TN_JSON_INT: return tn_val_int(j->u.i);
   case TN_JSON_REAL:
-    return isfinite(j->u.r) ? tn_val_real(j->u.r)
-                            : tn_eval_fail(ev, "the config's '%s' is not a finite number", key);
+    return !isnan(j->u.r) ? tn_val_real(j->u.r)
+                        : tn_eval_fail(ev, "the config's '%s' is not a number", key);
   case TN_JSON_STRING:
     if (j->u.s.len > 1024 || (j->u.s.len && memchr(j->u.s.ptr, 0, (size_t)j->u.s.len)))
       return tn_eval_fail(ev, "the config's '%s' is not a plain text", key);
@@ -120,6 +120,18 @@ static const tn_config_line *override_of(const tn_eval *ev, const char *name, co
   return NULL;
 }
 
+/* A page that extends this one says something else about a key that this one requires. */
+static bool withdrawn(const tn_eval *ev, const tn_page *page, const tn_config_line *line) {
+  if (line->kind != TN_CF_REQUIRE_KEY) return false;
+  for (const tn_page *p = ev->page; p && p != page; p = p->base)
+    for (uint32_t i = 0; i < p->config.count; i++) {
+      const tn_config_line *l = &p->config.items[i];
+      bool about = l->kind == TN_CF_REQUIRE_KEY || l->kind == TN_CF_IGNORE;
+      if (about && !strcmp(l->name, line->name)) return true;
+    }
+  return false;
+}
+
 static void run_page(tn_eval *ev, const tn_page *page) {
   if (page->base) run_page(ev, page->base);
   for (uint32_t i = 0; i < page->config.count && !ev->stop; i++) {
@@ -127,6 +139,7 @@ static void run_page(tn_eval *ev, const tn_page *page) {
     const tn_page *from = page;
     if (line->kind == TN_CF_VALUE && tn_vars_find(&ev->config, line->name))
       continue; /* ran in its base's place */
+    if (withdrawn(ev, page, line)) continue;
     if (line->kind == TN_CF_VALUE) line = override_of(ev, line->name, &from);
     run_line(ev, from, line);
   }

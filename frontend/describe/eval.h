@@ -93,11 +93,13 @@ typedef struct tn_eval {
   tn_func func;
   tn_dim seq; /* its dim S, 0: none */
   tn_value positions;
+  tn_value pads; /* its input of that name: padding tokens in front of each sequence; 0: none */
   tn_map constants; /* bytes and type -> value */
   tn_map sites;     /* places of caches -> how often this function came by */
   /* the module */
   tn_map weights, states, reported;
   const char *strip; /* prefix of the checkpoint, once one tensor was found */
+  int64_t most;      /* the least limit of C so far; 0: none */
   bool own_capacity; /* the function declares a dim P or C of its own */
   /* where we are, in a page that is not the prelude */
   const char *file;
@@ -188,7 +190,21 @@ typedef struct tn_builtin {
   tn_val (*run)(tn_eval *ev, tn_val *args); /* UNSET: not given */
 } tn_builtin;
 const tn_builtin *tn_find_builtin(const char *name);
-tn_val tn_rope_config(tn_eval *ev, int64_t head_dim);
+/* states.c: each takes its arguments by position. */
+tn_val tn_builtin_cached(tn_eval *ev, tn_val *args);
+tn_val tn_builtin_state(tn_eval *ev, tn_val *args);
+tn_val tn_builtin_keep(tn_eval *ev, tn_val *args);
+/* adapters.c */
+tn_val tn_builtin_adapted(tn_eval *ev, tn_val *args);
+/* When adapters are to be merged: the tensor `name` becomes a form of itself and its adapters. false:
+ * reported. */
+bool tn_adapters_merge(tn_eval *ev, const char *name, tn_tensor_ref *ref);
+/* rope.c */
+typedef struct tn_rope_options {
+  const char *kind;   /* of layer, where the config has parameters per kind; NULL: one set */
+  double base, theta; /* of a kind without parameters, 0: none; rope_theta where the config lacks it */
+} tn_rope_options;
+tn_val tn_rope_config(tn_eval *ev, int64_t head_dim, const tn_rope_options *o);
 
 /* ---- ops ------------------------------------------------------------------------------------- */
 bool tn_op_known(const char *name);
@@ -206,7 +222,14 @@ tn_loc tn_eval_loc(tn_eval *ev);
 /* ---- tensors of the checkpoint --------------------------------------------------------------- */
 tn_val tn_tensor_load(tn_eval *ev, tn_text names,
                       const tn_val *shape); /* shape: list with none for any; NULL: no check */
+/* The same of `count` tensors along a new first axis: those that a name with a '*' has in its place, or the one
+ * tensor of a name without. shape: of one. */
+tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape);
 bool tn_tensor_exists(tn_eval *ev, const tn_alt *a);
+/* The name, in the checkpoint, of the first alternative that is there; NULL: none. */
+const char *tn_tensor_name(tn_eval *ev, tn_text names);
+/* The module's weight for a tensor; 0: reported. */
+tn_weight tn_tensor_weight(tn_eval *ev, const tn_tensor_ref *ref, const char *name);
 void tn_tensor_ignore(tn_eval *ev, tn_text names);
 
 /* ---- config ---------------------------------------------------------------------------------- */

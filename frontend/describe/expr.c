@@ -32,6 +32,20 @@ static tn_dim state_dim(tn_eval *ev, const char *name) {
   return ev->ir->dim_sym(ev->m, name);
 }
 
+/* max(P + i - pads[b], 0) as [B, S]: places of the tokens that are none. */
+static tn_val padded_positions(tn_eval *ev, tn_val places) {
+  tn_val pads = tn_val_tensor(ev->pads), zero = tn_make_scalar(ev, TN_DT_i32, tn_val_int(0));
+  tn_type_info t = tn_val_type(ev, pads);
+  tn_dim column[2] = {t.dims[0], ev->ir->dim_const(ev->m, 1)};
+  pads = tn_make_reshape(ev, pads, column, 2);
+  if (zero.kind != TN_V_TENSOR || pads.kind != TN_V_TENSOR) return tn_val_bad();
+  tn_value in[2] = {places.u.tensor, pads.u.tensor};
+  tn_val moved = tn_make_op(ev, "sub", in, 2, NULL, 0);
+  if (moved.kind != TN_V_TENSOR) return moved;
+  in[0] = moved.u.tensor, in[1] = zero.u.tensor;
+  return tn_make_op(ev, "max", in, 2, NULL, 0);
+}
+
 static tn_val positions(tn_eval *ev) {
   if (!ev->seq) return tn_eval_fail(ev, "'positions' needs a graph with an input that has the dim S");
   if (!ev->positions) {
@@ -39,6 +53,7 @@ static tn_val positions(tn_eval *ev) {
                           {"start", {.kind = TN_ATTR_DIM, .u.dim = state_dim(ev, "P")}},
                           {"dtype", {.kind = TN_ATTR_DTYPE, .u.i = TN_DT_i32}}};
     tn_val v = tn_make_op(ev, "iota", NULL, 0, a, 3);
+    if (v.kind == TN_V_TENSOR && ev->pads) v = padded_positions(ev, v);
     if (v.kind != TN_V_TENSOR) return v;
     ev->positions = v.u.tensor;
     ev->ir->value_set_name(ev->m, ev->positions, "positions");
@@ -74,6 +89,8 @@ bool tn_eval_name(tn_eval *ev, const char *name, tn_val *out) {
     *out = v->v;
   else if (ev->func && !strcmp(name, "positions"))
     *out = positions(ev);
+  else if (ev->func && !strcmp(name, "pads"))
+    *out = ev->pads ? tn_val_tensor(ev->pads) : tn_val_none();
   else if (ev->func && !ev->own_capacity && (!strcmp(name, "P") || !strcmp(name, "C")))
     *out = tn_val_dim(ev, state_dim(ev, name));
   else if (ev->ir->dtype_by_name(name) || tn_is_function(ev, name))
@@ -366,6 +383,15 @@ static tn_val eval_choice(tn_eval *ev, const tn_expr *e) {
   return tn_val_bool(x);
 }
 
+/* a if c else b: only the one that is meant is looked at. */
+static tn_val eval_if(tn_eval *ev, const tn_expr *e) {
+  tn_val c = tn_eval_expr(ev, e->u.choice.when);
+  bool yes;
+  if (c.kind == TN_V_MISSING) return c;
+  if (!tn_val_truth(ev, c, &yes)) return tn_val_bad();
+  return tn_eval_expr(ev, yes ? e->u.choice.yes : e->u.choice.no);
+}
+
 static tn_val eval_unary(tn_eval *ev, const tn_expr *e) {
   tn_val a = tn_eval_expr(ev, e->u.bin.a);
   bool x;
@@ -397,6 +423,7 @@ static tn_val eval_kind(tn_eval *ev, const tn_expr *e) {
   case TN_EX_CALL: return tn_eval_call(ev, e);
   case TN_EX_INDEX: return tn_eval_index(ev, e, tn_eval_expr(ev, e->u.index.base));
   case TN_EX_UNARY: return eval_unary(ev, e);
+  case TN_EX_IF: return eval_if(ev, e);
   case TN_EX_BINARY:
     if (e->u.bin.op == TN_BIN_AND || e->u.bin.op == TN_BIN_OR || e->u.bin.op == TN_BIN_DEFAULT)
       return eval_choice(ev, e);

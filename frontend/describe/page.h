@@ -48,7 +48,8 @@ typedef enum tn_expr_kind {
   TN_EX_CALL,
   TN_EX_INDEX,
   TN_EX_BINARY,
-  TN_EX_UNARY
+  TN_EX_UNARY,
+  TN_EX_IF
 } tn_expr_kind;
 typedef enum tn_binary {
   TN_BIN_ADD,
@@ -115,6 +116,9 @@ struct tn_expr {
       int op;
       tn_expr *a, *b;
     } bin; /* UNARY: '-' or '!' in op, operand a */
+    struct {
+      tn_expr *when, *yes, *no;
+    } choice; /* IF */
   } u;
 };
 

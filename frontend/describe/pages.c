@@ -184,16 +184,28 @@ const tn_page *tn_pages_find(const tn_page_set *s, const char *architecture) {
   return page_named(s, architecture);
 }
 
+const tn_page *tn_pages_find_gguf(const tn_page_set *s, const char *architecture) {
+  for (uint32_t i = s->pages.count; i-- > 0;)
+    for (uint32_t k = 0; k < s->pages.items[i]->gguf.count; k++)
+      if (!strcmp(s->pages.items[i]->gguf.items[k], architecture)) return s->pages.items[i];
+  return NULL;
+}
+
 uint32_t tn_pages_count(const tn_page_set *s) { return s->pages.count; }
 
-void tn_pages_get(const tn_page_set *s, uint32_t i, tn_page_info *out) {
-  const tn_page *p = s->pages.items[i];
-  *out = (tn_page_info){.name = p->name,
+tn_page_info tn_page_info_of(const tn_page *p) {
+  const tn_page *says = p; /* the page of the chain that names a task */
+  while (says->base && !says->tasks) says = says->base;
+  return (tn_page_info){.name = p->name,
                         .summary = p->summary,
                         .file = p->file,
                         .architectures = p->architectures.items,
                         .narchitectures = p->architectures.count,
-                        .tasks = p->tasks                    ? p->tasks
-                                 : p->base && p->base->tasks ? p->base->tasks
-                                                             : ""};
+                        .tasks = says->tasks ? says->tasks : "",
+                        .gguf = p->gguf.items,
+                        .ngguf = p->gguf.count};
+}
+
+void tn_pages_get(const tn_page_set *s, uint32_t i, tn_page_info *out) {
+  *out = tn_page_info_of(s->pages.items[i]);
 }

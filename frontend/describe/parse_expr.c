@@ -279,7 +279,20 @@ static tn_expr *parse_level(tn_parser *p, int level) {
   return a;
 }
 
-tn_expr *tn_parse_expr(tn_parser *p) { return parse_level(p, 1); }
+/* a if c else b. */
+tn_expr *tn_parse_expr(tn_parser *p) {
+  tn_expr *a = parse_level(p, 1);
+  tn_pos pos = tn_peek(p)->pos;
+  if (p->bad || p->oom || !tn_take_word(p, "if")) return a;
+  tn_expr *e = expr_new(p, TN_EX_IF, pos);
+  e->u.choice.yes = a;
+  e->u.choice.when = parse_level(p, 1);
+  if (!tn_take_word(p, "else")) tn_page_syntax(p, tn_peek(p)->pos, "expected 'else' and the other value");
+  if (++p->depth > DEPTH_MAX) tn_page_syntax(p, pos, "nested too deeply: more than %d levels", DEPTH_MAX);
+  e->u.choice.no = p->bad ? a : tn_parse_expr(p);
+  p->depth--;
+  return e;
+}
 
 tn_exprs tn_parse_exprs(tn_parser *p) {
   TN_VEC(tn_expr *) items = {0};

@@ -259,7 +259,7 @@ bool tn_parse_block(tn_parser *p, bool act) {
 
 /* ids[B, S], mel: f32[B, T], types[B, S] = 0 */
 static tn_port parse_port(tn_parser *p) {
-  static const char *const ints[] = {"ids", "mask", "types"};
+  static const char *const ints[] = {"ids", "mask", "types", "pads"};
   tn_port x = {.pos = tn_peek(p)->pos, .name = tn_expect_name(p, "the name of a tensor"), .dtype = TN_DT_f32};
   for (size_t i = 0; x.name && i < TN_COUNT(ints); i++)
     if (!strcmp(ints[i], x.name)) x.dtype = TN_DT_i32;

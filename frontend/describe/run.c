@@ -100,6 +100,14 @@ static void run_ignore(tn_eval *ev, const tn_stmt *s) {
   }
 }
 
+/* limit C <= 4096 also tells caches that a window of 4096 is none. */
+static void note_limit(tn_eval *ev, tn_dim d, tn_val limit) {
+  tn_dim_info info;
+  ev->ir->dim_get(ev->m, d, &info);
+  if (info.kind != TN_DIM_SYM || strcmp(info.symbol, "C") || limit.kind != TN_V_INT) return;
+  if (!ev->most || limit.u.i < ev->most) ev->most = limit.u.i;
+}
+
 static void run_limit(tn_eval *ev, const tn_stmt *s) {
   tn_val a = tn_eval_expr(ev, s->value), b = tn_eval_expr(ev, s->limit);
   if (a.kind == TN_V_BAD || b.kind == TN_V_BAD) return;
@@ -112,6 +120,8 @@ static void run_limit(tn_eval *ev, const tn_stmt *s) {
     tn_eval_fail(ev, "limit %lld <= %lld", (long long)a.u.i, (long long)b.u.i);
   else if (ev->ir->dim_constrain(ev->m, x, y) != TN_OK)
     ev->errors++;
+  else
+    note_limit(ev, x, b);
 }
 
 static tn_flow run_stmt(tn_eval *ev, const tn_stmt *s) {
@@ -204,6 +214,15 @@ static tn_type input_type(tn_eval *ev, const tn_port *p) {
   return ev->ir->type_make(ev->m, p->dtype, p->dims.count, dims, NULL);
 }
 
+/* An input called pads says how many tokens in front of each sequence are padding. */
+static void take_pads(tn_eval *ev, tn_value v) {
+  tn_type_info t = tn_val_type(ev, tn_val_tensor(v));
+  if (t.rank != 1 || t.dtype != TN_DT_i32)
+    tn_eval_fail(ev, "the input 'pads' is %s, expected i32 of one dim", tn_val_show(ev, tn_val_tensor(v)));
+  else
+    ev->pads = v;
+}
+
 /* Adds the inputs; an input that has no type leaves a BAD argument, so that the body still reports its own
  * errors. */
 static void graph_args(tn_eval *ev, const tn_graph *g, tn_arg *args) {
@@ -212,6 +231,7 @@ static void graph_args(tn_eval *ev, const tn_graph *g, tn_arg *args) {
   for (uint32_t i = 0; i < g->ninputs; i++) {
     tn_type t = input_type(ev, &g->inputs[i]);
     tn_value v = t ? ev->ir->func_arg_add(ev->m, ev->func, g->inputs[i].name, t) : 0;
+    if (v && !strcmp(g->inputs[i].name, "pads")) take_pads(ev, v);
     args[i] = (tn_arg){.v = tn_val_tensor(v)};
   }
   ev->frame = NULL;
@@ -246,6 +266,7 @@ static void build_graph(tn_eval *ev, const tn_graph *g) {
   ev->pos = g->pos;
   ev->seq = 0;
   ev->positions = 0;
+  ev->pads = 0;
   ev->own_capacity = false;
   tn_map_init(&ev->constants);
   tn_map_init(&ev->sites);

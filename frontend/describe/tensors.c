@@ -38,6 +38,14 @@ bool tn_tensor_exists(tn_eval *ev, const tn_alt *a) {
   return find(ev, a, &ref, &name);
 }
 
+const char *tn_tensor_name(tn_eval *ev, tn_text names) {
+  tn_tensor_ref ref;
+  const char *name;
+  for (uint32_t i = 0; i < names.count; i++)
+    if (find(ev, &names.alts[i], &ref, &name)) return name;
+  return NULL;
+}
+
 void tn_tensor_ignore(tn_eval *ev, tn_text names) {
   static const char *const ends[] = {"", ".weight", ".bias"};
   for (uint32_t i = 0; i < names.count; i++)
@@ -92,17 +100,23 @@ static bool shape_fits(tn_eval *ev, const tn_tensor_ref *ref, tn_vals shape, con
   return false;
 }
 
-static tn_weight weight_of(tn_eval *ev, const tn_tensor_ref *ref, const char *name) {
+tn_weight tn_tensor_weight(tn_eval *ev, const tn_tensor_ref *ref, const char *name) {
   tn_dim dims[TN_MAX_RANK];
   uint64_t id;
   if (tn_map_get(&ev->weights, tn_str_of(name), &id)) return (tn_weight)id;
   if (ref->rank > TN_MAX_RANK)
     return tn_eval_fail(ev, "tensor '%s' has %u dims, at most %d", name, ref->rank, TN_MAX_RANK),
            (tn_weight)0;
+  tn_tensor_ref merged = *ref;
+  if (!tn_adapters_merge(ev, name, &merged)) return 0;
+  ref = &merged;
   for (uint32_t i = 0; i < ref->rank; i++) dims[i] = ev->ir->dim_const(ev->m, ref->shape[i]);
   tn_type type = ev->ir->type_make(ev->m, ref->dtype, ref->rank, dims, NULL);
   tn_part part = {ref->file, ref->offset, ref->bytes};
-  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, &part, 1) : 0;
+  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, ref->form ? ref->parts : &part,
+                                          ref->form ? ref->nparts : 1)
+                     : 0;
+  if (w && ref->form && ev->ir->weight_set_form(ev->m, w, ref->form) != TN_OK) w = 0;
   if (!w) return tn_eval_fail(ev, "tensor '%s' cannot be used", name), (tn_weight)0;
   if (tn_map_put(&ev->weights, tn_str_of(name), w, NULL) != TN_OK) return tn_eval_oom(ev), (tn_weight)0;
   return w;
@@ -124,13 +138,101 @@ static tn_val transform(tn_eval *ev, const tn_via *via, tn_value weight, const t
   return shape_fits(ev, &ref, shape->u.list, name) ? v : tn_val_bad();
 }
 
+/* ---- stacks ---------------------------------------------------------------------------------- */
+/* The alternative with `number` in the place of its '*'. */
+static bool numbered(tn_eval *ev, tn_alt *a, int64_t number) {
+  const char *star = a->path ? strchr(a->path, '*') : NULL;
+  if (!star) return false;
+  a->raw = a->path =
+      tn_arena_printf(&ev->arena, "%.*s%lld%s", (int)(star - a->path), a->path, (long long)number, star + 1);
+  return a->path || (tn_eval_oom(ev), false);
+}
+
+static tn_weight stack_add(tn_eval *ev, const char *name, int64_t count, const tn_tensor_ref *one,
+                           const tn_part *parts) {
+  tn_dim dims[TN_MAX_RANK];
+  if (one->rank + 1 > TN_MAX_RANK)
+    return tn_eval_fail(ev, "a stack of tensors of %u dims, at most %d", one->rank, TN_MAX_RANK - 1),
+           (tn_weight)0;
+  dims[0] = ev->ir->dim_const(ev->m, count);
+  for (uint32_t i = 0; i < one->rank; i++) dims[i + 1] = ev->ir->dim_const(ev->m, one->shape[i]);
+  uint32_t each = one->form ? one->nparts : 1;
+  tn_type type = ev->ir->type_make(ev->m, one->dtype, one->rank + 1, dims, NULL);
+  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, parts, (uint32_t)count * each) : 0;
+  if (w && one->form && ev->ir->weight_set_form(ev->m, w, one->form) != TN_OK) w = 0;
+  if (!w) return tn_eval_fail(ev, "the stack '%s' cannot be used", name), (tn_weight)0;
+  if (tn_map_put(&ev->weights, tn_str_of(name), w, NULL) != TN_OK) return tn_eval_oom(ev), (tn_weight)0;
+  return w;
+}
+
+/* [count, ...shape] */
+static tn_val stack_shape(tn_eval *ev, int64_t count, const tn_val *shape) {
+  tn_val items[TN_MAX_RANK] = {tn_val_int(count)};
+  uint32_t n = shape ? shape->u.list.count : 0;
+  if (n + 1 > TN_MAX_RANK) n = TN_MAX_RANK - 1;
+  for (uint32_t i = 0; i < n; i++) items[i + 1] = shape->u.list.items[i];
+  return tn_val_list(ev, items, n + 1);
+}
+
+enum { STACK_PARTS = 8 }; /* of one tensor with a form, at most */
+
+static bool same_form(const tn_tensor_ref *a, const tn_tensor_ref *b) {
+  if (!a->form || !b->form) return a->form == b->form;
+  return a->nparts == b->nparts && a->nparts <= STACK_PARTS && !strcmp(a->form, b->form);
+}
+
+/* Tensors 0 .. count of one alternative, all like the first, as parts of one weight [count, ...]. */
+static tn_weight stack_weight(tn_eval *ev, const tn_alt *star, int64_t count, const tn_val *shape) {
+  tn_part *parts = tn_arena_alloc(&ev->arena, (size_t)count * STACK_PARTS * sizeof *parts);
+  tn_tensor_ref first = {0}, ref;
+  const char *name = NULL;
+  uint64_t id;
+  if (tn_map_get(&ev->weights, tn_str_of(star->path), &id)) return (tn_weight)id;
+  if (!parts) return tn_eval_oom(ev), (tn_weight)0;
+  for (int64_t i = 0; i < count; i++) {
+    tn_alt a = *star;
+    if (!numbered(ev, &a, i)) return 0;
+    if (!find(ev, &a, &ref, &name)) return missing(ev, (tn_text){&a, 1}), (tn_weight)0;
+    if (!i) first = ref;
+    if (shape && !shape_fits(ev, &ref, shape->u.list, name)) return 0;
+    if (ref.dtype != first.dtype || ref.bytes != first.bytes || !same_form(&ref, &first))
+      return tn_eval_fail(ev, "tensor '%s' is %s in %llu bytes, the first of its stack %s in %llu", name,
+                          ev->ir->dtype_info(ref.dtype)->name, (unsigned long long)ref.bytes,
+                          ev->ir->dtype_info(first.dtype)->name, (unsigned long long)first.bytes),
+             (tn_weight)0;
+    if (ref.form)
+      memcpy(parts + (uint64_t)i * ref.nparts, ref.parts, ref.nparts * sizeof *parts);
+    else
+      parts[i] = (tn_part){ref.file, ref.offset, ref.bytes};
+  }
+  return stack_add(ev, star->path, count, &first, parts);
+}
+
+tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape) {
+  for (uint32_t i = 0; i < names.count; i++) {
+    tn_alt a = names.alts[i], first = a;
+    tn_weight_info info;
+    if (!numbered(ev, &first, 0)) { /* one tensor holds them all */
+      if (!tn_tensor_exists(ev, &a)) continue;
+      tn_val whole = stack_shape(ev, count, shape);
+      return tn_tensor_load(ev, (tn_text){&names.alts[i], 1}, shape ? &whole : NULL);
+    }
+    if (!tn_tensor_exists(ev, &first)) continue;
+    tn_weight w = stack_weight(ev, &a, count, shape);
+    if (!w) return tn_val_bad();
+    ev->ir->weight_get(ev->m, w, &info);
+    return tn_val_tensor(info.value);
+  }
+  return missing(ev, names);
+}
+
 tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
   tn_tensor_ref ref;
   const char *name;
   for (uint32_t i = 0; i < names.count; i++) {
     const tn_alt *a = &names.alts[i];
     if (!find(ev, a, &ref, &name)) continue;
-    tn_weight w = weight_of(ev, &ref, name);
+    tn_weight w = tn_tensor_weight(ev, &ref, name);
     tn_weight_info info;
     if (!w) return tn_val_bad();
     if (shape && !a->via && !shape_fits(ev, &ref, shape->u.list, name)) return tn_val_bad();

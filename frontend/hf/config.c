@@ -1,6 +1,6 @@
 /* config.c - config.json of a Hugging Face folder and what stands beside it; what it says about the
  * architecture. */
-#include "frontend/hf/hf.h"
+#include "frontend/hf/packed.h"
 #include <float.h>
 
 static const char config_name[] = "config.json", generation_name[] = "generation_config.json";
@@ -54,15 +54,6 @@ static tn_status read_architecture(tn_hf *h) {
     return tn_fail(&h->diags, TN_INVALID, config_name, "key 'architectures'", "is not a list of class names");
   h->architecture = list->u.items[0].u.s.ptr;
   return TN_OK;
-}
-
-static tn_status check_quantization(tn_hf *h) {
-  const tn_json *q = tn_json_get(h->config, "quantization_config");
-  if (!q || q->kind == TN_JSON_NULL) return TN_OK;
-  const char *method = tn_hf_string(h, config_name, q, "quant_method");
-  return tn_hf_fail_key(h, TN_UNSUPPORTED, config_name, "quantization_config",
-                        "checkpoints quantised by '%s' are not supported: use the unquantised model",
-                        method ? method : "an unnamed method");
 }
 
 static tn_status check_size(tn_hf *h, const char *key, const tn_json *n) {
@@ -119,12 +110,29 @@ static tn_status check_numbers(tn_hf *h) {
   return status;
 }
 
+/* Models of text and images keep the keys of their language model in an object: they are read as if they
+ * stood beside it, but for those that do. */
+static tn_status lift_text_config(tn_hf *h) {
+  const tn_json *text = tn_json_get(h->config, "text_config");
+  if (!text || text->kind != TN_JSON_OBJECT) return TN_OK;
+  const tn_json *items = text->u.items;
+  uint32_t count = text->count;
+  for (uint32_t i = 0; i < count; i++) {
+    if (tn_json_peek(h->config, items[i].key)) continue;
+    tn_json *to = tn_json_add(&h->arena, h->config, items[i].key);
+    if (!to) return tn_fail(&h->diags, TN_OOM, config_name, NULL, "no memory for its keys");
+    *to = items[i];
+  }
+  return TN_OK;
+}
+
 tn_status tn_hf_read_config(tn_hf *h) {
   if (!tn_folder_has(h->folder, config_name)) return no_config(h);
   TN_TRY(tn_folder_json(&h->arena, h->folder, config_name, TN_JSON_OBJECT, &h->diags, &h->config));
+  TN_TRY(lift_text_config(h));
   TN_TRY(tn_config_canonical(&h->arena, h->config, config_name, &h->diags));
   TN_TRY(read_architecture(h));
-  TN_TRY(check_quantization(h));
+  TN_TRY(tn_packed_read_config(h));
   TN_TRY(check_numbers(h));
   if (tn_folder_has(h->folder, generation_name))
     TN_TRY(tn_folder_json(&h->arena, h->folder, generation_name, TN_JSON_OBJECT, &h->diags, &h->generation));

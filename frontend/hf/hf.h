@@ -20,6 +20,7 @@ typedef struct tn_hf {
   bool sentence;            /* a sentence-transformers folder */
   tn_st_files files;
   bool *tensor_used; /* by index in files */
+  struct tn_hf_packed *packed; /* packed.h; NULL: the matrices are plain */
 } tn_hf;
 
 /* Reads config.json, its companions and the sentence-transformers modules; refuses what no page could mean.
@@ -30,9 +31,16 @@ tn_status tn_hf_read_sentence(tn_hf *h);
 /* Opens the tensors; TN_NOT_FOUND comes with advice for what the folder holds instead. */
 tn_status tn_hf_open_tensors(tn_hf *h);
 tn_tensor_source tn_hf_tensor_source(tn_hf *h);
+/* Packed checkpoints: the weights that their tensors stand for, and whether the page used them whole. */
+tn_status tn_hf_open_packed(tn_hf *h);
+bool tn_hf_find_packed(tn_hf *h, const char *name, tn_tensor_ref *out);
+tn_status tn_hf_check_packed(tn_hf *h);
+void tn_hf_close_packed(tn_hf *h);
 void tn_hf_report_unused(tn_hf *h);
 /* Sets the module's metadata (frontend/frontend.h). */
 tn_status tn_hf_set_meta(tn_hf *h);
+/* "chat_template", where the folder has one. */
+tn_status tn_hf_set_chat_template(tn_hf *h);
 
 /* An error about a key of a JSON file. */
 tn_status tn_hf_fail_key(tn_hf *h, tn_status status, const char *file, const char *key, const char *fmt, ...)

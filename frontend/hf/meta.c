@@ -1,6 +1,7 @@
 /* meta.c - what a program that runs the model wants to know beyond its graphs: task, tokens, labels, limits.
  */
 #include "frontend/hf/hf.h"
+#include "frontend/import.h"
 #include <stdio.h>
 
 typedef struct task_row {
@@ -8,6 +9,7 @@ typedef struct task_row {
 } task_row;
 static const task_row tasks[] = {
     {"ForCausalLM", "text-generation"},
+    {"ForConditionalGeneration", "text-generation"},
     {"LMHeadModel", "text-generation"},
     {"ForMaskedLM", "fill-mask"},
     {"ForSequenceClassification", "text-classification"},
@@ -16,11 +18,8 @@ static const task_row tasks[] = {
     {"Model", "feature-extraction"},
 };
 
-static const char identifier[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
-
 static tn_status set(tn_hf *h, const char *key, const char *value) {
-  if (!value || h->ir->meta_get(h->m, key)) return TN_OK;
-  return h->ir->meta_set(h->m, key, value);
+  return tn_import_meta(h->ir, h->m, key, value);
 }
 
 static const char *task_of(tn_hf *h) {
@@ -90,24 +89,13 @@ static tn_status set_labels(tn_hf *h) {
   return s;
 }
 
-/* A C identifier out of a folder's name: it becomes a part of the artefact's symbols. */
-static tn_status set_module_name(tn_hf *h, const char *source) {
-  const char *have = h->ir->module_name(h->m);
-  if (have && *have) return TN_OK;
-  char *name = tn_arena_printf(&h->arena, "%s%s", *source >= '0' && *source <= '9' ? "m" : "", source);
-  if (!name) return TN_OOM;
-  for (char *p = name; *p; p++)
-    if (!memchr(identifier, *p, sizeof identifier - 1)) *p = '_';
-  return h->ir->module_set_name(h->m, name);
-}
-
 static tn_status set_names(tn_hf *h) {
   char *folder = tn_arena_str(&h->arena, tn_str_of(h->folder));
   if (!folder) return TN_OOM;
   for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/';) folder[--n] = 0;
   const char *slash = strrchr(folder, '/'), *source = slash && slash[1] ? slash + 1 : folder;
   TN_TRY(set(h, "source", source));
-  TN_TRY(set_module_name(h, source));
+  TN_TRY(tn_import_name(h->ir, h->m, source));
   TN_TRY(set(h, "architecture", h->architecture));
   if (*h->model_type) TN_TRY(set(h, "model_type", h->model_type));
   return set(h, "task", task_of(h));
@@ -122,6 +110,7 @@ tn_status tn_hf_set_meta(tn_hf *h) {
   TN_TRY(set_token(h, "bos", "bos_token_id"));
   TN_TRY(set_token(h, "pad", "pad_token_id"));
   TN_TRY(set_labels(h));
+  TN_TRY(tn_hf_set_chat_template(h));
   if (h->ir->state_count(h->m)) {
     TN_TRY(set(h, "dim.position", "P"));
     TN_TRY(set(h, "dim.capacity", "C"));

@@ -1,18 +1,8 @@
 /* plugin.c - the built-in frontend "hf": folder -> config -> page -> module. */
 #include "frontend/frontend.h"
 #include "frontend/hf/hf.h"
-
-enum { MAX_PATHS = 32 };
-
-static tn_status start(const tn_host *host, void **self) {
-  tn_host *mine = tn_mem_alloc(sizeof *mine);
-  if (!mine) return TN_OOM;
-  tn_take(mine, sizeof *mine, host);
-  *self = mine;
-  return TN_OK;
-}
-
-static void stop(void *self) { tn_mem_free(self); }
+#include "frontend/adapter/adapter.h"
+#include "frontend/import.h"
 
 /* A folder that only looks like a model is taken too, so that the import can say what is wrong with it. */
 static uint32_t probe(void *self, const char *path) {
@@ -25,18 +15,6 @@ static uint32_t probe(void *self, const char *path) {
   for (size_t i = 0; i < TN_COUNT(signs); i++)
     if (tn_folder_has(path, signs[i])) return 40;
   return 0;
-}
-
-/* "a:b" -> its parts, in the arena. */
-static tn_status split_paths(tn_hf *h, const char *option, const char **out, uint32_t *n) {
-  const char *s = h->host->option(h->options, option);
-  for (*n = 0; s && *s;) {
-    size_t len = strcspn(s, ":");
-    if (*n == MAX_PATHS) return tn_fail(&h->diags, TN_INVALID, NULL, option, "more than %d paths", MAX_PATHS);
-    if (len && !(out[(*n)++] = tn_arena_str(&h->arena, (tn_str){s, len}))) return TN_OOM;
-    s += len + (s[len] == ':');
-  }
-  return TN_OK;
 }
 
 /* Architectures of the page that knows this model type, and the names of all pages. */
@@ -91,39 +69,27 @@ static tn_status build(tn_hf *h, const tn_page_set *pages) {
                      .m = h->m,
                      .diags = &h->diags};
   if (!run.page) return unknown_architecture(h, pages);
+  TN_TRY(tn_page_kv(h->ir, h->host->option(h->options, "kv"), &h->diags, &run.kv));
   TN_TRY(tn_hf_open_tensors(h));
   run.tensors = tn_hf_tensor_source(h);
-  TN_TRY(tn_page_build(&run));
+  TN_TRY(tn_adapters_open(h->host, h->options, &h->diags, &run.adapters));
+  tn_status status = tn_page_build(&run);
+  if (status == TN_OK && run.adapters) status = tn_adapters_finish(run.adapters, h->ir, h->m, &h->diags);
+  tn_adapters_close(run.adapters);
+  TN_TRY(status);
+  TN_TRY(tn_hf_check_packed(h));
   tn_hf_report_unused(h);
   tn_config_report_unknown(h->config, "config.json", &h->diags);
   return tn_hf_set_meta(h);
 }
 
 static tn_status import_folder(tn_hf *h) {
-  const char *folders[MAX_PATHS], *files[MAX_PATHS];
-  uint32_t nfolders, nfiles;
   tn_page_set *pages;
   TN_TRY(tn_hf_read_config(h));
-  TN_TRY(split_paths(h, "page-folders", folders, &nfolders));
-  TN_TRY(split_paths(h, "page", files, &nfiles));
-  TN_TRY(tn_pages_open(&pages, folders, nfolders, files, nfiles, &h->diags));
+  TN_TRY(tn_import_pages(h->host, h->options, &h->diags, &pages));
   tn_status status = build(h, pages);
   tn_pages_close(pages);
   return status;
-}
-
-static void forward(tn_hf *h, const tn_message *msg) {
-  tn_buf text = {0};
-  if (msg->where) tn_buf_printf(&text, "%s: ", msg->where);
-  tn_buf_puts(&text, msg->text);
-  tn_loc_info place = {.kind = TN_LOC_FILE, .line = msg->line, .col = msg->col, .name = msg->file};
-  tn_diag d = {.size = sizeof d,
-               .severity = msg->severity,
-               .loc = msg->file ? h->ir->loc_make(h->m, &place) : 0,
-               .status = msg->severity == TN_ERROR ? TN_INVALID : TN_OK,
-               .text = {tn_buf_cstr(&text), text.len}};
-  h->host->diag(h->host->ctx, h->m, &d);
-  tn_buf_fini(&text);
 }
 
 static tn_status import(void *self, const char *path, tn_module *m, const tn_options *options) {
@@ -134,7 +100,8 @@ static tn_status import(void *self, const char *path, tn_module *m, const tn_opt
   tn_st_init(&h.files);
   tn_status status = import_folder(&h);
   if (status == TN_OK && h.diags.errors) status = TN_INVALID;
-  for (uint32_t i = 0; i < h.diags.list.count; i++) forward(&h, &h.diags.list.items[i]);
+  tn_import_forward(host, m, &h.diags);
+  tn_hf_close_packed(&h);
   tn_st_fini(&h.files);
   tn_diags_fini(&h.diags);
   tn_arena_fini(&h.arena);
@@ -157,8 +124,8 @@ static const tn_plugin plugin = {.size = sizeof(tn_plugin),
                                  .id = "org.tenon.hf",
                                  .version = "0.1.0",
                                  .summary = "Hugging Face folders",
-                                 .init = start,
-                                 .fini = stop,
+                                 .init = tn_import_start,
+                                 .fini = tn_import_stop,
                                  .table = table};
 
 const tn_plugin *tn_plugin_query_hf(uint32_t host_abi, const char **why) {

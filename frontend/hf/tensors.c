@@ -31,7 +31,8 @@ tn_status tn_hf_open_tensors(tn_hf *h) {
     return no_tensors(h);
   TN_TRY(tn_st_open_folder(&h->files, h->folder, &h->diags));
   h->tensor_used = tn_arena_alloc(&h->arena, h->files.tensors.count + 1);
-  return h->tensor_used ? TN_OK : tn_fail(&h->diags, TN_OOM, h->folder, NULL, "out of memory");
+  if (!h->tensor_used) return tn_fail(&h->diags, TN_OOM, h->folder, NULL, "out of memory");
+  return tn_hf_open_packed(h);
 }
 
 /* What LayerNorm's parameters were called in checkpoints of 2018 and 2019. */
@@ -47,8 +48,19 @@ static const tn_st_tensor *find_old_name(tn_hf *h, const char *name) {
   return NULL;
 }
 
+/* "a.b.*", which only `ignore` says: all tensors whose names begin so are used. */
+static bool use_all(tn_hf *h, const char *name) {
+  size_t n = strlen(name);
+  if (n < 2 || strcmp(name + n - 2, ".*") != 0) return false;
+  for (uint32_t i = 0; i < h->files.tensors.count; i++)
+    if (!strncmp(h->files.tensors.items[i].name, name, n - 1)) h->tensor_used[i] = true;
+  return true;
+}
+
 static bool find(void *ctx, const char *name, tn_tensor_ref *out) {
   tn_hf *h = ctx;
+  if (use_all(h, name)) return false;
+  if (tn_hf_find_packed(h, name, out)) return true;
   const tn_st_tensor *t = tn_st_find(&h->files, name);
   if (!t) t = find_old_name(h, name);
   if (!t) return false;

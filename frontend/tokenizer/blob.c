@@ -8,6 +8,7 @@ static const uint32_t item_sizes[TN_TK_SECTIONS] = {
     [TN_TK_TOKENS] = sizeof(tn_tk_str),
     [TN_TK_INDEX] = 4,
     [TN_TK_SCORES] = 8,
+    [TN_TK_RANKS] = 4,
     [TN_TK_MERGES] = sizeof(tn_tk_merge),
     [TN_TK_MERGE_INDEX] = 4,
     [TN_TK_VOCAB_NODES] = sizeof(tn_tk_node),
@@ -127,6 +128,8 @@ static const char *check_vocabulary(const tn_tokenizer *t) {
   if (!slots_ok(t->index, n, t->ntokens)) return "the tokenizer's table of tokens is damaged";
   section(t, TN_TK_SCORES, &n);
   if (n && n != t->ntokens) return "the tokenizer has not one score per token";
+  section(t, TN_TK_RANKS, &n);
+  if (n && n != t->ntokens) return "the tokenizer has not one rank per token";
   if (t->nmerges) {
     section(t, TN_TK_MERGE_INDEX, &n);
     if (!slots_ok(t->merge_index, n, t->nmerges)) return "the tokenizer's table of merges is damaged";
@@ -168,6 +171,7 @@ static const char *check_model(const tn_tokenizer *t) {
       h->suffix.len > TN_TK_AFFIX_MAX)
     return "the tokenizer's prefix or suffix is damaged";
   if (h->model == MODEL_unigram && t->ntokens && !t->scores) return "the tokenizer has no scores";
+  if (h->model == MODEL_spm && t->ntokens && !t->ranks) return "the tokenizer has no ranks";
   if (h->size < t->ntokens || h->size > INT32_MAX) return "the tokenizer's size is damaged";
   return NULL;
 }
@@ -246,6 +250,7 @@ static void open_sections(tn_tokenizer *t) {
   t->index = section(t, TN_TK_INDEX, &n);
   t->index_mask = n - 1;
   t->scores = section(t, TN_TK_SCORES, &n);
+  t->ranks = section(t, TN_TK_RANKS, &n);
   t->merges = section(t, TN_TK_MERGES, &t->nmerges);
   t->merge_index = section(t, TN_TK_MERGE_INDEX, &n);
   t->merge_mask = n - 1;

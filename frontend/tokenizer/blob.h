@@ -7,7 +7,7 @@
 
 #define TN_TK_MAGIC "tn-token"
 #define TN_TK_NONE UINT32_MAX
-enum { TN_TK_VERSION = 1, TN_TK_AFFIX_MAX = 64 /* bytes of prefix and suffix */ };
+enum { TN_TK_VERSION = 2, TN_TK_AFFIX_MAX = 64 /* bytes of prefix and suffix */ };
 
 static inline uint32_t tn_tk_pair_hash(uint32_t left, uint32_t right) {
   uint64_t k = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
@@ -82,6 +82,8 @@ typedef enum tn_tk_section_id {
   TN_TK_TOKENS,       /* tn_tk_str per id of the model; off TN_TK_NONE: a hole */
   TN_TK_INDEX,        /* uint32_t: hash slots, id + 1 or 0; a power of two of them */
   TN_TK_SCORES,       /* double per id (Unigram) */
+  TN_TK_RANKS,        /* uint32_t per id (SentencePiece's BPE): the merge that makes the least goes first;
+                         TN_TK_NONE: no merge makes it */
   TN_TK_MERGES,       /* tn_tk_merge (BPE) */
   TN_TK_MERGE_INDEX,  /* uint32_t: hash slots, rank + 1 or 0 */
   TN_TK_VOCAB_NODES,  /* trie of the tokens (Unigram, WordPiece) */

@@ -12,7 +12,7 @@ static uint32_t rank_of(const tn_tokenizer *t, uint32_t left, uint32_t right) {
   }
 }
 
-static bool heap_push(tn_tk_run *r, uint64_t key) {
+bool tn_tk_heap_push(tn_tk_run *r, uint64_t key) {
   if (!tn_vec_push(&r->heap, key)) return false;
   uint64_t *h = r->heap.items;
   uint32_t i = r->heap.count - 1;
@@ -21,7 +21,7 @@ static bool heap_push(tn_tk_run *r, uint64_t key) {
   return true;
 }
 
-static uint64_t heap_pop(tn_tk_run *r) {
+uint64_t tn_tk_heap_pop(tn_tk_run *r) {
   uint64_t *h = r->heap.items, top = h[0], key = h[--r->heap.count];
   uint32_t n = r->heap.count, i = 0;
   for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
@@ -36,7 +36,7 @@ static uint64_t heap_pop(tn_tk_run *r) {
 static void rank_symbol(tn_tk_run *r, uint32_t pos) {
   tn_tk_symbol *s = &r->symbols.items[pos];
   s->rank = s->next < 0 ? TN_TK_NONE : rank_of(r->t, s->id, r->symbols.items[s->next].id);
-  if (s->rank != TN_TK_NONE && !heap_push(r, (uint64_t)s->rank << 32 | pos)) tn_tk_fail(r, TN_OOM);
+  if (s->rank != TN_TK_NONE && !tn_tk_heap_push(r, (uint64_t)s->rank << 32 | pos)) tn_tk_fail(r, TN_OOM);
 }
 
 static void merge_all(tn_tk_run *r) {
@@ -44,7 +44,7 @@ static void merge_all(tn_tk_run *r) {
   r->heap.count = 0;
   for (uint32_t i = 0; i < r->symbols.count; i++) rank_symbol(r, i);
   while (r->heap.count && !r->status) {
-    uint64_t top = heap_pop(r);
+    uint64_t top = tn_tk_heap_pop(r);
     uint32_t pos = (uint32_t)top, rank = (uint32_t)(top >> 32);
     if (!s[pos].len || s[pos].rank != rank) continue;
     tn_tk_symbol *right = &s[s[pos].next];

@@ -2,7 +2,7 @@
  */
 #include "frontend/tokenizer/engine.h"
 
-static tn_tk_decoder *const decoders[] = {
+tn_tk_decoder *const tn_tk_decoders[] = {
 #define TN_TK_DECODER(name, type, needs) tn_tk_decode_##name,
 #include "frontend/tokenizer/parts.def"
 };
@@ -179,8 +179,7 @@ static int hex_of(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte that "<0x41>" stands for, or -1. */
-static int byte_of(tn_str s) {
+int tn_tk_byte_of(tn_str s) {
   if (s.len != 6 || memcmp(s.ptr, "<0x", 3) || s.ptr[5] != '>') return -1;
   int high = hex_of(s.ptr[3]), low = hex_of(s.ptr[4]);
   return high < 0 || low < 0 ? -1 : high << 4 | low;
@@ -205,7 +204,7 @@ void tn_tk_decode_byte_fallback(tn_tk_decode *d, const tn_tk_part *p) {
   tn_buf bytes = {0};
   for (uint32_t i = 0; i < d->list.ends.count; i++) {
     tn_str s = item_of(&d->list, i);
-    int byte = byte_of(s);
+    int byte = tn_tk_byte_of(s);
     if (byte >= 0) {
       tn_buf_put(&bytes, &(char){(char)byte}, 1);
       continue;
@@ -226,9 +225,9 @@ void tn_tk_decode_clean_up(tn_tk_decode *d, const tn_tk_part *p) {
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
-/* The text that an id has for decoders, and whether it is special. An added token that the normalizer changes
- * has the changed text, and is then never special: so does the reference. */
-static tn_str token_text(const tn_tokenizer *t, int32_t id, bool *special) {
+/* An added token that the normalizer changes has the changed text, and is then never special: so does the
+ * reference. */
+tn_str tn_tk_token_text(const tn_tokenizer *t, int32_t id, bool *special) {
   *special = false;
   const tn_tk_added *a = id < 0 ? NULL : tn_tk_added_of(t, (uint32_t)id);
   if (!a) return id < 0 || (uint32_t)id >= t->ntokens ? (tn_str){NULL, 0} : tn_tk_text_of(t, t->tokens[id]);
@@ -245,7 +244,7 @@ static void list_fini(tn_tk_list *l) {
 static void put_tokens(tn_tk_decode *d, const int32_t *ids, uint64_t n, bool skip_special) {
   bool joined = d->run.t->head->flags & TN_TK_HAS_DECODER, special;
   for (uint64_t i = 0; i < n && !d->run.status; i++) {
-    tn_str s = token_text(d->run.t, ids[i], &special);
+    tn_str s = tn_tk_token_text(d->run.t, ids[i], &special);
     if (!s.ptr || (special && skip_special)) continue;
     if (!joined && d->list.ends.count) tn_buf_puts(&d->list.text, " ");
     tn_buf_put(&d->list.text, s.ptr, s.len);
@@ -259,7 +258,7 @@ static void run_decoders(tn_tk_decode *d) {
   for (uint32_t i = stage[TN_TK_STAGE_DECODE]; i < stage[TN_TK_STAGE_DECODE + 1] && !d->run.status; i++) {
     d->next.text.len = 0;
     d->next.ends.count = 0;
-    decoders[t->parts[i].kind](d, &t->parts[i]);
+    tn_tk_decoders[t->parts[i].kind](d, &t->parts[i]);
     if (d->next.text.failed || d->next.text.len > UINT32_MAX) tn_tk_fail(&d->run, TN_OOM);
     tn_tk_list swap = d->list;
     d->list = d->next;

@@ -105,7 +105,7 @@ typedef struct tn_tk_token {
 } tn_tk_token;
 
 typedef struct tn_tk_symbol {
-  uint32_t id, len; /* len: bytes; 0: merged into the one before */
+  uint32_t id, len; /* len: bytes; 0: merged into the one before. Of spm.c: id is where it begins in run.text */
   uint32_t rank;    /* of merging it with the next, TN_TK_NONE: they do not merge */
   int32_t prev, next;
 } tn_tk_symbol;
@@ -130,7 +130,7 @@ typedef struct tn_tk_run {
   tn_tk_matcher matcher;
   TN_VEC(tn_tk_token) tokens;
   TN_VEC(tn_tk_symbol) symbols;
-  TN_VEC(uint64_t) heap; /* of merges: rank << 32 | symbol */
+  TN_VEC(uint64_t) heap; /* of merges: rank << 32 | symbol (tn_tk_heap_push) */
   TN_VEC(tn_tk_step) steps;
   tn_tk_cached *cache; /* CACHE slots, or NULL */
 } tn_tk_run;
@@ -156,6 +156,7 @@ struct tn_tokenizer {
   const uint32_t *index;
   uint32_t index_mask;
   const double *scores;
+  const uint32_t *ranks;
   const tn_tk_merge *merges;
   const uint32_t *merge_index;
   uint32_t merge_mask, nmerges;
@@ -216,6 +217,9 @@ static inline void tn_tk_token_push(tn_tk_run *r, uint32_t id, uint32_t start, u
   if (!tn_vec_push(&r->tokens, ((tn_tk_token){id, start, end, -1}))) tn_tk_fail(r, TN_OOM);
 }
 void tn_tk_push_unknown(tn_tk_run *r, uint32_t start, uint32_t end);
+/* run.heap: the least key first. */
+bool tn_tk_heap_push(tn_tk_run *r, uint64_t key);
+uint64_t tn_tk_heap_pop(tn_tk_run *r);
 
 /* A list of texts, one after the other; a decoder makes another list of it. */
 typedef struct tn_tk_list {
@@ -227,6 +231,10 @@ typedef struct tn_tk_decode {
   tn_tk_list list, next;
 } tn_tk_decode;
 typedef void tn_tk_decoder(tn_tk_decode *d, const tn_tk_part *p);
+extern tn_tk_decoder *const tn_tk_decoders[]; /* by kind of part */
+/* The text that an id has for decoders (ptr NULL: none), and whether it is special. */
+tn_str tn_tk_token_text(const tn_tokenizer *t, int32_t id, bool *special);
+int tn_tk_byte_of(tn_str s); /* the byte that "<0x41>" stands for, or -1 */
 #define TN_TK_DECODER(name, type, needs) tn_tk_decoder tn_tk_decode_##name;
 #include "frontend/tokenizer/parts.def"
 

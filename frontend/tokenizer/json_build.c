@@ -8,6 +8,7 @@ void tn_tk_build_fini(tn_tk_build *b) {
   tn_map_fini(&b->interned);
   tn_vec_fini(&b->tokens);
   tn_vec_fini(&b->scores);
+  tn_vec_fini(&b->ranks);
   tn_vec_fini(&b->merges);
   tn_vec_fini(&b->added);
   for (int i = 0; i < TN_TK_STAGES; i++) tn_vec_fini(&b->parts[i]);
@@ -201,6 +202,7 @@ static void put_tables(tn_tk_build *b, tn_buf *out, uint64_t base) {
   index_merges(b, &merge_slots);
   PUT(TN_TK_INDEX, slots);
   PUT(TN_TK_SCORES, b->scores);
+  PUT(TN_TK_RANKS, b->ranks);
   PUT(TN_TK_MERGES, b->merges);
   PUT(TN_TK_MERGE_INDEX, merge_slots);
   tn_vec_fini(&slots);

@@ -17,6 +17,7 @@ typedef struct tn_tk_build {
   tn_map interned;       /* short strings: offset */
   TN_VEC(tn_str) tokens; /* by id; ptr NULL: a hole */
   TN_VEC(double) scores; /* by id, or empty */
+  TN_VEC(uint32_t) ranks; /* by id, or empty */
   TN_VEC(tn_tk_merge) merges;
   bool vocabulary_trie;
   TN_VEC(tn_tk_build_added) added; /* sorted by tn_tk_build_write */

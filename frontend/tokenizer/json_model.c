@@ -179,6 +179,12 @@ static tn_status read_unigram(tn_tk_reader *r, const tn_json *model) {
   return read_flag(r, model, "byte_fallback", TN_TK_BYTE_FALLBACK);
 }
 
+/* A tokenizer.json has merges instead. */
+static tn_status read_spm(tn_tk_reader *r, const tn_json *model) {
+  (void)model;
+  return tn_tk_unsupported(r, "model.type", "is of GGUF files only");
+}
+
 /* Files of before there was a "type". */
 static int guess_model(const tn_json *model) {
   const tn_json *vocab = tn_json_get(model, "vocab");

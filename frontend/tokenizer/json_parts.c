@@ -151,20 +151,20 @@ static tn_status base64(tn_tk_reader *r, const char *where, tn_str s, tn_buf *ou
 }
 
 /* Bytes of the trie, the trie, the texts. */
-static tn_status put_charsmap(tn_tk_reader *r, const char *where, const tn_buf *map, tn_tk_part *p) {
+tn_status tn_tk_put_charsmap(tn_tk_reader *r, const char *where, tn_str map, tn_tk_part *p) {
   uint32_t bytes = 0;
   uint64_t bad;
-  if (map->len >= 4) memcpy(&bytes, map->text, 4);
-  if (map->len < 4 || bytes > map->len - 4 || bytes % 4)
-    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map->len,
+  if (map.len >= 4) memcpy(&bytes, map.ptr, 4);
+  if (map.len < 4 || bytes > map.len - 4 || bytes % 4)
+    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map.len,
                      bytes);
-  tn_str texts = {map->text + 4 + bytes, map->len - 4 - bytes};
+  tn_str texts = {map.ptr + 4 + bytes, map.len - 4 - bytes};
   if (!tn_utf8_valid(texts, &bad))
     return tn_tk_bad(r, where, "byte %llu of its texts is not UTF-8", (unsigned long long)bad);
   p->a = r->build.charsmap.count;
   p->b = bytes / 4;
   if (p->b > INT32_MAX - p->a || !tn_vec_reserve(&r->build.charsmap, p->a + p->b + 1)) return tn_tk_oom(r);
-  memcpy(r->build.charsmap.items + p->a, map->text + 4, bytes);
+  memcpy(r->build.charsmap.items + p->a, map.ptr + 4, bytes);
   r->build.charsmap.count += p->b;
   p->s = tn_tk_build_str(&r->build, texts);
   return TN_OK;
@@ -176,7 +176,7 @@ static tn_status normalizer_precompiled(tn_tk_reader *r, source from, tn_tk_part
   TN_TRY(tn_tk_string(r, from.o, from.where, key, &s));
   tn_buf map = {0};
   tn_status status = base64(r, where, s, &map);
-  if (!status) status = put_charsmap(r, where, &map, p);
+  if (!status) status = tn_tk_put_charsmap(r, where, (tn_str){map.text, map.len}, p);
   tn_buf_fini(&map);
   return status;
 }

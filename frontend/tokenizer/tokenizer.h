@@ -12,6 +12,11 @@ tn_status tn_tokenizer_import(const char *folder, tn_buf *blob, tn_diags *diags)
 /* One file's text, for fuzzing. */
 tn_status tn_tokenizer_import_json(tn_str json, const char *name, tn_buf *blob, tn_diags *diags);
 
+/* The tokenizer inside a GGUF file (static lib tn_tokgguf; frontend/gguf/gguf.h). TN_NOT_FOUND without
+ * message: the file has none. */
+struct tn_gguf;
+tn_status tn_tokenizer_from_gguf(const struct tn_gguf *g, tn_buf *blob, tn_diags *diags);
+
 /* ---- engine (static lib tn_tokenizer) -------------------------------------------------------- */
 typedef struct tn_tokenizer tn_tokenizer;
 /* Checks the whole blob; it must outlive the tokenizer and be 8-byte aligned. *why: static text. */
@@ -37,6 +42,9 @@ tn_status tn_tokenizer_encode(const tn_tokenizer *t, tn_str text, tn_str pair, u
 enum { TN_DETOKENIZE_SKIP_SPECIAL = 1 };
 tn_status tn_tokenizer_decode(const tn_tokenizer *t, const int32_t *ids, uint64_t n, uint32_t flags,
                               tn_buf *out);
+/* Appends the bytes that the token adds in the middle of a text, also where they are part of a character;
+ * nothing for a special token and for an id that is not one. */
+tn_status tn_tokenizer_bytes(const tn_tokenizer *t, int32_t id, tn_buf *out);
 uint32_t tn_tokenizer_size(const tn_tokenizer *t);            /* highest id + 1 */
 tn_str tn_tokenizer_token(const tn_tokenizer *t, int32_t id); /* ptr NULL: none */
 int32_t tn_tokenizer_id(const tn_tokenizer *t, tn_str token); /* -1: none */

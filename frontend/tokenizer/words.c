@@ -68,7 +68,7 @@ static bool recall(tn_tk_run *r, const tn_tk_cached *c, uint32_t start, uint32_t
 
 void tn_tk_tokenize(tn_tk_run *r) {
   tn_tk_model *model = models[r->t->head->model];
-  bool costly = r->t->merges || r->t->scores;
+  bool costly = r->t->merges || r->t->scores || r->t->ranks;
   if (costly && r->splits.count > 256)
     r->cache = tn_mem_alloc(TN_TK_CACHE * sizeof *r->cache); /* NULL: without */
   for (uint32_t i = 0; i < r->splits.count && !r->status; i++) {

@@ -1,4 +1,4 @@
-/* linear.c - matmul and the norms. */
+/* linear.c - matmul, expert_matmul and the norms. */
 #include "ops.h"
 
 /* The matrix part of an operand, [rows, cols] after an optional transpose. */
@@ -26,6 +26,26 @@ tn_status tn_infer_matmul(tn_infer *c) {
   s.dims[s.rank++] = m;
   s.dims[s.rank++] = n;
   return tn_ops_result(c, 0, in[0].dtype, &s);
+}
+
+tn_status tn_infer_expert_matmul(tn_infer *c) {
+  tn_in in[3];
+  TN_TRY(tn_ops_read(c, in, 3));
+  const tn_in *x = &in[0], *w = &in[1], *experts = &in[2];
+  if (w->cls != TN_CLASS_FLOAT && w->cls != TN_CLASS_BLOCK)
+    return tn_ops_fail(c, "operand 1 ('w') must be floats or a block format, but is %T", w->type);
+  if (x->rank != 2 && x->rank != 3)
+    return tn_ops_fail(c, "operand 0 ('x') has rank %i, wants 2 or 3: %T", (int)x->rank, x->type);
+  TN_TRY(tn_ops_rank(c, "w", w, 3));
+  TN_TRY(tn_ops_rank(c, "experts", experts, 2));
+  TN_TRY(tn_ops_equal(c, "tokens of x and experts", x->dims[0], experts->dims[0]));
+  if (x->rank == 3)
+    TN_TRY(tn_ops_equal(c, "experts per token of x and experts", x->dims[1], experts->dims[1]));
+  if (x->dims[x->rank - 1] != w->dims[2])
+    return tn_ops_fail(c, "inner dims differ: %D and %D, of %T and %T", x->dims[x->rank - 1], w->dims[2],
+                       x->type, w->type);
+  tn_shape s = {3, {experts->dims[0], experts->dims[1], w->dims[1]}};
+  return tn_ops_result(c, 0, TN_DT_f32, &s);
 }
 
 /* A scale or bias: absent, or [d] in f32 or x's element type. */

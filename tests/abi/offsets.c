@@ -40,7 +40,14 @@ int main(void) {
   S(tn_tensor) F(tn_tensor, dtype) F(tn_tensor, rank) F(tn_tensor, shape)
   S(tn_session_options) F(tn_session_options, threads) F(tn_session_options, batch) F(tn_session_options, capacity)
   S(tn_sampling) F(tn_sampling, max_tokens) F(tn_sampling, temperature) F(tn_sampling, top_p) F(tn_sampling, repetition_penalty) F(tn_sampling, top_k) F(tn_sampling, seed)
-  S(tn_model_api) F(tn_model_api, open) F(tn_model_api, session_new) F(tn_model_api, shapes) F(tn_model_api, invoke) F(tn_model_api, tokenize) F(tn_model_api, generate)
+  F(tn_sampling, typical_p) F(tn_sampling, frequency_penalty) F(tn_sampling, penalty_last_n) F(tn_sampling, dry_multiplier) F(tn_sampling, dry_last_n)
+  F(tn_sampling, dry_breakers) F(tn_sampling, ndry_breakers) F(tn_sampling, bias) F(tn_sampling, stop) F(tn_sampling, nstop) F(tn_sampling, logprobs)
+  F(tn_sampling, grammar) F(tn_sampling, on_token) F(tn_sampling, result) F(tn_sampling, draft_tokens) F(tn_sampling, draft_ngram) F(tn_sampling, draft)
+  S(tn_new_token) F(tn_new_token, sequence) F(tn_new_token, id) F(tn_new_token, finish) F(tn_new_token, text) F(tn_new_token, len) F(tn_new_token, logprob)
+  F(tn_new_token, nalternatives) F(tn_new_token, alternatives)
+  S(tn_generation) F(tn_generation, finish) F(tn_generation, prompt_tokens) F(tn_generation, drafted) F(tn_generation, masks) F(tn_generation, mask_seconds)
+  S(tn_alternative) S(tn_logit_bias) S(tn_prompt)
+  S(tn_model_api) F(tn_model_api, open) F(tn_model_api, session_new) F(tn_model_api, shapes) F(tn_model_api, invoke) F(tn_model_api, tokenize) F(tn_model_api, generate) F(tn_model_api, generate_batch)
 #define TN_X(name, bits, cls) printf("dtype %s %d\n", #name, TN_DT_##name);
   TN_DTYPES(TN_X)
   return 0;

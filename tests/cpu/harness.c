@@ -1,6 +1,7 @@
 /* harness.c - see harness.h. */
 #include "tests/cpu/harness.h"
 #include "backends/ref/ref.h"
+#include "ir/base/quant.h"
 #include "passes/pass.h"
 #include <dlfcn.h>
 #include <math.h>
@@ -136,6 +137,34 @@ static uint64_t next_random(uint64_t *s) {
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
   return z ^ (z >> 31);
 }
+/* A number in (-1, 1) of a kind TN_QN_*, as it is stored at p. */
+static void put_number(uint8_t kind, uint8_t *p, uint64_t *s) {
+  float f = (float)(next_random(s) % 1000) / 500 - 1;
+  uint16_t half = kind == TN_QN_BF16 ? tn_f32_to_bf16(f) : tn_f32_to_f16(f);
+  if (kind == TN_QN_F16 || kind == TN_QN_BF16) memcpy(p, &half, 2);
+  if (kind == TN_QN_F32) memcpy(p, &f, 4);
+  if (kind == TN_QN_E8M0_HALF) *p = (uint8_t)(next_random(s) % 8 + 120);
+  for (int i = 0; kind == TN_QN_F16_SPLIT && i < 4; i++)
+    p[2 * i + 1] = (uint8_t)((p[2 * i + 1] & 15) | (half >> 4 * i & 15) << 4);
+}
+/* Any bits are codes and whole inner scales; stored floats must be tame. */
+static void fill_blocks(tn_ref_tensor *t, uint64_t *s) {
+  const tn_quant *q = tn_quant_of(t->dtype);
+  uint64_t n = tn_ref_bytes(&tn_ir_table, t);
+  bool halves = q->inner == TN_QI_F16 || q->inner == TN_QI_BF16;
+  for (uint64_t i = 0; i < n; i++) {
+    uint8_t *p = (uint8_t *)t->data + i;
+    *p = (uint8_t)next_random(s);
+    if (q->level == TN_QL_F8E4M3 && (*p & 0x7f) == 0x7f) *p = 0; /* no NaN */
+  }
+  for (uint64_t i = 0; i < n; i += q->bytes) {
+    uint8_t *p = (uint8_t *)t->data + i;
+    put_number(q->d, p + q->d_at, s);
+    put_number(q->m, p + q->m_at, s);
+    for (uint32_t j = 0; halves && j < q->values / q->sub; j++)
+      put_number(q->inner == TN_QI_F16 ? TN_QN_F16 : TN_QN_BF16, p + q->inner_at + 2 * j, s);
+  }
+}
 static void fill(world *w, tensor *x, const char *name, uint64_t salt) {
   const cpu_case *c = w->c;
   uint64_t s = c->seed + salt * 1000003u;
@@ -144,14 +173,8 @@ static void fill(world *w, tensor *x, const char *name, uint64_t salt) {
   if (lo == 0 && hi == 0) lo = -2, hi = 2;
   if (a == 0 && b == 0) b = 5;
   const tn_dtype_info *info = tn_ir_dtype_info(x->t.dtype);
-  if (info->cls == TN_CLASS_BLOCK) { /* any bits but the scales are codes; scales must be tame */
-    uint64_t n = tn_ref_bytes(&tn_ir_table, &x->t);
-    for (uint64_t i = 0; i < n; i++) ((uint8_t *)x->t.data)[i] = (uint8_t)next_random(&s);
-    for (uint64_t i = 0; i < n; i += info->block_bytes)
-      for (int h = 0; h < 2; h++) {
-        uint16_t half = tn_f32_to_f16((float)(next_random(&s) % 1000) / 500 - 1);
-        if (h == 0 || strchr(info->name, '1')) memcpy((char *)x->t.data + i + 2 * h, &half, 2);
-      }
+  if (info->cls == TN_CLASS_BLOCK) {
+    fill_blocks(&x->t, &s);
     return;
   }
   for (int64_t i = 0; i < tn_ref_count(&x->t); i++) {
@@ -459,6 +482,18 @@ static void unbuild(cpu_built *b) {
 }
 
 /* ---- comparing ---- */
+/* The error's energy as a part of the result's. */
+static void compare_whole(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got,
+                          const char *where) {
+  double error = 0, all = 0;
+  for (int64_t i = 0; i < tn_ref_count(want); i++) {
+    double a = tn_ref_get(want, i), d = tn_ref_get(got, i) - a;
+    error += d * d;
+    all += a * a;
+  }
+  if (!(error <= c->nmse * all))
+    give_up("%s: NMSE is %g, at most %g is allowed\n%s", where, error / all, c->nmse, c->text);
+}
 static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got,
                     const char *where) {
   double atol = c->atol, rtol = c->rtol;
@@ -471,6 +506,10 @@ static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_t
     if (want->dtype == TN_DT_f8e4m3 || want->dtype == TN_DT_f8e5m2) atol = rtol = 0;
   }
   NEED(tn_ref_count(want) == tn_ref_count(got));
+  if (f && c->nmse > 0) {
+    compare_whole(c, want, got, where);
+    return;
+  }
   for (int64_t i = 0; i < tn_ref_count(want); i++) {
     if (!f) {
       int64_t a = tn_ref_get_int(want, i), b = tn_ref_get_int(got, i);
@@ -485,13 +524,32 @@ static void compare(const cpu_case *c, const tn_ref_tensor *want, const tn_ref_t
   }
 }
 
+/* States after the run; packed ones bit by bit. */
+static void compare_states(const cpu_case *c, world *ref, world *got, const char *where) {
+  for (uint32_t i = 1; i <= tn_ir_state_count(ref->m); i++) {
+    tn_state_info info;
+    char name[160];
+    tn_ir_state_get(ref->m, i, &info);
+    tn_ref_tensor want = slot(ref, info.value)->t, have = slot(got, info.value)->t;
+    snprintf(name, sizeof name, "%s, state %s", where, info.name);
+    if (want.dtype >= TN_DT_BLOCK) {
+      int64_t bytes = (int64_t)tn_ref_bytes(&tn_ir_table, &want);
+      want = (tn_ref_tensor){TN_DT_u8, 1, {bytes}, want.data};
+      have = (tn_ref_tensor){TN_DT_u8, 1, {bytes}, have.data};
+    }
+    compare(c, &want, &have, name);
+  }
+}
+
 static void check_one(const cpu_case *c, world *ref, tn_op ref_ret, const char *pipeline) {
   for (uint32_t n = 1; n <= 3; n++) {
     cpu_built *b = calloc(1, sizeof *b);
     build(b, c, pipeline);
     run_threads(b, n);
+    char where[96];
+    snprintf(where, sizeof where, "%s, %s, %u threads", target_.name, pipeline, n);
+    compare_states(c, ref, &b->w, where);
     for (uint32_t i = 0; i < tn_ir_op_noperands(ref->m, ref_ret); i++) {
-      char where[96];
       snprintf(where, sizeof where, "%s, %s, %u threads, result %u", target_.name, pipeline, n, i);
       compare(c, &slot(ref, tn_ir_op_operand(ref->m, ref_ret, i))->t,
               &slot(&b->w, tn_ir_op_operand(b->w.m, b->ret, i))->t, where);

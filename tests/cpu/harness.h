@@ -15,6 +15,7 @@ typedef struct cpu_case {
   double lo, hi;          /* float inputs are uniform in [lo, hi); both 0: [-2, 2) */
   int64_t int_lo, int_hi; /* integer inputs in [int_lo, int_hi); both 0: [0, 5) */
   double atol, rtol;      /* 0: by element type */
+  double nmse;            /* not 0: floats are compared as a whole instead */
   uint64_t seed;
   const char *pipeline; /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
   bool plain_weights;   /* weights keep their row-major layout */

@@ -104,4 +104,106 @@ START_TEST(states) {
 }
 END_TEST
 
-CPU_TESTS("cpu attention", plain, causal, masks, all_masked, merged, states)
+/* Sizes of heads that families have, and no multiples of a vector. */
+START_TEST(head_sizes) {
+  static const int sizes[] = {20, 64, 80, 96, 128, 256, 576};
+  for (size_t i = 0; i < TN_COUNT(sizes); i++) {
+    attend(2, 1, sizes[i], sizes[i], ", causal", NULL, NULL, 1, 70);
+    attend(2, 1, sizes[i], sizes[i], ", causal", NULL, NULL, 19, 40);
+  }
+  attend(4, 1, 192, 128, ", causal", NULL, NULL, 5, 65);
+}
+END_TEST
+
+/* Windows that end at, before and behind a block of keys, in both directions. */
+START_TEST(windows) {
+  static const int64_t sizes[] = {1, 2, 16, 63, 64, 65, 130};
+  for (size_t w = 0; w < TN_COUNT(sizes); w++) EACH_LENGTH {
+      attend(2, 1, 16, 16, cpu_text(", window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
+      attend(2, 1, 16, 16, cpu_text(", causal, window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
+    }
+}
+END_TEST
+
+/* The sequences of a batch begin at different keys; in one of them all keys may be padding. */
+START_TEST(first) {
+  EACH_LENGTH for (int64_t most = 1; most < 140; most += 46) {
+    cpu_case c = {.text =
+                      "module @m { dims B, S, T\n func @f(%q: f32[B, S, 4, 20], %k: f32[B, T, 2, 20], %v: "
+                      "f32[B, T, 2, 20], %p: i32[B]) -> f32[B, S, 4, 20] {\n"
+                      " %r = attention %q, %k, %v, _, _, %p {scale = 0x1p-2, causal}\n return %r } }",
+                  .dims = {{"B", 3}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
+                  .int_hi = most};
+    cpu_check(&c);
+  }
+}
+END_TEST
+
+/* Rings: before they are full, when they just are, far behind; smaller than a block of keys and larger.
+ * Packed states begin as any bits, with values up to 127, so their scores are scaled down. */
+START_TEST(rings) {
+  static const char *const types[] = {"f32", "bf16", "q8_0"};
+  static const int64_t steps[][3] = {{1, 0, 9},     {4, 3, 9},     {1, 9, 9},      {5, 4, 9},
+                                     {9, 9, 9},     {3, 1000, 9},  {1, 99, 100},   {1, 100, 100},
+                                     {30, 90, 100}, {1, 777, 100}, {100, 950, 100}};
+  for (size_t t = 0; t < TN_COUNT(types); t++)
+    for (size_t i = 0; i < TN_COUNT(steps); i++)
+      for (int w = 0; w < 3; w++) {
+        const char *e = types[t], *window[] = {"", ", window = 4", ", window = 70"};
+        cpu_case c = {
+            .text = cpu_text(
+                "module @m { dims B, S, P, R\n state @k : %s[B, R, 2, 32]\n state @v : %s[B, R, 2, 32]\n"
+                " func @f(%%q: f32[B, S, 4, 32], %%x: f32[B, S, 2, 32], %%y: f32[B, S, 2, 32], %%p: "
+                "i32[B]) -> f32[B, S, 4, 32] {\n"
+                " %%k1 = kv_update @k, %%x {pos = P, ring}\n %%v1 = kv_update @v, %%y {pos = P, ring}\n"
+                " %%r = attention %%q, %%k1, %%v1%s {scale = %s, causal, keys = P + S, ring%s}\n "
+                "return %%r } }",
+                e, e, w == 1 ? ", _, _, %p" : "", t == 2 ? "0x1p-9" : "0x1p-3", window[w]),
+            .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"R", steps[i][2]}},
+            .int_hi = 120};
+        cpu_check(&c);
+      }
+}
+END_TEST
+
+/* Caches of another type than what goes in; keys that are values too. */
+START_TEST(caches) {
+  static const char *const types[] = {"f16", "bf16", "q8_0"};
+  static const int64_t steps[][2] = {{1, 0}, {1, 63}, {1, 64}, {5, 0}, {100, 3}};
+  for (size_t t = 0; t < TN_COUNT(types); t++)
+    for (size_t i = 0; i < TN_COUNT(steps); i++)
+      for (int heads = 1; heads < 3; heads++) {
+        cpu_case c = {
+            .text = cpu_text(
+                "module @m { dims B, S, P, C where P + S <= C\n state @k : %s[B, C, %d, 96]\n"
+                " func @f(%%q: f32[B, S, 4, 96], %%x: f32[B, S, %d, 96]) -> f32[B, S, 4, 96] {\n"
+                " %%k1 = kv_update @k, %%x {pos = P}\n"
+                " %%r = attention %%q, %%k1, %%k1 {scale = %s, causal, keys = P + S}\n return %%r } }",
+                types[t], heads, heads, t == 2 ? "0x1p-10" : "0x1p-3"),
+            .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"C", 128}}};
+        cpu_check(&c);
+      }
+}
+END_TEST
+
+/* ALiBi is computed where it is added: heads that are powers of two, and others. */
+START_TEST(alibi) {
+  static const int heads[] = {4, 6, 16};
+  for (size_t h = 0; h < TN_COUNT(heads); h++) EACH_LENGTH {
+      int n = heads[h];
+      cpu_case c = {
+          .text = cpu_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, 20], %%k: f32[B, T, %d, "
+                           "20], %%v: f32[B, T, %d, 20]) -> f32[B, S, %d, 20] {\n"
+                           " %%a = alibi {heads = %d, k = T}\n"
+                           " %%r = attention %%q, %%k, %%v, _, %%a {scale = 0x1p-2, causal}\n return %%r } }",
+                           n, n, n, n, n),
+          .dims = {{"B", 2}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
+          .atol = 5e-5, /* scores of hundreds */
+          .rtol = 1e-4};
+      cpu_check(&c);
+    }
+}
+END_TEST
+
+CPU_TESTS("cpu attention", plain, causal, masks, all_masked, merged, states, head_sizes, windows, first,
+          rings, caches, alibi)

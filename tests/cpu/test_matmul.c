@@ -23,7 +23,7 @@ static void weight(const char *lhs, const char *rhs, int n, int k, bool trans, b
 START_TEST(packed) {
   static const int shapes[][2] = {{1, 1},  {16, 8},  {17, 5},    {32, 64},
                                   {33, 1}, {48, 31}, {100, 300}, {130, 16}};
-  static const char *const types[] = {"f32", "f16", "bf16"};
+  static const char *const types[] = {"f32", "f16", "bf16", "f8e4m3"};
   for (size_t t = 0; t < TN_COUNT(types); t++)
     for (size_t i = 0; i < TN_COUNT(shapes); i++)
       for (int trans = 0; trans < 2; trans++)
@@ -43,6 +43,25 @@ START_TEST(plain) {
     for (size_t i = 0; i < TN_COUNT(shapes); i++)
       for (int trans = 0; trans < 2; trans++)
         weight("f32", types[t], shapes[i][0], shapes[i][1], trans, true);
+}
+END_TEST
+
+/* k so long that it is taken in chunks, the last one short. */
+START_TEST(long_k) {
+  static const char *const types[] = {"f32", "bf16", "f8e4m3", "q8_0", "q4_k"};
+  static const int64_t few[] = {1, 9, 40};
+  for (size_t t = 0; t < TN_COUNT(types); t++)
+    for (size_t i = 0; i < TN_COUNT(few); i++) {
+      cpu_case c = {
+          .text = cpu_text("module @m { dims S\n weight @w : %s[40, 4864]\n func @f(%%x: f32[S, 4864], "
+                           "%%y: f32[S, 40]) -> f32[S, 40] {\n %%0 = matmul %%x, @w {trans_b}\n %%1 = add "
+                           "%%0, %%y\n return %%1 } }",
+                           types[t]),
+          .dims = {{"S", few[i]}},
+          .pipeline = "partition, fuse",
+          .nmse = 1e-9};
+      cpu_check(&c);
+    }
 }
 END_TEST
 
@@ -114,4 +133,4 @@ START_TEST(from_blocks) {
 }
 END_TEST
 
-CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, dynamic, epilogues, tied, from_blocks)
+CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, long_k, dynamic, epilogues, tied, from_blocks)

@@ -133,7 +133,7 @@ def capacity(path, prompt):
     line(status == 0 and len(tokens) == room and s.lib.demo_position(s.s) == 24, "capacity",
          f"{len(tokens)} tokens fill it")
     _, _, status = s.generate([1], 1)
-    line(status == INVALID and b"room for 0" in s.lib.demo_error(s.s), "full", s.lib.demo_error(s.s).decode())
+    line(status == INVALID and b"room for 0 of 24" in s.lib.demo_error(s.s), "full", s.lib.demo_error(s.s).decode())
     s.close()
 
 

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Writes broken model folders, each with what tenon must say about it.
+"""Writes broken model folders and GGUF files, each with what tenon must say about it.
 
     make_hostile.py OUT        # OUT/NAME/ per case, and OUT/expected.json
 
-A case breaks one rule of one of the tiny folders of tests/parity. `file` and `words` must be in the error; `errors`
-is how many there must be (0: at least one, where one wrong number breaks many tensors). Standard library only.
+A case breaks one rule of one of the tiny folders of tests/parity, or of a file (hostile_gguf.py). `file` and `words`
+must be in the error; `errors` is how many there must be (0: at least one, where one wrong number breaks many
+tensors). Standard library only.
 """
 import json
 import os
 import shutil
 import sys
+
+import hostile_gguf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(HERE, "..", "parity", "models")
@@ -393,7 +396,11 @@ config_case("config-architecture-number", "'architectures'", change={"architectu
 config_case("config-architecture-empty", "'architectures'", change={"architectures": []})
 config_case("config-no-architecture", "'architectures'", change={"architectures": None, "model_type": None})
 config_case("config-model-type-number", "'model_type'", change={"model_type": 3})
-config_case("config-quantized", ["'quantization_config'", "gptq"], change={"quantization_config": {"quant_method": "gptq", "bits": 4}})
+config_case("config-quantized", ["'quant_method'", "hqq"], change={"quantization_config": {"quant_method": "hqq", "nbits": 4}})
+config_case("config-quantized-bits", ["'bits'", "is 5"], change={"quantization_config": {"quant_method": "gptq", "bits": 5}})
+config_case("config-quantized-version", ["'version'", "gemv"], change={"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemv"}})
+config_case("config-quantized-list", ["'quantization_config'", "not an object"], change={"quantization_config": [4]})
+config_case("config-quantized-none", ["'quant_method'", "no tensor is packed"], change={"quantization_config": {"quant_method": "gptq", "bits": 4}})
 config_case("config-alias-conflict", ["'n_embd'", "64", "48"], change={"n_embd": 64})
 
 config_case("config-hidden-zero", ["'hidden_size'", "is 0"], change={"hidden_size": 0})
@@ -524,6 +531,9 @@ for name, words, value in (("empty", "empty", ""), ("bad-json", "not valid JSON"
     case(f"tokenizer-{name}", "bert-model", "tokenizer.json", words, args=COMPILE)(
         lambda f, value=value: write(f, "tokenizer.json", value))
 case("tokenizer-missing", "bert-cls", "", "tokenizer", args=("run", "{}", "--text", "hello"))(lambda f: None)
+
+
+hostile_gguf.register(case)
 
 
 def make(out):

@@ -64,7 +64,7 @@ def attention(c):
         n = keys or t
         i, j = np.arange(s)[:, None], np.arange(n)
         back = i + n - s - j
-        visible = np.ones((s, n), bool) & ((not causal) | (back >= 0)) & ((not window) | (back < window))
+        visible = np.ones((s, n), bool) & ((not causal) | (back >= 0)) & ((not window) | (abs(back) < window))
         if mask is not None:
             visible = visible & (mask.values != 0)
         want = sdpa(

@@ -70,6 +70,34 @@ def matmul(c):
             )
 
 
+def experts(c):
+    def add(name, x, w, ids, dims=None):
+        blocks = w.dtype not in ("f32", "f16", "bf16", "f64")
+        matrices = w.plain if blocks else f64(w)
+        want = np.zeros((*ids.values.shape, matrices.shape[1]))
+        for t, row in enumerate(ids.values):
+            for j, e in enumerate(row):
+                if 0 <= e < len(matrices):
+                    want[t, j] = matrices[e] @ (f64(x)[t, j] if len(x.shape) == 3 else f64(x)[t])
+        sizes = None if dims is None else f"T, {want.shape[1]}, {want.shape[2]}"
+        c.add(name, "expert_matmul %a, %b, %c", [x, w, ids], [tensor("f32", want, sizes)], ulps("f32", 2), dims)
+
+    ids = Tensor("i64", np.array([[0, 3], [3, 3], [1, 0], [3, 1], [0, 1]]))
+    for x, w in (("f32", "f32"), ("f32", "bf16"), ("f16", "f16"), ("f64", "f32")):
+        add(f"expert_matmul_{x}_{w}", tensor(x, normal(5, 7)), tensor(w, normal(4, 33, 7)), ids)
+        add(f"expert_matmul_each_{x}_{w}", tensor(x, normal(5, 2, 7)), tensor(w, normal(4, 3, 7)), ids)
+    outside = Tensor("i32", np.array([[4, -1, 2], [0, -2147483648, 1000]], np.int32))
+    add("expert_matmul_outside", tensor("f32", normal(2, 8)), tensor("f32", normal(4, 3, 8)), outside)
+    add("expert_matmul_none", tensor("f32", normal(0, 8)), tensor("f32", normal(4, 3, 8)), Tensor("i32", np.zeros((0, 2), np.int32)))
+    add("expert_matmul_symbolic", tensor("f32", normal(5, 6), "T, 6"), tensor("bf16", normal(4, 5, 6)),
+        Tensor("i64", ids.values, "T, 2"), {"T": 5})
+    for name in ("Q4_0", "Q8_0"):
+        blocks = np.stack([quantized(name, 3, 64) for _ in range(4)])
+        w = Tensor(name.lower(), blocks, shape=(4, 3, 64))
+        w.plain = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[name]).astype(np.float64)
+        add(f"expert_matmul_{name.lower()}", tensor("f32", normal(5, 64)), w, ids)
+
+
 def quantized(name, rows, cols):
     """Random bytes as blocks, with scales that are finite."""
     values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]

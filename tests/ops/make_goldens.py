@@ -5,11 +5,13 @@ block formats. Run it in this folder.
 """
 
 from attention import attention, kv_update, rope
+from caches import cache_attention, cache_update, far_rope
 from elementwise import binary, broadcasting, cast, compare, unary
 from goldens import Cases
-from linear import dequant, matmul, norms
+from linear import dequant, experts, matmul, norms
 from moves import leaves, views
 from reductions import along_axis, reductions
+from scan import ssm_scan
 
 FILES = {
     "unary": [unary],
@@ -22,7 +24,10 @@ FILES = {
     "axis": [along_axis],
     "linear": [matmul, norms],
     "quant": [dequant],
+    "expert": [experts],
     "attention": [attention, rope, kv_update],
+    "cache": [cache_attention, cache_update, far_rope],
+    "scan": [ssm_scan],
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,15 @@ def load(path):
             for k, v in header.items()}
 
 
+def load_folder(folder):
+    """All tensors of a folder, whether in one file or several."""
+    out = {}
+    for f in sorted(os.listdir(folder)):
+        if f.startswith("model") and f.endswith(".safetensors"):
+            out.update(load(os.path.join(folder, f)))
+    return out
+
+
 class Difference:
     """How far x is from the expected r: the whole-model row of the parity table in float32.
 

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Runs the tiny folders through tenon and compares with what transformers computed.
 
-    run_parity.py TENON [--backend cpu|ref] [--level O3] [--aot] [FOLDER...]
+    run_parity.py TENON [--backend cpu|ref] [--level O3] [--aot] [--gguf] [FOLDER...]
 
 Prints one line per output; exits 1 if any is outside the tolerance (golden.py). Positions behind a sequence's end
 are not compared. A row that is padding alone must be finite and leave the other rows as they are. Greedy generation
 must give the expected tokens, whether the first 5, half or all but one of them are prefilled; where the expected two
 best logits are closer than 10 x the error seen on this folder's logits, another token is allowed, and the expected
 one is forced to go on.
+
+With --aot, sessions of causal models are checked as well, against the same expected logits: a prefill of k tokens and
+then one by one, for k of 1, half and all but one; chunks; sequences of different lengths side by side; past the
+window and what the ring of a cache holds (make_tiny.py says which folders have what).
 """
 import argparse
 import json
@@ -21,6 +25,7 @@ except ImportError:
     sys.exit(print("SKIPPED: numpy is not there") or 77)
 
 import golden
+import library
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -40,8 +45,13 @@ class Runner:
         return golden.run(self.options.tenon, list(args))
 
     def model(self, row, tmp):
-        """The folder itself, or the library that it compiles to."""
-        path = os.path.join(HERE, row["folder"])
+        """The folder itself, its twin as a GGUF file, or the library that they compile to."""
+        path = os.path.join(HERE, row["folder"], row.get("file", ""))
+        if self.options.gguf:
+            import make_gguf  # skips where the gguf package is not there
+            twin = os.path.join(tmp, "twin.gguf")
+            make_gguf.convert(path, twin)
+            path = twin
         if not self.options.aot:
             return path
         lib = os.path.join(tmp, "libtiny.so")
@@ -126,6 +136,47 @@ class Runner:
             at, ties = at + 1, ties + 1
         self.line(name, what, True, f"{len(expected) - given} tokens equal, {ties} near ties")
 
+    # ---- sessions: with --aot, by the library itself
+    def logits(self, what, row, x, r):
+        d = golden.Difference(x, r)
+        wrong = golden.argmax_differs(x, r, d.abs)
+        self.line(os.path.basename(row["folder"]), what, d.ok and not wrong,
+                  f"max abs {d.abs:.2e}  of tolerance {d.ratio:.3f}  nmse {d.nmse:.1e}")
+
+    def in_parts(self, what, row, model, ids, r, sizes):
+        """Logits of every token, when they are given in parts of these sizes."""
+        got, at = [], 0
+        with library.Session(model, ids.shape[0], ids.shape[1]) as s:
+            for n in sizes:
+                got.append(s.run("logits", ids=ids[:, at:at + n])["logits"])
+                at += n
+        self.logits(what, row, np.concatenate(got, 1)[:, -r.shape[1]:], r)
+
+    def ragged(self, row, model, golds):
+        ids, pads, r = (golds[f"batch.{k}"] for k in ("ids", "pads", "logits"))
+        first, got = ids.shape[1] - len(r) + 1, []
+        with library.Session(model, ids.shape[0], ids.shape[1]) as s:
+            got.append(s.run("batch", ids=ids[:, :first], pads=pads)["logits"])
+            for i in range(first, ids.shape[1]):
+                got.append(s.run("batch", ids=ids[:, i:i + 1], pads=pads)["logits"])
+        self.logits("batch of 3 lengths", row, np.stack(got), r)
+
+    def sessions(self, row, path, golds):
+        ids, r = golds["a.in.ids"], golds["a.logits.logits"]
+        n, long = ids.shape[1], golds.get("long.ids")
+        with library.Model(path) as model:
+            for k in (1, n // 2, n - 1):
+                yield f"prefill {k}, then steps", lambda: self.in_parts(
+                    f"prefill {k}, then steps", row, model, ids, r, [k] + [1] * (n - k))
+            yield "chunks", lambda: self.in_parts("chunks", row, model, ids, r, [5, 9, 11, n - 25])
+            if "batch" in model.entries:
+                yield "batch", lambda: self.ragged(row, model, golds)
+            if long is not None:
+                n = long.shape[1]
+                parts = [300, n - 304, 1, 1, 1, 1] if n > 512 else [n]
+                yield "long", lambda: self.in_parts(f"long, {len(parts)} parts", row, model, long,
+                                                    golds["long.logits"][None], parts)
+
     def folder(self, row):
         name = os.path.basename(row["folder"])
         golds = golden.load(os.path.join(HERE, row["folder"], "goldens.safetensors"))
@@ -147,6 +198,8 @@ class Runner:
                 yield f"{entry} {case}", lambda: self.case(row, model, tmp, golds, entry, case)
             if "mask" in ports["inputs"]:
                 yield f"{entry} padding alone", lambda: self.all_padding(row, model, tmp, golds, entry)
+        if row["generate"] and self.options.aot:
+            yield from self.sessions(row, model, golds)
         if row["generate"]:
             n = len(golds["generate.tokens"])
             for given in (0, n // 2, n - 1):
@@ -159,6 +212,7 @@ def main():
     p.add_argument("folders", nargs="*", help="names as in manifest.json; all by default")
     p.add_argument("--backend", default="cpu")
     p.add_argument("--level", default="O3")
+    p.add_argument("--gguf", action="store_true", help="write the folder's weights as a GGUF file, in F32, and run that")
     p.add_argument("--aot", action="store_true", help="compile to a library first and run that")
     options = p.parse_intermixed_args()
     rows = json.load(open(os.path.join(HERE, "manifest.json")))

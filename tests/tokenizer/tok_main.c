@@ -2,7 +2,8 @@
  *   tok_main PATH            reads lines: a text in hex, and optionally the pair in hex behind a space;
  * writes one line each: "id:type:start:end:special ..." "|" ids decoded in hex "|" without special tokens
  *   tok_main PATH bench FILE tokenizes the file's lines, then the file as one text, and prints tokens per
- * second PATH is a folder or a tokenizer.json. */
+ * second PATH is a folder, a tokenizer.json or a .gguf. */
+#include "frontend/gguf/gguf.h"
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,12 @@ static tn_status load(const char *path, tn_buf *blob) {
   tn_buf words = {0};
   tn_diags_init(&diags);
   tn_status status;
-  if (tn_path_is_dir(path)) {
+  if (tn_str_ends(tn_str_of(path), ".gguf")) {
+    tn_gguf *g = NULL;
+    status = tn_gguf_open(path, &diags, &g);
+    if (!status) status = tn_tokenizer_from_gguf(g, blob, &diags);
+    tn_gguf_close(g);
+  } else if (tn_path_is_dir(path)) {
     status = tn_tokenizer_import(path, blob, &diags);
   } else {
     tn_file file;

@@ -21,19 +21,15 @@ typedef struct source {
   uint32_t used;
 } source;
 
-static const fake tensors[] = {{"emb.weight", TN_DT_f32, 2, {10, 4}},
-                               {"lin.weight", TN_DT_bf16, 2, {6, 4}},
-                               {"lin.bias", TN_DT_bf16, 1, {6}},
-                               {"square.weight", TN_DT_f32, 2, {4, 4}},
-                               {"odd.weight", TN_DT_f32, 2, {4, 4}},
-                               {"odd.bias", TN_DT_f32, 1, {5}},
-                               {"norm.weight", TN_DT_f16, 1, {4}},
-                               {"norm.bias", TN_DT_f16, 1, {4}},
-                               {"old.gamma", TN_DT_f32, 1, {4}},
-                               {"old.beta", TN_DT_f32, 1, {4}},
-                               {"at.0.x.weight", TN_DT_f32, 2, {4, 4}},
-                               {"blk.0.y.weight", TN_DT_f32, 2, {4, 4}},
-                               {NULL, 0, 0, {0}}};
+static const fake tensors[] = {
+    {"emb.weight", TN_DT_f32, 2, {10, 4}},   {"lin.weight", TN_DT_bf16, 2, {6, 4}},
+    {"lin.bias", TN_DT_bf16, 1, {6}},        {"square.weight", TN_DT_f32, 2, {4, 4}},
+    {"odd.weight", TN_DT_f32, 2, {4, 4}},    {"odd.bias", TN_DT_f32, 1, {5}},
+    {"norm.weight", TN_DT_f16, 1, {4}},      {"norm.bias", TN_DT_f16, 1, {4}},
+    {"old.gamma", TN_DT_f32, 1, {4}},        {"old.beta", TN_DT_f32, 1, {4}},
+    {"at.0.x.weight", TN_DT_f32, 2, {4, 4}}, {"blk.0.y.weight", TN_DT_f32, 2, {4, 4}},
+    {"e.0.w.weight", TN_DT_f32, 2, {6, 4}},  {"e.1.w.weight", TN_DT_f32, 2, {6, 4}},
+    {"e.2.w.weight", TN_DT_bf16, 2, {6, 4}}, {NULL, 0, 0, {0}}};
 
 /* features.model: below "toy.", but for norm. */
 static const fake toy[] = {{"toy.emb.weight", TN_DT_f32, 2, {4, 4}},
@@ -50,6 +46,14 @@ static const fake cache[] = {{"emb.weight", TN_DT_bf16, 2, {10, 8}},
                              {"layers.0.qkv.bias", TN_DT_f32, 1, {24}},
                              {"layers.1.qkv.weight", TN_DT_bf16, 2, {8, 24}},
                              {NULL, 0, 0, {0}}};
+
+static const fake experts[] = {{"emb.weight", TN_DT_bf16, 2, {10, 4}},
+                               {"gate.weight", TN_DT_f32, 2, {3, 4}},
+                               {"e.1.up.weight", TN_DT_bf16, 2, {6, 4}},
+                               {"e.0.up.weight", TN_DT_bf16, 2, {6, 4}},
+                               {"e.2.up.weight", TN_DT_bf16, 2, {6, 4}},
+                               {"down", TN_DT_f32, 3, {3, 4, 6}},
+                               {NULL, 0, 0, {0}}};
 
 static uint64_t bytes_of(const fake *f) {
   uint64_t n = f->dtype == TN_DT_f32 ? 4 : 2;
@@ -184,6 +188,12 @@ START_TEST(aliases_mean_the_same) {
 END_TEST
 START_TEST(two_graphs_share_a_cache) {
   expect_ir(cache_files, 1, "Cache", cache_config, cache, PAGE("cache.tir"));
+}
+END_TEST
+
+START_TEST(tensors_are_stacked) {
+  static const char *const files[] = {PAGE("experts.model")};
+  expect_ir(files, 1, "Experts", "{\"hidden_size\": 4}", experts, PAGE("experts.tir"));
 }
 END_TEST
 
@@ -322,7 +332,7 @@ static const struct {
 START_TEST(rope_is_that_of_transformers) {
   static const char page[] =
       "model w \"w\"\n  hf Wrong\nconfig\n  rope = rope_config(8)\ngraph g(pos: i32[S]) -> x[4], y[]\n"
-      "  freqs, factor = rope\n  x = constant(freqs)\n  y = constant(factor)\n";
+      "  x = constant(rope[0])\n  y = constant(rope[1])\n";
   tn_attr a;
   run r;
   float got[4];
@@ -368,6 +378,7 @@ static Suite *suite(void) {
   tcase_add_test(t, features_give_this_ir);
   tcase_add_test(t, aliases_mean_the_same);
   tcase_add_test(t, two_graphs_share_a_cache);
+  tcase_add_test(t, tensors_are_stacked);
   tcase_add_test(t, keys_are_marked_used);
   tcase_add_test(t, wrong_pages_are_explained);
   tcase_add_test(t, absurd_counts_stop_soon);

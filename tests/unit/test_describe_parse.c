@@ -42,6 +42,14 @@ START_TEST(sketches_are_read) {
 }
 END_TEST
 
+/* Pages made of known blocks; those that bring blocks of their own, a recurrence or a router, may be longer. */
+static uint32_t longest(const char *page) {
+  static const char *const own[] = {"deepseek_v2.model", "mamba.model"};
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+    if (!strcmp(own[i], page)) return 130;
+  return strcmp(page, "prelude.model") ? 80 : UINT32_MAX;
+}
+
 START_TEST(shipped_pages_are_read_and_short) {
   uint32_t n = 0;
   for (const tn_embedded_page *e = tn_embedded_pages; e->name; e++, n++) {
@@ -49,7 +57,7 @@ START_TEST(shipped_pages_are_read_and_short) {
     uint32_t lines = 0;
     for (unsigned long i = 0; i < e->size; i++) lines += e->text[i] == '\n';
     ck_assert_msg(parse((tn_str){(const char *)e->text, e->size}, &b) == TN_OK, "%s", tn_buf_cstr(&b));
-    ck_assert_msg(lines <= 80 || !strcmp(e->name, "prelude.model"), "%s has %u lines", e->name, lines);
+    ck_assert_msg(lines <= longest(e->name), "%s has %u lines", e->name, lines);
     tn_buf_fini(&b);
   }
   ck_assert_uint_ge(n, 7);
@@ -104,7 +112,7 @@ START_TEST(folders_and_files_override) {
   tn_pages_close(s);
   ck_assert_int_eq(tn_pages_open(&s, folder, 1, file, 1, &d), TN_OK);
   ck_assert_uint_eq(tn_pages_count(s),
-                    n + 4); /* features, features_base, unet, whisper; cache stands for itself */
+                    n + 5); /* experts, features, features_base, unet, whisper; cache stands for itself */
   for (uint32_t i = 0; i < tn_pages_count(s); i++) {
     tn_pages_get(s, i, &info);
     if (!strcmp(info.name, "whisper")) ck_assert_str_eq(info.tasks, "automatic-speech-recognition");

@@ -1,7 +1,7 @@
 /* test_runtime_generate.c - choosing tokens. What must come out is worked out here from the definitions: a
  * softmax by hand, counts of many draws, the toy model's rule (the next token is the sum of all so far,
  * modulo 10). */
-#include "backends/runtime/rt.h"
+#include "backends/runtime/generate.h"
 #include "tests/unit/toy_open.h"
 #include <math.h>
 
@@ -77,14 +77,37 @@ END_TEST
 
 START_TEST(test_penalty) {
   float scores[N] = {1, 3, 2, -1, 2};
-  uint8_t seen[N] = {0};
-  const int32_t ids[] = {1, 3, 1, -4, 77};
-  tn_rt_penalize(scores, N, ids, 5, 1.5f, seen);
-  const float want[N] = {1, 2, 2, -1.5f, 2}; /* each once, whatever the count */
+  uint32_t counts[N] = {0};
+  const int32_t ids[] = {2, 1, 3, 1, -4, 77};
+  const tn_sampling once = {.repetition_penalty = 1.5f, .penalty_last_n = 5};
+  tn_rt_penalize(scores, N, ids, 6, &once, counts);
+  const float want[N] = {1, 2, 2, -1.5f, 2}; /* each once, whatever the count; 2 is too long ago */
   for (int i = 0; i < N; i++) {
     ck_assert_float_eq(scores[i], want[i]);
-    ck_assert_uint_eq(seen[i], 0);
+    ck_assert_uint_eq(counts[i], 0);
   }
+  const tn_sampling counted = {.frequency_penalty = 0.25f, .presence_penalty = 1};
+  tn_rt_penalize(scores, N, ids, 6, &counted, counts);
+  const float less[N] = {1, 0.5f, 0.75f, -2.75f, 2};
+  for (int i = 0; i < N; i++) ck_assert_float_eq(scores[i], less[i]);
+}
+END_TEST
+
+/* 1 2 3 4 . 1 2 3: what would come next is 4, after a repeat of three tokens. */
+START_TEST(test_dry) {
+  float scores[6] = {0}, next[6] = {0}, limited[6] = {0};
+  uint32_t counts[6] = {0};
+  tn_rt_breakers none = {0};
+  const int32_t ids[] = {1, 2, 3, 4, 5, 1, 2, 3};
+  tn_sampling o = {.dry_multiplier = 0.5f};
+  ck_assert_int_eq(tn_rt_dry(scores, 6, ids, 8, &o, &none, counts), TN_OK);
+  for (int i = 0; i < 6; i++) ck_assert_float_eq_tol(scores[i], i == 4 ? -0.5f * 1.75f : 0, 1e-6f);
+  o.dry_base = 2, o.dry_allowed_length = 3;
+  ck_assert_int_eq(tn_rt_dry(next, 6, ids, 8, &o, &none, counts), TN_OK);
+  for (int i = 0; i < 6; i++) ck_assert_float_eq_tol(next[i], i == 4 ? -0.5f : 0, 1e-6f);
+  o.dry_last_n = 4; /* the first time is too long ago */
+  ck_assert_int_eq(tn_rt_dry(limited, 6, ids, 8, &o, &none, counts), TN_OK);
+  for (int i = 0; i < 6; i++) ck_assert_float_eq(limited[i], 0);
 }
 END_TEST
 
@@ -170,7 +193,7 @@ START_TEST(test_long_prompt) {
   ck_assert_mem_eq(h.ids, want, 8 * 4);
   ck_assert_int_eq(t.api->position(t.s), 40);
   ck_assert_int_eq(t.api->generate(t.s, prompt, 1, NULL, hear, &h), TN_INVALID);
-  ck_assert_str_eq(t.api->error(t.s), "1 tokens do not fit: there is room for 0");
+  ck_assert_str_eq(t.api->error(t.s), "1 tokens do not fit: there is room for 0 of 40, 40 are in the states");
   t.api->session_reset(t.s);
   ck_assert_int_eq(t.api->generate(t.s, prompt, 41, NULL, hear, &h), TN_INVALID);
   ck_assert_int_eq(t.api->generate(t.s, prompt, 0, NULL, hear, &h), TN_INVALID);
@@ -188,6 +211,76 @@ START_TEST(test_cancels) {
                                    &(tn_sampling){.size = sizeof(tn_sampling), .max_tokens = 50}, hear, &h),
                    TN_CANCELLED);
   ck_assert_uint_eq(h.n, 3);
+  toy_close(&t);
+}
+END_TEST
+
+/* The toy gives the scores of one position only. */
+START_TEST(test_speculation_needs) {
+  static const int32_t prompt[] = {1, 2};
+  toy t;
+  toy_open(&t, 1);
+  tn_sampling o = {.size = sizeof o, .draft_tokens = 4};
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 2, &o, NULL, NULL), TN_UNSUPPORTED);
+  ck_assert_str_eq(
+      t.api->error(t.s),
+      "speculation needs a model with states and the entry 'logits'; this one has no such entry");
+  toy_close(&t);
+}
+END_TEST
+
+/* Two prompts of the same length in one session give what each gives alone; of different lengths they need an
+ * entry that the toy has not. */
+static tn_status hear_batch(void *user, const tn_new_token *t) {
+  heard *h = (heard *)user + t->sequence;
+  h->ids[h->n++] = t->id;
+  return TN_OK;
+}
+START_TEST(test_batch) {
+  static const int32_t first[] = {1, 2, 3}, second[] = {4, 4, 9};
+  const tn_prompt prompts[] = {{first, 3}, {second, 3}}, ragged[] = {{first, 3}, {second, 2}};
+  toy t;
+  toy_open_with(&t, 2, 3, 0, false, (tn_bytes){0});
+  heard h[2] = {0};
+  tn_generation r[2] = {{.size = sizeof *r}};
+  tn_sampling o = {.size = sizeof o, .max_tokens = 9, .result = r};
+  tn_status status = t.api->generate_batch(t.s, prompts, 2, &o, hear_batch, h);
+  ck_assert_msg(status == TN_OK, "%s", t.api->error(t.s));
+  for (int i = 0; i < 2; i++) {
+    int32_t want[200];
+    uint32_t n = follow(prompts[i].ids, 3, 9, want);
+    ck_assert_uint_eq(h[i].n, n);
+    ck_assert_mem_eq(h[i].ids, want, n * 4);
+    ck_assert_uint_eq(r[i].new_tokens, n);
+    ck_assert_uint_eq(r[i].finish, want[n - 1] ? TN_FINISH_LENGTH : TN_FINISH_END);
+  }
+  ck_assert_int_eq(t.api->generate_batch(t.s, prompts, 2, &o, hear_batch, h), TN_PRECONDITION);
+  t.api->session_reset(t.s);
+  ck_assert_int_eq(t.api->generate_batch(t.s, ragged, 2, &o, hear_batch, h), TN_UNSUPPORTED);
+  ck_assert_int_eq(t.api->generate_batch(t.s, prompts, 4, &o, hear_batch, h), TN_INVALID);
+  ck_assert_str_eq(t.api->error(t.s), "4 prompts in a session for a batch of 3");
+  toy_close(&t);
+}
+END_TEST
+
+/* Numbers that no caller can mean. */
+START_TEST(test_options) {
+  static const int32_t prompt[] = {1};
+  static const char *const stop[] = {"x"};
+  const tn_sampling bad[] = {{.size = sizeof *bad, .temperature = NAN},
+                             {.size = sizeof *bad, .top_p = INFINITY},
+                             {.size = sizeof *bad, .dry_multiplier = -1},
+                             {.size = sizeof *bad, .logprobs = 101},
+                             {.size = sizeof *bad, .draft_tokens = 65}};
+  toy t;
+  toy_open(&t, 1);
+  for (size_t i = 0; i < TN_COUNT(bad); i++)
+    ck_assert_int_eq(t.api->generate(t.s, prompt, 1, &bad[i], NULL, NULL), TN_INVALID);
+  tn_sampling o = {.size = sizeof o, .stop = stop, .nstop = 1};
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, &o, NULL, NULL), TN_UNSUPPORTED);
+  o = (tn_sampling){.size = sizeof o, .grammar = "root ::= \"a\""};
+  ck_assert_int_eq(t.api->generate(t.s, prompt, 1, &o, NULL, NULL), TN_UNSUPPORTED);
+  ck_assert_str_eq(t.api->error(t.s), "a grammar: the model has no tokenizer");
   toy_close(&t);
 }
 END_TEST
@@ -279,6 +372,10 @@ int main(void) {
   tcase_add_test(c, test_distribution);
   tcase_add_test(c, test_greedy);
   tcase_add_test(c, test_penalty);
+  tcase_add_test(c, test_dry);
+  tcase_add_test(c, test_speculation_needs);
+  tcase_add_test(c, test_batch);
+  tcase_add_test(c, test_options);
   tcase_add_test(c, test_generates);
   tcase_add_test(c, test_long_prompt);
   tcase_add_test(c, test_cancels);

@@ -2,6 +2,7 @@
  * step program. Kernels are matched by their op: each target has its own symbol for it, arguments are the
  * same. */
 #include "tools/driver/driver.h"
+#include "frontend/gguf/gguf.h"
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdlib.h>
 
@@ -26,9 +27,8 @@ static tn_status layout_weights(tn_driver *d, tn_module *m, uint32_t mode, tn_bu
     tn_value_info v;
     tn_ir_value_get(m, info.value, &v);
     if (!v.nuses) continue;
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < info.nparts; i++) bytes += info.parts[i].bytes;
-    bool stays = mode == TN_WEIGHTS_INPLACE && info.nparts == 1;
+    uint64_t bytes = tn_weight_bytes(m, &info);
+    bool stays = mode == TN_WEIGHTS_INPLACE && info.nparts == 1 && !info.form;
     if (!stays) TN_TRY(choose_layout(d, m, w, &info, &bytes));
     at = tn_align_up(at, 64);
     if (!tn_vec_push(&b->weights, w) || !tn_vec_push(&b->weight_offsets, stays ? UINT64_MAX : at) ||
@@ -161,9 +161,20 @@ static tn_status number_rows(tn_build *b) {
 /* ---- all together
  * -------------------------------------------------------------------------------------------- */
 
+static tn_status gguf_tokenizer(tn_driver *d, tn_build *b) {
+  tn_gguf *g;
+  TN_TRY(tn_gguf_open(d->path, d->diags, &g));
+  tn_status s = tn_tokenizer_from_gguf(g, &b->tokenizer, d->diags);
+  tn_gguf_close(g);
+  return s;
+}
+
+/* The metadata names the file of a folder, or "gguf" for a model that is one file. */
 static tn_status import_tokenizer(tn_driver *d, tn_module *m, tn_build *b) {
-  if (!tn_ir_meta_get(m, "tokenizer")) return TN_OK;
-  tn_status s = tn_tokenizer_import(d->folder, &b->tokenizer, d->diags);
+  const char *where = tn_ir_meta_get(m, "tokenizer");
+  if (!where) return TN_OK;
+  tn_status s = !strcmp(where, "gguf") ? gguf_tokenizer(d, b)
+                                       : tn_tokenizer_import(d->folder, &b->tokenizer, d->diags);
   return s == TN_NOT_FOUND ? TN_OK : s;
 }
 

@@ -31,6 +31,7 @@ tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *dia
   TN_TRY(tn_plugins_new(&d->plugins, diags));
   TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_ref));
   TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_hf));
+  TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_gguf));
   for (uint32_t i = 0; i < o->nplugins; i++) TN_TRY(tn_plugins_load(d->plugins, o->plugins[i]));
   return tn_plugins_scan_standard(d->plugins, own_plugins(&d->arena));
 }
@@ -174,14 +175,19 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
     if (p > score) score = p, best = i;
   }
   if (!score)
-    return tn_fail(d->diags, TN_UNSUPPORTED, path, NULL,
-                   "not a model that tenon knows: expected a folder with config.json, or a .tir file");
-  const char *keys[3], *values[3];
+    return tn_fail(
+        d->diags, TN_UNSUPPORTED, path, NULL,
+        "not a model that tenon knows: expected a folder with config.json, a GGUF file, or a .tir file");
+  const char *const given[][2] = {{"page-folders", page_folders(&d->arena)},
+                                  {"task", d->options.task},
+                                  {"page", d->options.pages},
+                                  {"kv", d->options.kv},
+                                  {"adapters", d->options.adapters},
+                                  {"adapter-mode", d->options.adapter_mode}};
+  const char *keys[TN_COUNT(given)], *values[TN_COUNT(given)];
   tn_options o = {keys, values, 0};
-  const char *folders = page_folders(&d->arena);
-  if (folders) keys[o.count] = "page-folders", values[o.count++] = folders;
-  if (d->options.task) keys[o.count] = "task", values[o.count++] = d->options.task;
-  if (d->options.pages) keys[o.count] = "page", values[o.count++] = d->options.pages;
+  for (size_t i = 0; i < TN_COUNT(given); i++)
+    if (given[i][1]) keys[o.count] = given[i][0], values[o.count++] = given[i][1];
   uint32_t errors = d->diags->errors;
   tn_status s = list[best].table.import(list[best].self, path, m, &o);
   if (s != TN_OK && d->diags->errors == errors)
@@ -197,6 +203,7 @@ tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
   if (!text && !tn_path_exists(path))
     return tn_fail(d->diags, TN_NOT_FOUND, path, NULL, "there is no such file or folder");
   const char *slash = strrchr(path, '/');
+  d->path = tn_arena_str(&d->arena, tn_str_of(path));
   d->folder = !text && tn_path_is_dir(path) ? tn_arena_str(&d->arena, tn_str_of(path))
               : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)})
                       : tn_arena_str(&d->arena, TN_STR("."));

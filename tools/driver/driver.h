@@ -7,6 +7,7 @@
 #ifndef TN_DRIVER_H
 #define TN_DRIVER_H
 #include "backends/runtime/runtime.h"
+#include "frontend/forms/forms.h"
 #include "passes/pass.h"
 #include "plugins/host.h"
 #include "tools/driver/link.h"
@@ -18,9 +19,12 @@ typedef struct tn_driver_options {
   const char *task;           /* NULL: as the model says */
   const char *const *plugins; /* --plugin, in order */
   uint32_t nplugins;
-  const char *pages; /* --model-page files, ':' between */
-  bool keep_values;  /* every value keeps its own slot, for verify --per-node */
-  bool progress;     /* a bar on stderr for the long steps */
+  const char *pages;        /* --model-page files, ':' between */
+  const char *kv;           /* element type of the KV cache; NULL: f32 */
+  const char *adapters;     /* PATH[=WEIGHT], ':' between; NULL: none */
+  const char *adapter_mode; /* switch or merge; NULL: switch */
+  bool keep_values;         /* every value keeps its own slot, for verify --per-node */
+  bool progress;            /* a bar on stderr for the long steps */
 } tn_driver_options;
 
 typedef struct tn_driver {
@@ -30,7 +34,8 @@ typedef struct tn_driver {
   tn_arena arena;
   TN_VEC(tn_backend_ref) backends; /* in order of preference */
   TN_VEC(tn_target *) targets;     /* of backends.items[0]; chosen by options.isa */
-  char *folder;                    /* where the loaded model's weight files lie */
+  char *path;                      /* of the loaded model */
+  char *folder;                    /* where its weight files lie */
 } tn_driver;
 
 tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags);
@@ -118,13 +123,17 @@ tn_status tn_text_write(const char *path, const tn_buf *text, tn_diags *d);
 /* work.c: floating-point operations of a kernel, roughly; 0: not known. */
 tn_dim tn_kernel_work(tn_module *m, tn_op kernel);
 
-/* weights.c: reads a weight's plain bytes from its parts. */
+/* weights.c: reads a weight's plain bytes from its parts, or out of them as its form says. */
 typedef struct tn_weight_reader {
   tn_driver *d;
+  tn_module *m;
   tn_weight_info info;
+  tn_form *form; /* opened by the first read */
   int fd;
   const char *open_file;
 } tn_weight_reader;
+/* Bytes of the weight's plain type: without a form those of its parts. */
+uint64_t tn_weight_bytes(tn_module *m, const tn_weight_info *info);
 void tn_weight_reader_init(tn_weight_reader *r, tn_driver *d, tn_module *m, tn_weight w);
 tn_status tn_weight_reader_read(void *r, uint64_t off, void *dst, uint64_t len);
 void tn_weight_reader_fini(tn_weight_reader *r);

@@ -80,22 +80,85 @@ static const char tokenizer_text[] =
     "@_status @_token_id(@_session *s, const char *token, int32_t *id);\n";
 
 static const char generate_text[] =
-    "\ntypedef struct @_sampling {\n"
+    "\n"
+    "/* Why a generation ended. */\n"
+    "enum {\n"
+    "  $_FINISH_NONE,     /* it has not, or a failure ended it */\n"
+    "  $_FINISH_END,      /* an end token */\n"
+    "  $_FINISH_STOP,     /* a stop string */\n"
+    "  $_FINISH_GRAMMAR,  /* the grammar allows nothing more */\n"
+    "  $_FINISH_LENGTH,   /* max_tokens */\n"
+    "  $_FINISH_CAPACITY, /* no room for more tokens */\n"
+    "  $_FINISH_CANCELLED /* a callback said so */\n"
+    "};\n"
+    "typedef struct @_alternative { int32_t id; float logprob; } @_alternative;\n"
+    "/* A new token. Probabilities are the model's own; 0 where logprobs does not ask for them. */\n"
+    "typedef struct @_new_token {\n"
+    "  uint32_t size;\n"
+    "  uint32_t sequence; /* which prompt of @_generate_batch */\n"
+    "  int32_t id;\n"
+    "  uint32_t finish;   /* not $_FINISH_NONE: the last one of its sequence */\n"
+    "  const char *text;  /* what the token adds, maybe nothing yet */\n"
+    "  uint64_t len;\n"
+    "  float logprob;     /* natural logarithm of its probability */\n"
+    "  uint32_t nalternatives;\n"
+    "  const @_alternative *alternatives; /* the likeliest tokens, best first */\n"
+    "} @_new_token;\n"
+    "/* Not $_OK stops: then @_generate gives $_CANCELLED. */\n"
+    "typedef @_status (*@_on_new_token)(void *user, const @_new_token *t);\n"
+    "typedef @_status (*@_on_token)(void *user, int32_t token, const char *text, uint64_t len);\n"
+    "/* How a generation went. */\n"
+    "typedef struct @_generation {\n"
+    "  uint32_t size;               /* sizeof(@_generation), set by the caller */\n"
+    "  uint32_t finish;\n"
+    "  uint64_t prompt_tokens, new_tokens;\n"
+    "  uint64_t drafted, accepted;  /* by speculation */\n"
+    "  uint64_t masks;              /* tokens that a grammar constrained */\n"
+    "  double mask_seconds;\n"
+    "} @_generation;\n"
+    "typedef struct @_logit_bias { int32_t token; float bias; } @_logit_bias;\n"
+    "\n"
+    "/* Zero is off, or the default, everywhere. Scores pass, in this order: bias, grammar, penalties, DRY, top_k,\n"
+    " * typical_p, top_p, min_p, temperature. */\n"
+    "typedef struct @_sampling {\n"
     "  uint32_t size;            /* sizeof(@_sampling) */\n"
     "  uint32_t max_tokens;      /* new tokens; 0: 128 */\n"
     "  float temperature;        /* 0: always the most likely token */\n"
-    "  float top_p, min_p;       /* 0: off */\n"
-    "  float repetition_penalty; /* 0 or 1: off */\n"
-    "  uint32_t top_k;           /* 0: off */\n"
+    "  float top_p, min_p;\n"
+    "  float repetition_penalty; /* 1: off */\n"
+    "  uint32_t top_k;\n"
     "  uint64_t seed;            /* the same seed gives the same tokens */\n"
+    "  float typical_p;\n"
+    "  float frequency_penalty, presence_penalty;\n"
+    "  int32_t penalty_last_n;   /* tokens that the penalties look at; 0: all */\n"
+    "  float dry_multiplier, dry_base; /* base 0: 1.75 */\n"
+    "  uint32_t dry_allowed_length;    /* 0: 2 */\n"
+    "  int32_t dry_last_n;\n"
+    "  const char *const *dry_breakers; /* NULL: newline, ':', '\"', '*' */\n"
+    "  uint32_t ndry_breakers;\n"
+    "  uint32_t nbias;\n"
+    "  const @_logit_bias *bias;\n"
+    "  const char *const *stop;  /* ends before the first of these texts */\n"
+    "  uint32_t nstop;\n"
+    "  uint32_t logprobs;        /* alternatives that on_token gets */\n"
+    "  const char *grammar;      /* GBNF, NUL-terminated where grammar_len is 0 */\n"
+    "  uint64_t grammar_len;\n"
+    "  @_on_new_token on_token;\n"
+    "  @_generation *result;\n"
+    "  uint32_t draft_tokens;    /* speculation: tokens guessed at a time */\n"
+    "  uint32_t draft_ngram;     /* guess from the text itself; longest piece that is looked up; 0: 3 */\n"
+    "  @_session *draft;         /* or with a session of a smaller model, whose states hold the same tokens */\n"
     "} @_sampling;\n"
-    "/* Called per token with the text that it adds (maybe none yet). Not $_OK stops: then @_generate gives\n"
-    " * $_CANCELLED. */\n"
-    "typedef @_status (*@_on_token)(void *user, int32_t token, const char *text, uint64_t len);\n"
-    "/* Appends ids to the states, then generates until max_tokens, an end token or the capacity. The last\n"
-    " * token is not yet in the states: put it before the next call's ids. o and each may be NULL. */\n"
+    "/* Appends ids to the states, then generates until max_tokens, an end token, a stop string, the end of the\n"
+    " * grammar or the capacity. The last token is not yet in the states: put it before the next call's ids. o and\n"
+    " * each may be NULL. */\n"
     "@_status @_generate(@_session *s, const int32_t *ids, uint64_t n, const @_sampling *o,\n"
-    "                    @_on_token each, void *user);\n";
+    "                    @_on_token each, void *user);\n"
+    "typedef struct @_prompt { const int32_t *ids; uint64_t nids; } @_prompt;\n"
+    "/* Continues n prompts at once, in a session whose batch is n or more, from empty states. Prompt i gives the\n"
+    " * tokens that @_generate gives with seed + i. o->result: an array of n. */\n"
+    "@_status @_generate_batch(@_session *s, const @_prompt *prompts, uint32_t n, const @_sampling *o,\n"
+    "                          @_on_new_token each, void *user);\n";
 
 static const char tensor_text[] =
     "\n/* What the functions below pass on. */\n"
@@ -150,7 +213,13 @@ static const char *const generic[] = {
     "tensor_set",
     "session_options",
     "sampling",
-    "on_token"};
+    "on_token",
+    "on_new_token",
+    "new_token",
+    "alternative",
+    "generation",
+    "logit_bias",
+    "prompt"};
 
 static bool listed(const char *name, const char *const *list, size_t n) {
   for (size_t i = 0; i < n; i++)

@@ -6,13 +6,24 @@
 #include <unistd.h>
 
 void tn_weight_reader_init(tn_weight_reader *r, tn_driver *d, tn_module *m, tn_weight w) {
-  *r = (tn_weight_reader){.d = d, .fd = -1};
+  *r = (tn_weight_reader){.d = d, .m = m, .fd = -1};
   tn_ir_weight_get(m, w, &r->info);
 }
 
 void tn_weight_reader_fini(tn_weight_reader *r) {
   if (r->fd >= 0) close(r->fd);
   r->fd = -1;
+  tn_form_close(r->form);
+  r->form = NULL;
+}
+
+uint64_t tn_weight_bytes(tn_module *m, const tn_weight_info *info) {
+  int64_t size = 0;
+  uint64_t n = 0;
+  if (info->form) /* the verifier has seen that it is a constant */
+    return tn_ir_dim_is_const(m, tn_type_bytes(m, info->type), &size) ? (uint64_t)size : 0;
+  for (uint32_t i = 0; i < info->nparts; i++) n += info->parts[i].bytes;
+  return n;
 }
 
 static tn_status reader_open(tn_weight_reader *r, const char *file) {
@@ -45,7 +56,7 @@ static tn_status read_exactly(tn_weight_reader *r, const tn_part *part, uint64_t
   return TN_OK;
 }
 
-tn_status tn_weight_reader_read(void *ctx, uint64_t off, void *dst, uint64_t len) {
+static tn_status read_parts(void *ctx, uint64_t off, void *dst, uint64_t len) {
   tn_weight_reader *r = ctx;
   uint8_t *to = dst;
   for (uint32_t i = 0; i < r->info.nparts && len; i++) {
@@ -62,6 +73,29 @@ tn_status tn_weight_reader_read(void *ctx, uint64_t off, void *dst, uint64_t len
     return tn_fail(r->d->diags, TN_INTERNAL, NULL, r->info.name,
                    "a read goes %llu bytes past the weight's end", (unsigned long long)len);
   return TN_OK;
+}
+
+static tn_status open_form(tn_weight_reader *r) {
+  tn_type_info t;
+  tn_ir_type_get(r->m, r->info.type, &t);
+  tn_form_spec spec = {.name = r->info.name,
+                       .text = r->info.form,
+                       .dtype = t.dtype,
+                       .rank = t.rank,
+                       .parts = r->info.parts,
+                       .nparts = r->info.nparts,
+                       .in = {r, read_parts}};
+  for (uint32_t i = 0; i < t.rank; i++)
+    if (!tn_ir_dim_is_const(r->m, t.dims[i], &spec.dims[i]))
+      return tn_fail(r->d->diags, TN_INVALID, NULL, r->info.name, "a size of the weight is not known");
+  return tn_form_open(&spec, r->d->diags, &r->form);
+}
+
+tn_status tn_weight_reader_read(void *ctx, uint64_t off, void *dst, uint64_t len) {
+  tn_weight_reader *r = ctx;
+  if (!r->info.form) return read_parts(ctx, off, dst, len);
+  if (!r->form) TN_TRY(open_form(r));
+  return tn_form_read(r->form, off, dst, len);
 }
 
 static tn_status copy_plain(tn_weight_reader *r, uint64_t bytes, const tn_writer *out) {

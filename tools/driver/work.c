@@ -21,6 +21,15 @@ static tn_dim matmul_work(tn_module *m, tn_op op) {
   return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_result(m, op, 0)), t.dims[k]), 2);
 }
 
+/* 2 t u n k, as matmul; what the experts are does not matter. */
+static tn_dim expert_work(tn_module *m, tn_op op) {
+  tn_value_info w;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 1), &w);
+  tn_ir_type_get(m, w.type, &t);
+  return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_result(m, op, 0)), t.dims[2]), 2);
+}
+
 /* 4 b h s t d: scores and their product with the values. */
 static tn_dim attention_work(tn_module *m, tn_op op) {
   tn_value_info k;
@@ -54,6 +63,7 @@ tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
   for (tn_op op = tn_ir_first_op(m, 0, kernel); op; op = tn_ir_next_op(m, op)) {
     uint32_t code = tn_ir_opcode(m, op);
     if (code == TN_OPC_matmul) return matmul_work(m, op);
+    if (code == TN_OPC_expert_matmul) return expert_work(m, op);
     if (code == TN_OPC_attention) return attention_work(m, op);
     if (code == TN_OPC_kv_update) return times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
   }

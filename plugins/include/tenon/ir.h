@@ -135,6 +135,7 @@ typedef struct tn_weight_info {
   const tn_part *parts;
   tn_value value; /* the value that stands for the weight, the same in every function */
   uint32_t reserved;
+  const char *form; /* NULL: the parts' bytes as they are; else how they become the type's (frontend/forms) */
 } tn_weight_info;
 typedef struct tn_state_info {
   const char *name;
@@ -240,7 +241,8 @@ typedef struct tn_op_desc {
   /* locations and messages */                                                                               \
   X(tn_loc, loc_make, (tn_module * m, const tn_loc_info *l))                                                 \
   X(void, loc_get, (tn_module * m, tn_loc l, tn_loc_info * out))                                             \
-  X(void, report, (tn_module * m, uint32_t severity, tn_loc l, const char *fmt, ...))
+  X(void, report, (tn_module * m, uint32_t severity, tn_loc l, const char *fmt, ...))                        \
+  X(tn_status, weight_set_form, (tn_module * m, tn_weight w, const char *form)) /* see tn_weight_info */
 /* clang-format on */
 
 typedef struct tn_ir {

@@ -1,0 +1,37 @@
+/* scan.c - recurrences over the token axis. */
+#include "ops.h"
+
+static tn_status check_heads(tn_infer *c, const tn_in *x, const tn_in *b) {
+  int64_t h, g;
+  bool known = tn_ir_dim_is_const(c->m, x->dims[2], &h) && tn_ir_dim_is_const(c->m, b->dims[2], &g);
+  if (known ? g < 1 || h % g : x->dims[2] != b->dims[2])
+    return tn_ops_fail(c, "heads of x are no multiple of the groups of b: %D and %D", x->dims[2], b->dims[2]);
+  return TN_OK;
+}
+
+static tn_status check_state(tn_infer *c, const tn_in *x, const tn_in *b, const tn_in *state) {
+  TN_TRY(tn_ops_rank(c, "state", state, 4));
+  TN_TRY(tn_ops_equal(c, "batch dims of x and state", x->dims[0], state->dims[0]));
+  TN_TRY(tn_ops_equal(c, "heads of x and state", x->dims[2], state->dims[1]));
+  TN_TRY(tn_ops_equal(c, "features of x and state", x->dims[3], state->dims[2]));
+  return tn_ops_equal(c, "state sizes of b and state", b->dims[3], state->dims[3]);
+}
+
+tn_status tn_infer_ssm_scan(tn_infer *c) {
+  static const char *const names[] = {"x", "dt", "a", "b", "c"};
+  static const uint32_t ranks[] = {4, 3, 2, 4, 4};
+  tn_in in[6];
+  TN_TRY(tn_ops_read(c, in, 6));
+  for (uint32_t i = 0; i < 5; i++) TN_TRY(tn_ops_rank(c, names[i], &in[i], ranks[i]));
+  const tn_in *x = &in[0], *dt = &in[1], *a = &in[2], *b = &in[3], *cc = &in[4], *state = &in[5];
+  for (uint32_t i = 0; i < 3; i++) TN_TRY(tn_ops_equal(c, "dims of x and dt", x->dims[i], dt->dims[i]));
+  for (uint32_t i = 0; i < 2; i++) TN_TRY(tn_ops_equal(c, "dims of x and b", x->dims[i], b->dims[i]));
+  for (uint32_t i = 0; i < 4; i++) TN_TRY(tn_ops_equal(c, "dims of b and c", b->dims[i], cc->dims[i]));
+  TN_TRY(tn_ops_equal(c, "heads of x and a", x->dims[2], a->dims[0]));
+  if (!tn_ops_is(c, a->dims[1], 1)) TN_TRY(tn_ops_equal(c, "state sizes of a and b", a->dims[1], b->dims[3]));
+  TN_TRY(check_heads(c, x, b));
+  TN_TRY(check_state(c, x, b, state));
+  tn_shape y = tn_ops_shape(x), last = tn_ops_shape(state);
+  TN_TRY(tn_ops_result(c, 0, x->dtype, &y));
+  return tn_ops_result(c, 1, state->dtype, &last);
+}
