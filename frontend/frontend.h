@@ -8,7 +8,8 @@
  * element type of key and value caches: f32, f16, bf16 or q8_0).
  * Metadata that it sets on the module: source (the folder's base name), architecture, model_type, task,
  * tokenizer ("tokenizer.json" when there is one), max_positions, vocab, eos (ids, comma separated), bos, pad,
- * id2label (JSON), pooling, dim.position / dim.capacity (names of those dims), max_seq_length,
+ * id2label (JSON), chat_template with bos_token and eos_token (texts), pooling, dim.position / dim.capacity (names
+ * of those dims), max_seq_length,
  * ring.rows / ring.slack (rows of the smallest ring of a sliding window; how far back it can go once it is full). */
 const tn_plugin *tn_plugin_query_hf(uint32_t host_abi, const char **why);
 

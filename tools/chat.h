@@ -1,5 +1,5 @@
-/* chat.h - a conversation with a model, as the files of tenon chat share it: chat_talk.c keeps it and asks the
- * model, chat_terminal.c talks with a person, line.c reads a line with editing and history. */
+/* chat.h - a conversation with a model, as the files of tenon chat share it: chat_talk.c keeps it and asks
+ * the model, chat_terminal.c talks with a person, line.c reads a line with editing and history. */
 #ifndef TN_TOOL_CHAT_H
 #define TN_TOOL_CHAT_H
 #include "frontend/chat/chat.h"

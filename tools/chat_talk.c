@@ -85,7 +85,8 @@ static tn_status put_given(tn_talk *t, const char *text) {
   tn_diags ignored;
   tn_json *value;
   tn_buf json = {0};
-  if (!eq || eq == text) return tn_fail(t->d, TN_INVALID, NULL, NULL, "--template-var: '%s' is not NAME=VALUE", text);
+  if (!eq || eq == text)
+    return tn_fail(t->d, TN_INVALID, NULL, NULL, "--template-var: '%s' is not NAME=VALUE", text);
   tn_diags_init(&ignored);
   if (tn_json_parse(&t->arena, tn_str_of(eq + 1), "", &ignored, &value) == TN_OK)
     tn_json_write(&json, value);
@@ -99,10 +100,10 @@ static tn_status put_given(tn_talk *t, const char *text) {
 
 /* Ends of turns that a template writes are ends of answers, whatever the model's configuration says. */
 static void find_ends(tn_talk *t) {
-  static const char *const known[] = {"<|im_end|>",    "<|eot_id|>",        "<end_of_turn>",
-                                      "<|end|>",       "<|endoftext|>",     "<|end_of_text|>",
-                                      "<|eot|>",       "<|end_of_turn|>",   "<｜end▁of▁sentence｜>",
-                                      "<|return|>",    "<|END_OF_TURN_TOKEN|>"};
+  static const char *const known[] = {"<|im_end|>", "<|eot_id|>",           "<end_of_turn>",
+                                      "<|end|>",    "<|endoftext|>",        "<|end_of_text|>",
+                                      "<|eot|>",    "<|end_of_turn|>",      "<｜end▁of▁sentence｜>",
+                                      "<|return|>", "<|END_OF_TURN_TOKEN|>"};
   for (size_t i = 0; i < TN_COUNT(known); i++) {
     int32_t id;
     if (!strstr(t->format_text, known[i]) || t->o->api->token_id(t->s, known[i], &id) != TN_OK) continue;
@@ -273,7 +274,8 @@ tn_status tn_talk_prompt(tn_talk *t, tn_buf *out) {
   if (t->variables.len) tn_buf_put(&json, t->variables.text, t->variables.len);
   tn_buf_puts(&json, "}");
   tn_arena_init(&arena);
-  tn_status s = json.failed ? TN_OOM : tn_json_parse(&arena, (tn_str){json.text, json.len}, "messages", t->d, &root);
+  tn_status s =
+      json.failed ? TN_OOM : tn_json_parse(&arena, (tn_str){json.text, json.len}, "messages", t->d, &root);
   if (!s) s = tn_chat_render(t->format, root, NULL, t->d, out);
   tn_arena_fini(&arena);
   tn_buf_fini(&json);
@@ -288,7 +290,8 @@ static tn_status tokenize(tn_talk *t, const tn_buf *text, int32_t **ids, uint64_
     room = *n;
     *ids = tn_arena_alloc(&t->arena, room * sizeof **ids);
     if (!*ids) return TN_OOM;
-    s = t->o->api->tokenize(t->s, text->text ? text->text : "", text->len, NULL, 0, TN_TOK_NO_SPECIAL, *ids, NULL, n);
+    s = t->o->api->tokenize(t->s, text->text ? text->text : "", text->len, NULL, 0, TN_TOK_NO_SPECIAL, *ids,
+                            NULL, n);
   }
   if (s) return failed(t, s);
   return *n ? TN_OK : tn_fail(t->d, TN_INVALID, NULL, NULL, "the template makes an empty prompt");
@@ -379,6 +382,7 @@ void tn_talk_print_rate(const tn_talk *t) {
   double decode = t->seconds - t->first;
   fprintf(stderr, "[%llu prompt tokens, %llu of them reused, %.2f s; %llu new tokens, %.1f per second; %s]\n",
           (unsigned long long)t->prompt_tokens, (unsigned long long)t->reused, t->first,
-          (unsigned long long)t->new_tokens, t->new_tokens > 1 && decode > 0 ? (double)(t->new_tokens - 1) / decode : 0,
+          (unsigned long long)t->new_tokens,
+          t->new_tokens > 1 && decode > 0 ? (double)(t->new_tokens - 1) / decode : 0,
           tn_finish_name(t->finish));
 }

@@ -1,5 +1,5 @@
-/* chat_terminal.c - the conversation with a person: messages of one or more lines, and commands that begin with
- * a slash. */
+/* chat_terminal.c - the conversation with a person: messages of one or more lines, and commands that begin
+ * with a slash. */
 #include "tools/chat.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -45,8 +45,10 @@ static void cmd_system(terminal *x, const char *arg) {
 }
 
 static void cmd_save(terminal *x, const char *arg) {
-  if (!*arg) puts("/save FILE");
-  else if (tn_talk_save(x->t, arg) != TN_OK) report(x);
+  if (!*arg)
+    puts("/save FILE");
+  else if (tn_talk_save(x->t, arg) != TN_OK)
+    report(x);
 }
 
 static void cmd_load(terminal *x, const char *arg) {
@@ -88,8 +90,10 @@ static void cmd_retry(terminal *x, const char *arg) {
 static void cmd_prompt(terminal *x, const char *arg) {
   tn_buf text = {0};
   (void)arg;
-  if (tn_talk_prompt(x->t, &text) == TN_OK) puts(tn_buf_cstr(&text));
-  else report(x);
+  if (tn_talk_prompt(x->t, &text) == TN_OK)
+    puts(tn_buf_cstr(&text));
+  else
+    report(x);
   tn_buf_fini(&text);
 }
 
@@ -131,7 +135,8 @@ static void command(terminal *x, const char *line) {
   char word[32];
   snprintf(word, sizeof word, "%.*s", (int)(n < 31 ? n : 31), line);
   int near = tn_str_nearest(word, names, (int)TN_COUNT(names));
-  printf("no command %s%s%s; /help lists them\n", word, near < 0 ? "" : ", did you mean ", near < 0 ? "" : names[near]);
+  printf("no command %s%s%s; /help lists them\n", word, near < 0 ? "" : ", did you mean ",
+         near < 0 ? "" : names[near]);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */

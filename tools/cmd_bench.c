@@ -56,22 +56,24 @@ static void row(bench *b, const char *what, int64_t batch, int64_t length, const
   b->shown++;
 }
 
-/* Integer inputs: "mask" is ones, "types" zeros, ids spread over the vocabulary. */
+/* Integer inputs: "mask" is ones, "types" and "pads" zeros, ids spread over the vocabulary. */
 static tn_status make_inputs(bench *b, int entry, uint32_t n, int64_t batch, int64_t length, tn_tensor *in) {
   for (uint32_t i = 0; i < n; i++) {
     tn_arg_info arg;
     b->o->api->input(b->o->model, (uint32_t)entry, i, &arg);
-    if (arg.rank != 2 || arg.dtype != TN_DT_i32)
+    bool pads = arg.rank == 1 && !strcmp(arg.name, "pads");
+    if ((arg.rank != 2 && !pads) || arg.dtype != TN_DT_i32)
       return tn_fail(b->d, TN_UNSUPPORTED, NULL, arg.name,
                      "bench makes only i32 inputs of rank 2, this one is %s %s",
                      tn_ir_dtype_info(arg.dtype)->name, arg.shape);
     int32_t *data = malloc((size_t)(batch * length + 1) * sizeof *data);
     if (!data) return TN_OOM;
     for (int64_t k = 0; k < batch * length; k++)
-      data[k] = !strcmp(arg.name, "mask")    ? 1
-                : !strcmp(arg.name, "types") ? 0
-                                             : (int32_t)((uint64_t)k * 2654435761u % (uint64_t)b->vocab);
-    in[i] = (tn_tensor){data, TN_DT_i32, 2, {batch, length}};
+      data[k] = !strcmp(arg.name, "mask") ? 1
+                : pads || !strcmp(arg.name, "types")
+                    ? 0
+                    : (int32_t)((uint64_t)k * 2654435761u % (uint64_t)b->vocab);
+    in[i] = (tn_tensor){data, TN_DT_i32, arg.rank, {batch, length}};
   }
   return TN_OK;
 }

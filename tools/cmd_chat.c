@@ -1,15 +1,31 @@
-/* cmd_chat.c - tenon chat: messages from the command line, a file, a pipe or a person; the conversation itself is
- * in chat_talk.c. */
+/* cmd_chat.c - tenon chat: messages from the command line, a file, a pipe or a person; the conversation
+ * itself is in chat_talk.c. */
 #include "tools/chat.h"
 #include <locale.h>
 #include <stdio.h>
 #include <unistd.h>
 
-static const uint8_t chat_options[] = {
-    OPT_prompt,  OPT_chat_system, OPT_messages, OPT_template, OPT_template_var, OPT_print_prompt, TN_SAMPLING_OPTIONS,
-    OPT_threads, OPT_capacity,    OPT_O0,       OPT_O1,       OPT_O2,           OPT_O3,           OPT_passes,
-    OPT_backend, OPT_isa,         TN_MODEL_OPTIONS,           OPT_plugin,       OPT_json,         OPT_verbose,
-    OPT_help};
+static const uint8_t chat_options[] = {OPT_prompt,
+                                       OPT_chat_system,
+                                       OPT_messages,
+                                       OPT_template,
+                                       OPT_template_var,
+                                       OPT_print_prompt,
+                                       TN_SAMPLING_OPTIONS,
+                                       OPT_threads,
+                                       OPT_capacity,
+                                       OPT_O0,
+                                       OPT_O1,
+                                       OPT_O2,
+                                       OPT_O3,
+                                       OPT_passes,
+                                       OPT_backend,
+                                       OPT_isa,
+                                       TN_MODEL_OPTIONS,
+                                       OPT_plugin,
+                                       OPT_json,
+                                       OPT_verbose,
+                                       OPT_help};
 
 static void json_text(const char *key, const tn_buf *text) {
   tn_buf b = {0};
@@ -33,7 +49,8 @@ static tn_status answer(tn_talk *t, uint32_t i) {
   putchar('\n');
   fflush(stdout);
   if (t->a->given[OPT_verbose]) tn_talk_print_rate(t);
-  return TN_OK;
+  if (t->finish != TN_FINISH_CANCELLED) return TN_OK;
+  return tn_fail(t->d, TN_CANCELLED, NULL, NULL, "interrupted"); /* nobody waits for the other answers */
 }
 
 static tn_status answer_lines(tn_talk *t, uint32_t n) {
@@ -100,8 +117,10 @@ const tn_command tn_cmd_chat = {
     "chat",
     "talk with a model",
     "MODEL|libNAME.so [-p PROMPT] [--system TEXT] [--template FILE] [options]",
-    "On a terminal: type messages; /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves. With -p (repeat) or\n"
-    "--messages the answers are printed and that is all; from a pipe every line is a message. The model's own chat\n"
+    "On a terminal: type messages; /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves. With -p "
+    "(repeat) or\n"
+    "--messages the answers are printed and that is all; from a pipe every line is a message. The model's "
+    "own chat\n"
     "template is used, or the one of --template. An answer has at most 1024 tokens unless -n says otherwise.",
     chat_options,
     TN_COUNT(chat_options),

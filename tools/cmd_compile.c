@@ -102,14 +102,15 @@ static int run_compile(const tn_args *a) {
   return tn_tool_with_driver(a, compile);
 }
 
-const tn_command tn_cmd_compile = {"compile",
-                                   "compile a model to a shared library with a C header",
-                                   "MODEL -o libNAME.so [options]",
-                                   "MODEL is a Hugging Face folder (config.json and *.safetensors), a GGUF file or an IR "
-                                   "file (.tir).\nWrites libNAME.so, which needs libc and libm only, and NAME.h "
-                                   "beside it.",
-                                   compile_options,
-                                   TN_COUNT(compile_options),
-                                   1,
-                                   1,
-                                   run_compile};
+const tn_command tn_cmd_compile = {
+    "compile",
+    "compile a model to a shared library with a C header",
+    "MODEL -o libNAME.so [options]",
+    "MODEL is a Hugging Face folder (config.json and *.safetensors), a GGUF file or an IR "
+    "file (.tir).\nWrites libNAME.so, which needs libc and libm only, and NAME.h "
+    "beside it.",
+    compile_options,
+    TN_COUNT(compile_options),
+    1,
+    1,
+    run_compile};

@@ -101,10 +101,11 @@ static tn_status stored_tensor(verify *v, side *x, const char *name, tn_tensor *
   return TN_OK;
 }
 
-/* Random ids; a ragged mask whose first row is full; zeros for types. */
+/* Random ids; a ragged mask whose first row is full; as ragged a padding; zeros for types. */
 static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int64_t batch, int64_t length,
                            tn_tensor *t) {
-  if (arg->rank != 2 || arg->dtype != TN_DT_i32)
+  bool pads = arg->rank == 1 && !strcmp(arg->name, "pads");
+  if ((arg->rank != 2 && !pads) || arg->dtype != TN_DT_i32)
     return tn_fail(
         v->d, TN_UNSUPPORTED, NULL, arg->name,
         "only i32 inputs of rank 2 are generated, this is %s %s; use --input or a .safetensors file",
@@ -122,7 +123,8 @@ static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int
               : !strcmp(arg->name, "types") ? 0
                                             : (int32_t)(r[0] % (vocab ? vocab : 1));
   }
-  *t = (tn_tensor){data, TN_DT_i32, 2, {batch, length}};
+  for (int64_t row = 0; pads && row < batch; row++) data[row] = (int32_t)((row * length) / (2 * batch));
+  *t = (tn_tensor){data, TN_DT_i32, arg->rank, {batch, length}};
   return TN_OK;
 }
 

@@ -99,8 +99,23 @@ static void recall(editor *e, bool older) {
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
-enum { CTRL_A = 1, CTRL_B, CTRL_C, CTRL_D, CTRL_E, CTRL_F, CTRL_H = 8, CTRL_K = 11, CTRL_L, CTRL_N = 14,
-       CTRL_P = 16, CTRL_U = 21, CTRL_W = 23, ESCAPE = 27, DELETE = 127 };
+enum {
+  CTRL_A = 1,
+  CTRL_B,
+  CTRL_C,
+  CTRL_D,
+  CTRL_E,
+  CTRL_F,
+  CTRL_H = 8,
+  CTRL_K = 11,
+  CTRL_L,
+  CTRL_N = 14,
+  CTRL_P = 16,
+  CTRL_U = 21,
+  CTRL_W = 23,
+  ESCAPE = 27,
+  DELETE = 127
+};
 
 static bool read_key(char *c) { return read(STDIN_FILENO, c, 1) == 1; }
 
@@ -109,9 +124,8 @@ static char escaped(void) {
   static const struct {
     const char *text;
     char key;
-  } known[] = {{"A", CTRL_P}, {"B", CTRL_N},  {"C", CTRL_F},  {"D", CTRL_B},  {"H", CTRL_A},
-               {"F", CTRL_E}, {"1~", CTRL_A}, {"7~", CTRL_A}, {"4~", CTRL_E}, {"8~", CTRL_E},
-               {"3~", CTRL_D}};
+  } known[] = {{"A", CTRL_P},  {"B", CTRL_N},  {"C", CTRL_F},  {"D", CTRL_B},  {"H", CTRL_A}, {"F", CTRL_E},
+               {"1~", CTRL_A}, {"7~", CTRL_A}, {"4~", CTRL_E}, {"8~", CTRL_E}, {"3~", CTRL_D}};
   char text[8] = "", c;
   if (!read_key(&c) || (c != '[' && c != 'O')) return 0;
   for (uint32_t n = 0; n + 1 < sizeof text && read_key(&c);) {
@@ -152,7 +166,7 @@ static tn_line_end edit_line(editor *e) {
     if (key == '\r' || key == '\n' || key == CTRL_C || end) {
       e->at = e->line->len;
       draw(e);
-      fputs(key == CTRL_C ? "^C\r\n" : "\r\n", stdout);
+      fputs(key == CTRL_C ? "^C\n" : "\n", stdout);
       return end ? TN_LINE_END : key == CTRL_C ? TN_LINE_INTERRUPTED : TN_LINE;
     }
     if (key == ESCAPE && !(key = escaped())) continue;
@@ -182,7 +196,8 @@ static void remember(tn_lines *l, const tn_buf *line) {
 tn_line_end tn_line_read(tn_lines *l, const char *prompt, tn_buf *out) {
   struct termios saved, raw;
   put(out, "");
-  if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &saved)) return plain_line(out);
+  if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &saved))
+    return plain_line(out);
   raw = saved;
   raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG | IEXTEN);
   raw.c_iflag &= ~(tcflag_t)(IXON | ICRNL);

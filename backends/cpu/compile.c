@@ -150,7 +150,8 @@ static tn_status put_text(job *j, const tn_package_sink *out) {
 /* The object and its trailer, as one stretch of bytes. */
 static tn_status put_object(job *j, const void *object, uint64_t n, const tn_package_sink *out) {
   const tn_target *t = &j->unit.isa->target;
-  tn_cpu_trailer end = {.magic = TN_CPU_MAGIC, .hash = tn_cpu_image_hash(t, object, n)};
+  tn_cpu_trailer end = {.hash = tn_cpu_image_hash(t, object, n)};
+  memcpy(end.magic, TN_CPU_MAGIC, sizeof end.magic);
   tn_buf image = {0};
   tn_buf_put(&image, object, n);
   tn_buf_put(&image, &end, sizeof end);

@@ -14,10 +14,8 @@
 
 #define BLOCK_BYTES (448 * 1024) /* of lhs that should stay in the second-level cache */
 #define PAGE_ELEMENTS 1024       /* f32 values in a page */
-/* Of k at a time, where panels would leave that cache; of a block format, where more rows are to use what has
- * been unpacked. */
-#define CHUNK 2048
-#define CHUNK_BLOCKS 512
+#define CHUNK 512                /* of k at a time, where panels would leave that cache: beyond WHOLE; of a */
+#define WHOLE 2048               /* block format always, so that more rows use what has been unpacked */
 
 typedef struct mm {
   tn_cpu_kernel *k;
@@ -63,8 +61,6 @@ static void row_coordinates(mm *x, ll_val r, tn_ll_index *ix) {
     r = i ? ll_idiv(e, r, size) : r;
   }
 }
-
-static int64_t chunk(const mm *x) { return x->blocks ? CHUNK_BLOCKS : CHUNK; }
 
 /* ---- operands ---- */
 typedef struct staged_row {
@@ -329,10 +325,10 @@ static void unit_by_chunks(mm *x) {
   tn_ll *e = x->k->e;
   ll_val whole = x->depth, tile = x->tile;
   ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), whole, ll_k(e, chunk(x)), NULL, 0);
+  ll_loop_begin(e, &l, ll_k(e, 0), whole, ll_k(e, CHUNK), NULL, 0);
   tn_ll_body_forget(&x->k->body);
   x->k0 = l.iv;
-  x->kc = ll_imin(e, ll_k(e, chunk(x)), ll_sub(e, whole, l.iv));
+  x->kc = ll_imin(e, ll_k(e, CHUNK), ll_sub(e, whole, l.iv));
   add_chunk(x);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
@@ -372,13 +368,13 @@ static void unit(mm *x) {
 /* Is k taken in chunks, where there are many rows? */
 static bool in_chunks(mm *x) {
   int64_t depth;
-  return x->packed && tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > chunk(x);
+  return x->packed && tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > (x->blocks ? CHUNK : WHOLE);
 }
 /* The most rows of a unit: what fits the cache. */
 static int64_t rows_limit(mm *x) {
   int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;
   if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0)
-    limit = BLOCK_BYTES / (4 * (in_chunks(x) ? chunk(x) : depth)) / mr * mr;
+    limit = BLOCK_BYTES / (4 * (in_chunks(x) ? CHUNK : depth)) / mr * mr;
   return limit < 2 * mr ? 2 * mr : limit > 16 * mr ? 16 * mr : limit;
 }
 /* Rows per unit: less than the most when there would not be enough units for the threads. */
@@ -477,7 +473,7 @@ static void ask_scratch(mm *x, bool direct) {
   }
   if (rows) x->a_stage = tn_cpu_scratch(k, rows, 4);
   if (!x->packed || x->blocks) {
-    tn_dim depth = in_chunks(x) ? tn_cpu_dim_k(k, chunk(x)) : x->k_dim;
+    tn_dim depth = in_chunks(x) ? tn_cpu_dim_k(k, CHUNK) : x->k_dim;
     x->b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, depth, width), 4);
   }
   if (in_chunks(x)) x->parts = tn_cpu_scratch(k, tn_cpu_dim_mul(k, limit, width), 4);

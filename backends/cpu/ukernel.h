@@ -36,7 +36,7 @@ uint32_t tn_cpu_block_panels(const tn_cpu_isa *isa, tn_dtype dt);
 ll_val tn_cpu_panel_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth);
 /* Values at columns j .. of a row, f32. */
 typedef ll_val (*tn_cpu_row_fn)(tn_cpu_kernel *k, void *ctx, tn_ll_ix j);
-/* Bytes of a prepared row of `depth` values, at most 6 * depth + 128: its stride. */
+/* Bytes of a prepared row of `depth` values, at most 5 * depth + 128: its stride. */
 ll_val tn_cpu_block_row_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth);
 void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to, tn_cpu_row_fn get,
                           void *ctx);

@@ -8,7 +8,7 @@
 #include "backends/llvm/convert.h"
 #include <stdio.h>
 
-#define AHEAD_BYTES 3072 /* fetched so far ahead in every panel */
+#define AHEAD_BYTES 3072 /* fetched so far ahead in every panel; behind its end, in the next group's */
 #define MAX_FIXED 64     /* values of a block that is written out whole */
 
 static const tn_quant *quant(tn_dtype dt) { return tn_quant_of(dt); }
@@ -170,6 +170,7 @@ static void scales_init(scales *s, tn_cpu_kernel *k, tn_dtype dt, uint32_t panel
 typedef struct stream {
   scales s;
   uint32_t rows, cells, ways; /* cells: rows * vectors; ways: partial sums of each */
+  ll_val ahead;               /* bytes from what is read to what is fetched */
   ll_val x[8], sums[8];       /* per row of A: prepared values and sums from the step on */
   ll_val y[MAX_CELLS];
 } stream;
@@ -217,8 +218,8 @@ static void fetch_ahead(stream *z) {
   int64_t part = (int64_t)q->bytes * TN_BLOCK_ROWS * TN_CPU_STEP / q->values;
   for (uint32_t p = 0; p < z->s.b.panels; p++)
     for (int64_t line = 0; line < part; line += 64) {
-      ll_val off = ll_iadd(e, ll_imul(e, z->s.b.step, ll_k(e, part)), ll_k(e, AHEAD_BYTES + line));
-      ll_prefetch(e, ll_at(e, z->s.b.group[p], off), 3);
+      ll_val off = ll_iadd(e, ll_imul(e, z->s.b.step, ll_k(e, part)), ll_k(e, line));
+      ll_prefetch(e, ll_at(e, z->s.b.group[p], ll_iadd(e, off, z->ahead)), 3);
     }
 }
 
@@ -282,8 +283,11 @@ void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pan
   ll_val blocks = ll_udiv(e, p[TN_UKR_DEPTH], ll_k(e, q->values));
   ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), z->y, z->cells);
   memcpy(z->y, l.phi, z->cells * sizeof *z->y);
-  for (uint32_t j = 0; j < panels; j++)
-    z->s.b.group[j] = ll_at(e, panel[j], ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS)));
+  ll_val at = ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS)), ahead = ll_k(e, AHEAD_BYTES);
+  ll_val next = ll_add(e, ll_mul(e, p[TN_UKR_PANEL_STRIDE], ll_k(e, panels - 1)), ahead);
+  ll_val inside = ll_icmp(e, LLVMIntSLT, ll_add(e, at, ahead), p[TN_UKR_PANEL_STRIDE]);
+  z->ahead = ll_select(e, inside, ahead, next);
+  for (uint32_t j = 0; j < panels; j++) z->s.b.group[j] = ll_at(e, panel[j], at);
   for (uint32_t m = 0; m < rows; m++) {
     ll_val row = ll_at(e, p[TN_UKR_A], ll_imul(e, p[TN_UKR_A_STRIDE], ll_k(e, m)));
     ll_val sums = ll_at(e, row, ll_mul(e, p[TN_UKR_DEPTH], ll_k(e, 4)));

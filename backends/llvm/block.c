@@ -126,7 +126,7 @@ static ll_val six_bits_k4(tn_block_reader *r, uint32_t skip, ll_val j) {
   tn_ll *e = r->e;
   uint32_t at = r->q->inner_at;
   ll_val low = ll_icmp(e, LLVMIntULT, j, i32_like(e, j, 4));
-  ll_val back = choose(r, low, j, plus(e, j, -4)), fore = choose(r, low, plus(e, j, 4), plus(e, j, 4));
+  ll_val back = choose(r, low, j, plus(e, j, -4)), fore = plus(e, j, 4);
   ll_val first = byte_at(r, at, plus(e, back, at + skip)), tail = byte_at(r, at, plus(e, fore, at));
   ll_val nibble = skip ? down(e, tail, 4) : bits_of(e, tail, 4);
   return choose(r, low, bits_of(e, first, 6), ll_or(e, nibble, up(e, down(e, first, 6), 4)));

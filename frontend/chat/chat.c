@@ -23,7 +23,8 @@ static tn_status check_text(tn_str text, const char *name, tn_diags *diags) {
     return tn_fail(diags, TN_INVALID, name, NULL, "the template has %llu bytes, at most %d are allowed",
                    (unsigned long long)text.len, TN_JINJA_TEXT_MAX);
   if (!tn_utf8_valid(text, &bad))
-    return tn_fail(diags, TN_INVALID, name, NULL, "byte %llu of the template is not UTF-8", (unsigned long long)bad);
+    return tn_fail(diags, TN_INVALID, name, NULL, "byte %llu of the template is not UTF-8",
+                   (unsigned long long)bad);
   return TN_OK;
 }
 

@@ -69,13 +69,13 @@ struct tn_jv_state {
 typedef enum tn_jn_kind {
   TN_JN_CONST,
   TN_JN_NAME,
-  TN_JN_LIST,  /* kids */
-  TN_JN_TUPLE, /* kids */
-  TN_JN_DICT,  /* kids: key, value, key, value ... */
-  TN_JN_ATTR,  /* kids[0].name */
-  TN_JN_ITEM,  /* kids[0][kids[1]] */
-  TN_JN_SLICE, /* kids: start, stop, step; NULL: not given */
-  TN_JN_CALL,  /* kids[0](kids[1] ...), then named ones: the last nnames kids */
+  TN_JN_LIST,   /* kids */
+  TN_JN_TUPLE,  /* kids */
+  TN_JN_DICT,   /* kids: key, value, key, value ... */
+  TN_JN_ATTR,   /* kids[0].name */
+  TN_JN_ITEM,   /* kids[0][kids[1]] */
+  TN_JN_SLICE,  /* kids: start, stop, step; NULL: not given */
+  TN_JN_CALL,   /* kids[0](kids[1] ...), then named ones: the last nnames kids */
   TN_JN_FILTER, /* kids[0]|name(...) likewise; kids[0] NULL: the text of a block */
   TN_JN_TEST,   /* kids[0] is name(...) */
   TN_JN_UNARY,
@@ -87,16 +87,16 @@ typedef enum tn_jn_kind {
   /* statements */
   TN_JN_TEXT,
   TN_JN_PRINT,
-  TN_JN_BODY,   /* kids in order */
-  TN_JN_IF,     /* kids: condition, body, condition, body ..., [body] */
-  TN_JN_FOR,    /* kids: target, iterable, condition or NULL, body, otherwise or NULL */
-  TN_JN_SET,    /* kids: target, value */
-  TN_JN_CAPTURE, /* kids: target, body, filter or NULL */
-  TN_JN_MACRO,  /* names: arguments, kids[0]: body, kids[1 ...]: defaults of the last ones */
-  TN_JN_CALL_BLOCK, /* kids: call, macro */
+  TN_JN_BODY,         /* kids in order */
+  TN_JN_IF,           /* kids: condition, body, condition, body ..., [body] */
+  TN_JN_FOR,          /* kids: target, iterable, condition or NULL, body, otherwise or NULL */
+  TN_JN_SET,          /* kids: target, value */
+  TN_JN_CAPTURE,      /* kids: target, body, filter or NULL */
+  TN_JN_MACRO,        /* names: arguments, kids[0]: body, kids[1 ...]: defaults of the last ones */
+  TN_JN_CALL_BLOCK,   /* kids: call, macro */
   TN_JN_FILTER_BLOCK, /* kids: filter, body */
-  TN_JN_WITH,   /* kids: target, value, ..., body */
-  TN_JN_SCOPE,  /* kids[0]: a body in a scope of its own */
+  TN_JN_WITH,         /* kids: target, value, ..., body */
+  TN_JN_SCOPE,        /* kids[0]: a body in a scope of its own */
   TN_JN_BREAK,
   TN_JN_CONTINUE
 } tn_jn_kind;
@@ -134,7 +134,7 @@ typedef struct tn_jn {
   tn_str *names; /* of named arguments, or a macro's */
   uint32_t nnames;
   tn_jinja_op *ops;
-  bool recursive; /* FOR */
+  bool recursive;       /* FOR */
   bool varargs, kwargs; /* MACRO: it names them */
 } tn_jn;
 
@@ -193,7 +193,7 @@ tn_str tn_jinja_expect_name(tn_jinja_parser *p);
 tn_jn *tn_jinja_node(tn_jinja_parser *p, tn_jn_kind kind, uint32_t at);
 void tn_jinja_kid(tn_jinja_parser *p, tn_jn *n, tn_jn *kid);
 void tn_jinja_named(tn_jinja_parser *p, tn_jn *n, tn_str name, tn_jn *kid); /* kid NULL: the name only */
-bool tn_jinja_enter(tn_jinja_parser *p);                                    /* one level deeper; false: too deep */
+bool tn_jinja_enter(tn_jinja_parser *p); /* one level deeper; false: too deep */
 tn_jn *tn_jinja_expression(tn_jinja_parser *p);
 /* "a" or "a, b": without conditional expressions where `plain`; ends before the name `stop` (or NULL). */
 tn_jn *tn_jinja_tuple(tn_jinja_parser *p, bool plain, const char *stop);
@@ -282,7 +282,7 @@ tn_jv tn_jinja_global(tn_jinja_run *r, tn_str name);
 tn_jv tn_jinja_attr(tn_jinja_run *r, tn_jv a, tn_str name);
 tn_jv tn_jinja_item(tn_jinja_run *r, tn_jv a, tn_jv key);
 tn_jv tn_jinja_slice(tn_jinja_run *r, tn_jv a, tn_jv start, tn_jv stop, tn_jv step);
-tn_jv tn_jinja_method(tn_jinja_run *r, tn_jv a, tn_str name); /* undefined without words: none */
+tn_jv tn_jinja_method(tn_jinja_run *r, tn_jv a, tn_str name);        /* undefined without words: none */
 tn_jv tn_jinja_format(tn_jinja_run *r, tn_str format, tn_jv values); /* "%s: %d" % values */
 
 void tn_jinja_bind(tn_jinja_run *r, tn_str name, tn_jv value);
@@ -303,8 +303,8 @@ static inline bool tn_jv_is_whole(tn_jv v) { return v.kind == TN_JV_BOOL || v.ki
 static inline bool tn_jv_is_seq(tn_jv v) { return v.kind == TN_JV_LIST || v.kind == TN_JV_TUPLE; }
 static inline int64_t tn_jv_whole(tn_jv v) { return v.kind == TN_JV_BOOL ? v.u.b : v.u.i; }
 static inline double tn_jv_double(tn_jv v) { return v.kind == TN_JV_REAL ? v.u.r : (double)tn_jv_whole(v); }
-tn_jv tn_jv_copy(tn_jinja_run *r, tn_str s);       /* a string of copied bytes */
-tn_jv tn_jv_take(tn_jinja_run *r, tn_buf *b);      /* likewise, and frees the buffer */
+tn_jv tn_jv_copy(tn_jinja_run *r, tn_str s);  /* a string of copied bytes */
+tn_jv tn_jv_take(tn_jinja_run *r, tn_buf *b); /* likewise, and frees the buffer */
 tn_jv tn_jv_list_new(tn_jinja_run *r, tn_jv_kind kind, uint32_t room);
 void tn_jv_push(tn_jinja_run *r, tn_jv list, tn_jv item);
 tn_jv tn_jv_dict_new(tn_jinja_run *r);
@@ -339,12 +339,18 @@ void tn_jv_json(tn_jinja_run *r, tn_buf *out, tn_jv v, const tn_jinja_json *o, u
 /* The character at *at of valid text; moves *at behind it. */
 uint32_t tn_jinja_char(tn_str s, uint64_t *at);
 void tn_jinja_put_char(tn_buf *out, uint32_t c);
-int64_t tn_jinja_chars(tn_str s);                        /* how many */
-uint64_t tn_jinja_offset(tn_str s, int64_t chars);       /* byte of the n-th character */
-bool tn_jinja_space(uint32_t c);                         /* str.isspace */
-bool tn_jinja_printable(uint32_t c);                     /* str.isprintable */
+int64_t tn_jinja_chars(tn_str s);                                          /* how many */
+uint64_t tn_jinja_offset(tn_str s, int64_t chars);                         /* byte of the n-th character */
+bool tn_jinja_space(uint32_t c);                                           /* str.isspace */
+bool tn_jinja_printable(uint32_t c);                                       /* str.isprintable */
 tn_str tn_jinja_strip(tn_str s, const tn_str *set, bool left, bool right); /* set NULL: white space */
-typedef enum tn_jinja_case { TN_CASE_UPPER, TN_CASE_LOWER, TN_CASE_CAPITAL, TN_CASE_TITLE, TN_CASE_SWAP } tn_jinja_case;
+typedef enum tn_jinja_case {
+  TN_CASE_UPPER,
+  TN_CASE_LOWER,
+  TN_CASE_CAPITAL,
+  TN_CASE_TITLE,
+  TN_CASE_SWAP
+} tn_jinja_case;
 tn_jv tn_jinja_recase(tn_jinja_run *r, tn_str s, tn_jinja_case how);
 typedef enum tn_jinja_class {
   TN_CLASS_ALPHA,
@@ -364,8 +370,10 @@ tn_jv tn_jinja_replace(tn_jinja_run *r, tn_str s, tn_str what, tn_str by, int64_
 /* Argument i, or the one of that name; undefined without words: not given. */
 tn_jv tn_jinja_arg(const tn_jinja_args *a, uint32_t i, const char *name);
 bool tn_jinja_given(tn_jv v);
-tn_str tn_jinja_str_arg(tn_jinja_run *r, const tn_jinja_args *a, uint32_t i, const char *name, const char *fallback);
-int64_t tn_jinja_int_arg(tn_jinja_run *r, const tn_jinja_args *a, uint32_t i, const char *name, int64_t fallback);
+tn_str tn_jinja_str_arg(tn_jinja_run *r, const tn_jinja_args *a, uint32_t i, const char *name,
+                        const char *fallback);
+int64_t tn_jinja_int_arg(tn_jinja_run *r, const tn_jinja_args *a, uint32_t i, const char *name,
+                         int64_t fallback);
 bool tn_jinja_bool_arg(const tn_jinja_args *a, uint32_t i, const char *name, bool fallback);
 /* Fails where more or other arguments are given than named here. */
 bool tn_jinja_takes(tn_jinja_run *r, const tn_jinja_args *a, const char *what, uint32_t least, uint32_t most);

@@ -58,8 +58,9 @@ void tn_jinja_write(tn_jinja_run *r, tn_str s) {
 
 /* ---- operators ------------------------------------------------------------------------------- */
 static tn_jv no_operator(tn_jinja_run *r, const char *what, tn_jv a, tn_jv b) {
-  const char *words = a.kind == TN_JV_UNDEFINED && a.u.s.ptr ? a.u.s.ptr
-                      : b.kind == TN_JV_UNDEFINED && b.u.s.ptr ? b.u.s.ptr : NULL;
+  const char *words = a.kind == TN_JV_UNDEFINED && a.u.s.ptr   ? a.u.s.ptr
+                      : b.kind == TN_JV_UNDEFINED && b.u.s.ptr ? b.u.s.ptr
+                                                               : NULL;
   if (words) return tn_jinja_fail(r, "%s", words);
   return tn_jinja_fail(r, "%s of %s and %s is not possible", what, tn_jv_type(a), tn_jv_type(b));
 }
@@ -153,8 +154,8 @@ static tn_jv real(tn_jinja_run *r, tn_jinja_op op, double a, double b) {
 }
 
 tn_jv tn_jinja_binary(tn_jinja_run *r, tn_jinja_op op, tn_jv a, tn_jv b) {
-  static const char *const words[] = {"the sum", "the difference", "the product", "the quotient",
-                                      "the quotient", "the remainder", "the power"};
+  static const char *const words[] = {"the sum",      "the difference", "the product", "the quotient",
+                                      "the quotient", "the remainder",  "the power"};
   if (r->status) return tn_jv_undefined(NULL);
   if (op == TN_OP_CONCAT) {
     tn_jv left = tn_jv_text(r, a), right = tn_jv_text(r, b);
@@ -221,10 +222,10 @@ static tn_jv loop_attr(tn_jinja_run *r, const tn_jv_loop *l, tn_str name) {
   const struct {
     const char *name;
     tn_jv value;
-  } known[] = {{"index", tn_jv_int(i + 1)},      {"index0", tn_jv_int(i)},
-               {"revindex", tn_jv_int(n - i)},   {"revindex0", tn_jv_int(n - i - 1)},
-               {"first", tn_jv_bool(i == 0)},    {"last", tn_jv_bool(i + 1 == n)},
-               {"length", tn_jv_int(n)},         {"depth", tn_jv_int(l->depth + 1)},
+  } known[] = {{"index", tn_jv_int(i + 1)},    {"index0", tn_jv_int(i)},
+               {"revindex", tn_jv_int(n - i)}, {"revindex0", tn_jv_int(n - i - 1)},
+               {"first", tn_jv_bool(i == 0)},  {"last", tn_jv_bool(i + 1 == n)},
+               {"length", tn_jv_int(n)},       {"depth", tn_jv_int(l->depth + 1)},
                {"depth0", tn_jv_int(l->depth)}};
   for (size_t k = 0; k < TN_COUNT(known); k++)
     if (tn_str_is(name, known[k].name)) return known[k].value;
@@ -267,7 +268,8 @@ static tn_jv own_attr(tn_jinja_run *r, tn_jv a, tn_str name, bool *found) {
 tn_jv tn_jinja_attr(tn_jinja_run *r, tn_jv a, tn_str name) {
   bool found;
   if (r->status) return tn_jv_undefined(NULL);
-  if (a.kind == TN_JV_UNDEFINED) return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
+  if (a.kind == TN_JV_UNDEFINED)
+    return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
   tn_jv v = own_attr(r, a, name, &found);
   if (!found) v = by_key(r, a, tn_jv_str(name), &found);
   return found || r->status ? v : missing(r, a, "attribute", name);
@@ -276,7 +278,8 @@ tn_jv tn_jinja_attr(tn_jinja_run *r, tn_jv a, tn_str name) {
 tn_jv tn_jinja_item(tn_jinja_run *r, tn_jv a, tn_jv key) {
   bool found;
   if (r->status) return tn_jv_undefined(NULL);
-  if (a.kind == TN_JV_UNDEFINED) return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
+  if (a.kind == TN_JV_UNDEFINED)
+    return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
   tn_jv v = by_key(r, a, key, &found);
   if (!found && key.kind == TN_JV_STR) v = own_attr(r, a, key.u.s, &found);
   if (found || r->status) return v;
@@ -295,7 +298,8 @@ static int64_t bound(tn_jinja_run *r, tn_jv v, int64_t n, bool back, int64_t oth
 
 tn_jv tn_jinja_slice(tn_jinja_run *r, tn_jv a, tn_jv start, tn_jv stop, tn_jv step) {
   int64_t by = step.kind == TN_JV_NONE ? 1 : tn_jv_is_whole(step) ? tn_jv_whole(step) : 0;
-  if (a.kind == TN_JV_UNDEFINED) return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
+  if (a.kind == TN_JV_UNDEFINED)
+    return tn_jinja_fail(r, "%s", a.u.s.ptr ? a.u.s.ptr : "a value is undefined");
   if (!by) return tn_jinja_fail(r, "the step of a slice is zero or no number");
   if (a.kind != TN_JV_STR && !tn_jv_is_seq(a)) return missing(r, a, "element", TN_STR("slice"));
   const tn_jv_list *l = tn_jv_items(r, a);
@@ -304,8 +308,10 @@ tn_jv tn_jinja_slice(tn_jinja_run *r, tn_jv a, tn_jv start, tn_jv stop, tn_jv st
   tn_buf text = {0};
   tn_jv out = a.kind == TN_JV_STR ? tn_jv_none() : tn_jv_list_new(r, a.kind, 0);
   for (int64_t i = from; !r->status && (by > 0 ? i < to : i > to); i += by) {
-    if (a.kind == TN_JV_STR) tn_buf_put(&text, l->items[i].u.s.ptr, l->items[i].u.s.len);
-    else tn_jv_push(r, out, l->items[i]);
+    if (a.kind == TN_JV_STR)
+      tn_buf_put(&text, l->items[i].u.s.ptr, l->items[i].u.s.len);
+    else
+      tn_jv_push(r, out, l->items[i]);
     if (by > n || by < -n) break;
   }
   return a.kind == TN_JV_STR ? tn_jv_take(r, &text) : out;
@@ -354,7 +360,6 @@ static tn_jv eval_call(tn_jinja_run *r, const tn_jn *n) {
   return tn_jinja_call(r, f, &a);
 }
 
-/* kids[0] NULL: the text of a block, which the caller has put into n->value's place (`text`). */
 static tn_jv eval_filter(tn_jinja_run *r, const tn_jn *n) {
   tn_jv self = tn_jinja_eval(r, n->kids[0]);
   tn_jinja_args a = eval_args(r, n);

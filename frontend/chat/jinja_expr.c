@@ -173,7 +173,7 @@ static tn_jn *name(tn_jinja_parser *p) {
     const char *name;
     tn_jv_kind kind;
     bool value;
-  } known[] = {{"true", TN_JV_BOOL, true},   {"True", TN_JV_BOOL, true},   {"false", TN_JV_BOOL, false},
+  } known[] = {{"true", TN_JV_BOOL, true},   {"True", TN_JV_BOOL, true},  {"false", TN_JV_BOOL, false},
                {"False", TN_JV_BOOL, false}, {"none", TN_JV_NONE, false}, {"None", TN_JV_NONE, false}};
   for (size_t i = 0; i < TN_COUNT(known); i++)
     if (tn_str_is(t->text, known[i].name))
@@ -356,7 +356,10 @@ typedef struct level {
   tn_jinja_op op;
 } level;
 static const level powers[] = {{"**", TN_OP_POW}},
-                   products[] = {{"*", TN_OP_MUL}, {"/", TN_OP_DIV}, {"//", TN_OP_FLOOR_DIV}, {"%", TN_OP_MOD}},
+                   products[] = {{"*", TN_OP_MUL},
+                                 {"/", TN_OP_DIV},
+                                 {"//", TN_OP_FLOOR_DIV},
+                                 {"%", TN_OP_MOD}},
                    joins[] = {{"~", TN_OP_CONCAT}}, sums[] = {{"+", TN_OP_ADD}, {"-", TN_OP_SUB}};
 static const struct {
   const level *items;
@@ -485,8 +488,7 @@ static tn_jn *one_target(tn_jinja_parser *p, bool attributes) {
   }
   static const char *const reserved[] = {"true", "True", "false", "False", "none", "None"};
   for (size_t i = 0; i < TN_COUNT(reserved); i++)
-    if (tn_jinja_is(p, reserved[i]))
-      tn_jinja_wrong(p, TN_INVALID, at, "cannot assign to '%s'", reserved[i]);
+    if (tn_jinja_is(p, reserved[i])) tn_jinja_wrong(p, TN_INVALID, at, "cannot assign to '%s'", reserved[i]);
   tn_jn *n = tn_jinja_node(p, TN_JN_NAME, at);
   set_name(p, n, tn_jinja_expect_name(p));
   if (!attributes || !tn_jinja_skip(p, ".")) return n;

@@ -57,8 +57,10 @@ FILTER(escape) {
   for (uint64_t i = 0; i < s.len; i++) {
     size_t k = 0;
     while (k < TN_COUNT(marks) && marks[k].c != s.ptr[i]) k++;
-    if (k < TN_COUNT(marks)) tn_buf_puts(&out, marks[k].by);
-    else tn_buf_put(&out, s.ptr + i, 1);
+    if (k < TN_COUNT(marks))
+      tn_buf_puts(&out, marks[k].by);
+    else
+      tn_buf_put(&out, s.ptr + i, 1);
   }
   return tn_jv_take(r, &out);
 }
@@ -115,7 +117,8 @@ FILTER(truncate) {
   int64_t length = tn_jinja_int_arg(r, a, 0, "length", 255), leeway = tn_jinja_int_arg(r, a, 3, "leeway", 5);
   bool kill = tn_jinja_bool_arg(a, 1, "killwords", false);
   int64_t room = length - tn_jinja_chars(end);
-  if (room < 0 || leeway < 0) return tn_jinja_fail(r, "cannot truncate to %lld characters", (long long)length);
+  if (room < 0 || leeway < 0)
+    return tn_jinja_fail(r, "cannot truncate to %lld characters", (long long)length);
   if (tn_jinja_chars(s) <= length + leeway) return tn_jv_str(s);
   tn_str kept = {s.ptr, tn_jinja_offset(s, room)};
   if (!kill) {
@@ -125,18 +128,18 @@ FILTER(truncate) {
   return tn_jinja_binary(r, TN_OP_ADD, tn_jv_str(kept), tn_jv_str(end));
 }
 
+static bool is_word(tn_str c) { return tn_str_is(c, "_") || tn_jinja_all(c, TN_CLASS_ALNUM); }
+
+/* Runs of letters, digits and _, as \w+ finds them. */
 FILTER(wordcount) {
   tn_str s = text_of(r, v);
   int64_t n = 0;
   bool word = false;
   (void)a;
-  for (uint64_t i = 0; i < s.len;) {
-    uint32_t c = tn_jinja_char(s, &i);
-    tn_str one = {s.ptr + i, 0};
-    (void)one;
-    bool is = !tn_jinja_space(c) && (c >= 0x80 || c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z'));
-    n += is && !word;
-    word = is;
+  for (uint64_t i = 0, start; i < s.len; word = is_word((tn_str){s.ptr + start, i - start})) {
+    start = i;
+    tn_jinja_char(s, &i);
+    n += !word && is_word((tn_str){s.ptr + start, i - start});
   }
   return tn_jv_int(n);
 }
@@ -194,10 +197,13 @@ FILTER(int) {
   double x;
   if (!tn_jinja_given(otherwise)) otherwise = tn_jv_int(0);
   if (tn_jv_is_whole(v)) return tn_jv_int(tn_jv_whole(v));
-  if (v.kind == TN_JV_UNDEFINED) return tn_jinja_fail(r, "%s", v.u.s.ptr ? v.u.s.ptr : "a value is undefined");
+  if (v.kind == TN_JV_UNDEFINED)
+    return tn_jinja_fail(r, "%s", v.u.s.ptr ? v.u.s.ptr : "a value is undefined");
   if (v.kind == TN_JV_STR && base >= 2 && base <= 36 && read_whole(v.u.s, (int)base, &i)) return tn_jv_int(i);
-  if (v.kind == TN_JV_REAL) x = v.u.r;
-  else if (v.kind != TN_JV_STR || !read_real(v.u.s, &x)) return otherwise;
+  if (v.kind == TN_JV_REAL)
+    x = v.u.r;
+  else if (v.kind != TN_JV_STR || !read_real(v.u.s, &x))
+    return otherwise;
   return fabs(x) < 9.2e18 ? tn_jv_int((int64_t)x) : otherwise;
 }
 
@@ -206,7 +212,8 @@ FILTER(float) {
   double x;
   if (!tn_jinja_given(otherwise)) otherwise = tn_jv_real(0);
   if (tn_jv_is_number(v)) return tn_jv_real(tn_jv_double(v));
-  if (v.kind == TN_JV_UNDEFINED) return tn_jinja_fail(r, "%s", v.u.s.ptr ? v.u.s.ptr : "a value is undefined");
+  if (v.kind == TN_JV_UNDEFINED)
+    return tn_jinja_fail(r, "%s", v.u.s.ptr ? v.u.s.ptr : "a value is undefined");
   return v.kind == TN_JV_STR && read_real(v.u.s, &x) ? tn_jv_real(x) : otherwise;
 }
 
@@ -220,8 +227,7 @@ FILTER(round) {
   double x = tn_jv_double(v), scale = pow(10, (double)places);
   if (tn_str_is(how, "ceil")) return tn_jv_real(ceil(x * scale) / scale);
   if (tn_str_is(how, "floor")) return tn_jv_real(floor(x * scale) / scale);
-  if (!tn_str_is(how, "common"))
-    return tn_jinja_fail(r, "method must be common, ceil or floor");
+  if (!tn_str_is(how, "common")) return tn_jinja_fail(r, "method must be common, ceil or floor");
   if (tn_jv_is_whole(v) && places >= 0) return tn_jv_int(tn_jv_whole(v));
   if (places < 0) return tn_jv_real(nearbyint(x * scale) / scale);
   tn_buf text = {0};

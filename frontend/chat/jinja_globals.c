@@ -17,7 +17,8 @@ GLOBAL(range) {
   if ((stop > start) != (step > 0) || stop == start) return tn_jv_list_new(r, TN_JV_LIST, 0);
   int64_t n = fits ? distance / step + (distance % step != 0) : INT64_MAX;
   if (n > TN_JINJA_RANGE_MAX)
-    return tn_jinja_fail(r, "a range of %lld items, at most %d are allowed", (long long)n, TN_JINJA_RANGE_MAX);
+    return tn_jinja_fail(r, "a range of %lld items, at most %d are allowed", (long long)n,
+                         TN_JINJA_RANGE_MAX);
   tn_jv out = tn_jv_list_new(r, TN_JV_LIST, (uint32_t)n);
   for (int64_t i = 0; i < n && tn_jinja_step(r, 1); i++) tn_jv_push(r, out, tn_jv_int(start + i * step));
   return out;
@@ -35,7 +36,8 @@ static void put_all(tn_jinja_run *r, tn_jv out, const tn_jinja_args *a) {
       if (!r->status) tn_jv_put(r, out, pair->items[0], pair->items[1]);
     }
   }
-  for (uint32_t i = 0; i < a->nnamed && !r->status; i++) tn_jv_put(r, out, tn_jv_str(a->names[i]), a->named[i]);
+  for (uint32_t i = 0; i < a->nnamed && !r->status; i++)
+    tn_jv_put(r, out, tn_jv_str(a->names[i]), a->named[i]);
 }
 
 GLOBAL(make_dict) {
@@ -72,7 +74,8 @@ GLOBAL(raise_exception) {
   (void)self;
   tn_jv words = tn_jv_text(r, tn_jinja_arg(a, 0, "message"));
   if (r->status) return words;
-  return tn_jinja_fail(r, "the template refuses: %.*s", (int)(words.u.s.len > 500 ? 500 : words.u.s.len), words.u.s.ptr);
+  return tn_jinja_fail(r, "the template refuses: %.*s", (int)(words.u.s.len > 500 ? 500 : words.u.s.len),
+                       words.u.s.ptr);
 }
 
 GLOBAL(strftime_now) {
@@ -114,7 +117,8 @@ typedef struct formatter {
 static tn_jv next_value(formatter *f) {
   if (f->at < f->s.len && f->s.ptr[f->at] == '(') {
     const char *end = memchr(f->s.ptr + f->at, ')', f->s.len - f->at);
-    tn_jv key = tn_jv_str((tn_str){f->s.ptr + f->at + 1, end ? (uint64_t)(end - f->s.ptr) - f->at - 1 : 0}), v;
+    tn_jv key = tn_jv_str((tn_str){f->s.ptr + f->at + 1, end ? (uint64_t)(end - f->s.ptr) - f->at - 1 : 0}),
+          v;
     if (!end || f->values.kind != TN_JV_DICT || !tn_jv_get(f->r, f->values, key, &v))
       return tn_jinja_fail(f->r, "'%%(...)': there is no value of that name");
     f->at = (uint64_t)(end - f->s.ptr) + 1;
@@ -161,11 +165,14 @@ static void put_number(formatter *f, char spec[24], char kind, tn_jv v) {
 
 static void put_text(formatter *f, const char *spec, tn_jv v, bool repr) {
   tn_buf text = {0};
-  if (repr) tn_jv_repr(f->r, &text, v, 0);
-  else tn_jv_print(f->r, &text, v);
+  if (repr)
+    tn_jv_repr(f->r, &text, v, 0);
+  else
+    tn_jv_print(f->r, &text, v);
   bool left = strchr(spec, '-');
   const char *dot = strchr(spec, '.');
-  int64_t width = strtol(spec + strspn(spec, "%-+ #0"), NULL, 10), most = dot ? strtol(dot + 1, NULL, 10) : -1;
+  int64_t width = strtol(spec + strspn(spec, "%-+ #0"), NULL, 10),
+          most = dot ? strtol(dot + 1, NULL, 10) : -1;
   tn_str s = {text.text, text.len};
   if (most >= 0) s.len = tn_jinja_offset(s, most);
   int64_t room = width - tn_jinja_chars(s);
@@ -206,7 +213,8 @@ tn_jv tn_jinja_format(tn_jinja_run *r, tn_str format, tn_jv values) {
     f.at = end + (mark != NULL);
     if (mark) put_directive(&f);
   }
-  if (values.kind == TN_JV_TUPLE ? f.next < values.u.list->count : !f.next && values.kind != TN_JV_DICT && values.kind != TN_JV_LIST)
+  if (values.kind == TN_JV_TUPLE ? f.next < values.u.list->count
+                                 : !f.next && values.kind != TN_JV_DICT && values.kind != TN_JV_LIST)
     tn_jinja_fail(r, "not all values are used by the text");
   return tn_jv_take(r, &f.out);
 }

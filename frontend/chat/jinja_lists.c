@@ -1,5 +1,5 @@
-/* jinja_lists.c - filters of lists: choosing, mapping, sorting, joining. What jinja2 gives as a generator is a
- * list here. */
+/* jinja_lists.c - filters of lists: choosing, mapping, sorting, joining. What jinja2 gives as a generator is
+ * a list here. */
 #include "frontend/chat/jinja.h"
 
 #define FILTER(name) tn_jv tn_jinja_filter_##name(tn_jinja_run *r, tn_jv v, const tn_jinja_args *a)
@@ -43,7 +43,8 @@ static tn_jv choose(tn_jinja_run *r, tn_jv v, const tn_jinja_args *a, bool attr,
   if (attr && !tn_jinja_given(name)) return tn_jinja_fail(r, "the name of an attribute is missing");
   tn_jv test = tn_jinja_arg(a, attr, NULL);
   tn_jinja_args rest = rest_of(a, attr + 1u);
-  if (tn_jinja_given(test) && test.kind != TN_JV_STR) return tn_jinja_fail(r, "the name of a test is no string");
+  if (tn_jinja_given(test) && test.kind != TN_JV_STR)
+    return tn_jinja_fail(r, "the name of a test is no string");
   const tn_jv_list *l = tn_jv_items(r, v);
   for (uint32_t i = 0; i < l->count && tn_jinja_step(r, 1); i++) {
     tn_jv x = part_of(r, l->items[i], name);
@@ -98,8 +99,10 @@ FILTER(reverse) {
   tn_buf text = {0};
   (void)a;
   for (uint32_t i = l->count; i-- > 0 && !r->status;) {
-    if (v.kind == TN_JV_STR) tn_buf_put(&text, l->items[i].u.s.ptr, l->items[i].u.s.len);
-    else tn_jv_push(r, out, l->items[i]);
+    if (v.kind == TN_JV_STR)
+      tn_buf_put(&text, l->items[i].u.s.ptr, l->items[i].u.s.len);
+    else
+      tn_jv_push(r, out, l->items[i]);
   }
   return v.kind == TN_JV_STR ? tn_jv_take(r, &text) : out;
 }
@@ -138,7 +141,8 @@ static tn_jv key_of(tn_jinja_run *r, tn_jv v, tn_jv name, bool cased) {
 static void sort_keyed(tn_jinja_run *r, tn_jv *items, tn_jv *keys, uint32_t n, bool reverse) {
   for (uint32_t width = 1; width < n && !r->status; width *= 2) {
     for (uint32_t at = 0; at < n && !r->status; at += 2 * width) {
-      uint32_t i = at, mid = at + width < n ? at + width : n, k = mid, end = at + 2 * width < n ? at + 2 * width : n;
+      uint32_t i = at, mid = at + width < n ? at + width : n, k = mid,
+               end = at + 2 * width < n ? at + 2 * width : n;
       for (uint32_t to = at; to < end && !r->status; to++) {
         int order = i < mid && k < end ? tn_jv_order(r, keys[k], keys[i]) : 0;
         bool right = i >= mid || (k < end && (reverse ? order > 0 : order < 0));
@@ -166,12 +170,14 @@ static tn_jv sorted(tn_jinja_run *r, const tn_jv_list *l, tn_jv name, bool cased
 }
 
 FILTER(sort) {
-  bool reverse = tn_jinja_bool_arg(a, 0, "reverse", false), cased = tn_jinja_bool_arg(a, 1, "case_sensitive", false);
+  bool reverse = tn_jinja_bool_arg(a, 0, "reverse", false),
+       cased = tn_jinja_bool_arg(a, 1, "case_sensitive", false);
   return sorted(r, tn_jv_items(r, v), tn_jinja_arg(a, 2, "attribute"), cased, reverse);
 }
 
 FILTER(dictsort) {
-  bool cased = tn_jinja_bool_arg(a, 0, "case_sensitive", false), reverse = tn_jinja_bool_arg(a, 2, "reverse", false);
+  bool cased = tn_jinja_bool_arg(a, 0, "case_sensitive", false),
+       reverse = tn_jinja_bool_arg(a, 2, "reverse", false);
   tn_str by = tn_jinja_str_arg(r, a, 1, "by", "key");
   if (!r->status && !tn_str_is(by, "key") && !tn_str_is(by, "value"))
     return tn_jinja_fail(r, "can only sort by key or value");
@@ -204,7 +210,8 @@ FILTER(unique) {
   for (uint32_t i = 0; i < l->count && !r->status; i++) {
     tn_jv key = key_of(r, l->items[i], name, cased);
     bool known = r->status != TN_OK;
-    for (uint32_t k = 0; !known && k < keys.u.list->count; k++) known = tn_jv_equal(r, keys.u.list->items[k], key);
+    for (uint32_t k = 0; !known && k < keys.u.list->count; k++)
+      known = tn_jv_equal(r, keys.u.list->items[k], key);
     if (known) continue;
     tn_jv_push(r, keys, key);
     tn_jv_push(r, out, l->items[i]);
@@ -273,12 +280,14 @@ FILTER(slice) {
   int64_t n = tn_jinja_int_arg(r, a, 0, "slices", 0), at = 0;
   tn_jv fill = tn_jinja_arg(a, 1, "fill_with"), out = new_list(r);
   const tn_jv_list *l = tn_jv_items(r, v);
-  if ((n < 1 || n > TN_JINJA_RANGE_MAX) && !r->status) return tn_jinja_fail(r, "cannot cut into %lld pieces", (long long)n);
+  if ((n < 1 || n > TN_JINJA_RANGE_MAX) && !r->status)
+    return tn_jinja_fail(r, "cannot cut into %lld pieces", (long long)n);
   for (int64_t i = 0; i < n && !r->status; i++) {
     tn_jv row = new_list(r);
     int64_t size = l->count / n + (i < l->count % n);
     for (int64_t k = 0; k < size; k++) tn_jv_push(r, row, l->items[at++]);
-    if (tn_jinja_given(fill) && fill.kind != TN_JV_NONE && l->count % n && i >= l->count % n) tn_jv_push(r, row, fill);
+    if (tn_jinja_given(fill) && fill.kind != TN_JV_NONE && l->count % n && i >= l->count % n)
+      tn_jv_push(r, row, fill);
     tn_jv_push(r, out, row);
   }
   return out;

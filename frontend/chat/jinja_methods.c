@@ -5,7 +5,8 @@
 #define METHOD(name) static tn_jv name(tn_jinja_run *r, tn_jv self, const tn_jinja_args *a)
 
 /* ---- strings --------------------------------------------------------------------------------- */
-static tn_jv strip(tn_jinja_run *r, tn_jv self, const tn_jinja_args *a, const char *name, bool left, bool right) {
+static tn_jv strip(tn_jinja_run *r, tn_jv self, const tn_jinja_args *a, const char *name, bool left,
+                   bool right) {
   tn_jv chars = tn_jinja_arg(a, 0, "chars");
   if (!tn_jinja_takes(r, a, name, 0, 1)) return self;
   if (tn_jinja_given(chars) && chars.kind != TN_JV_STR && chars.kind != TN_JV_NONE)
@@ -145,7 +146,8 @@ static void rsplit_space(tn_jinja_run *r, tn_jv out, tn_str s, int64_t most) {
 static void split_at(tn_jinja_run *r, tn_jv out, tn_str s, tn_str by, int64_t most, bool back) {
   for (int64_t at; most && !r->status && (at = tn_jinja_find(s, by, back)) >= 0; most--) {
     uint64_t behind = (uint64_t)at + by.len;
-    tn_jv_push(r, out, tn_jv_str(back ? (tn_str){s.ptr + behind, s.len - behind} : (tn_str){s.ptr, (uint64_t)at}));
+    tn_jv_push(r, out,
+               tn_jv_str(back ? (tn_str){s.ptr + behind, s.len - behind} : (tn_str){s.ptr, (uint64_t)at}));
     s = back ? (tn_str){s.ptr, (uint64_t)at} : (tn_str){s.ptr + behind, s.len - behind};
   }
   tn_jv_push(r, out, tn_jv_str(s));
@@ -156,10 +158,14 @@ static tn_jv split(tn_jinja_run *r, tn_jv self, const tn_jinja_args *a, bool bac
   tn_jv by = tn_jinja_arg(a, 0, "sep"), out = tn_jv_list_new(r, TN_JV_LIST, 0);
   int64_t most = tn_jinja_int_arg(r, a, 1, "maxsplit", -1);
   if (r->status) return out;
-  if (by.kind == TN_JV_STR && by.u.s.len) split_at(r, out, self.u.s, by.u.s, most, back);
-  else if (tn_jinja_given(by) && by.kind != TN_JV_NONE) return tn_jinja_fail(r, "cannot split at an empty text or a %s", tn_jv_type(by));
-  else if (back) rsplit_space(r, out, self.u.s, most);
-  else split_space(r, out, self.u.s, most);
+  if (by.kind == TN_JV_STR && by.u.s.len)
+    split_at(r, out, self.u.s, by.u.s, most, back);
+  else if (tn_jinja_given(by) && by.kind != TN_JV_NONE)
+    return tn_jinja_fail(r, "cannot split at an empty text or a %s", tn_jv_type(by));
+  else if (back)
+    rsplit_space(r, out, self.u.s, most);
+  else
+    split_space(r, out, self.u.s, most);
   return out;
 }
 METHOD(str_split) { return split(r, self, a, false); }
@@ -197,11 +203,14 @@ METHOD(str_rpartition) { return partition(r, self, a, true); }
 
 METHOD(str_join) {
   tn_buf out = {0};
-  const tn_jv_list *l = tn_jinja_takes(r, a, "join", 1, 1) ? tn_jv_items(r, tn_jinja_arg(a, 0, "iterable")) : NULL;
+  const tn_jv_list *l =
+      tn_jinja_takes(r, a, "join", 1, 1) ? tn_jv_items(r, tn_jinja_arg(a, 0, "iterable")) : NULL;
   for (uint32_t i = 0; l && i < l->count && tn_jinja_step(r, 1); i++) {
     if (i) tn_buf_put(&out, self.u.s.ptr, self.u.s.len);
-    if (l->items[i].kind != TN_JV_STR) tn_jinja_fail(r, "cannot join: item %u is a %s", i, tn_jv_type(l->items[i]));
-    else tn_buf_put(&out, l->items[i].u.s.ptr, l->items[i].u.s.len);
+    if (l->items[i].kind != TN_JV_STR)
+      tn_jinja_fail(r, "cannot join: item %u is a %s", i, tn_jv_type(l->items[i]));
+    else
+      tn_buf_put(&out, l->items[i].u.s.ptr, l->items[i].u.s.len);
     if (out.len > r->limits.memory) tn_jinja_fail(r, "a text is longer than the limit of memory");
   }
   return tn_jv_take(r, &out);
@@ -257,7 +266,11 @@ METHOD(str_format) {
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)(name.len < 63 ? name.len : 63), name.ptr);
     bool place = !name.len || (text[0] >= '0' && text[0] <= '9');
-    tn_jv v = tn_jinja_arg(a, !place ? UINT32_MAX : name.len ? (uint32_t)strtoul(text, NULL, 10) : next++, place ? NULL : text);
+    tn_jv v = tn_jinja_arg(a,
+                           !place     ? UINT32_MAX
+                           : name.len ? (uint32_t)strtoul(text, NULL, 10)
+                                      : next++,
+                           place ? NULL : text);
     if (!end || !tn_jinja_given(v)) tn_jinja_fail(r, "format: '{%s}' has no value or is not supported", text);
     tn_jv_print(r, &out, v);
     i += name.len + 2;
@@ -334,29 +347,53 @@ METHOD(joiner_next) { /* nothing at first, then the text */
   return self.u.state->at++ ? self.u.state->items->items[0] : tn_jv_str(TN_STR(""));
 }
 
-static const tn_jinja_row str_methods[] = {
-    {"strip", str_strip},           {"lstrip", str_lstrip},         {"rstrip", str_rstrip},
-    {"split", str_split},           {"rsplit", str_rsplit},         {"splitlines", str_splitlines},
-    {"startswith", str_startswith}, {"endswith", str_endswith},     {"replace", str_replace},
-    {"upper", str_upper},           {"lower", str_lower},           {"casefold", str_lower},
-    {"title", str_title},           {"capitalize", str_capitalize}, {"swapcase", str_swapcase},
-    {"find", str_find},             {"rfind", str_rfind},           {"index", str_index},
-    {"rindex", str_rindex},         {"count", str_count},           {"join", str_join},
-    {"isalpha", str_isalpha},       {"isdigit", str_isdigit},       {"isdecimal", str_isdigit},
-    {"isnumeric", str_isnumeric},   {"isalnum", str_isalnum},       {"isspace", str_isspace},
-    {"isupper", str_isupper},       {"islower", str_islower},       {"removeprefix", str_removeprefix},
-    {"zfill", str_zfill},           {"ljust", str_ljust},           {"removesuffix", str_removesuffix},
-    {"rjust", str_rjust},           {"center", str_center},         {"partition", str_partition},
-    {"format", str_format},         {"rpartition", str_rpartition}};
-static const tn_jinja_row list_methods[] = {
-    {"index", list_index}, {"count", list_count}, {"copy", same},     {"append", unsafe}, {"extend", unsafe},
-    {"insert", unsafe},    {"pop", unsafe},       {"remove", unsafe}, {"clear", unsafe},  {"sort", unsafe},
-    {"reverse", unsafe}};
+static const tn_jinja_row str_methods[] = {{"strip", str_strip},
+                                           {"lstrip", str_lstrip},
+                                           {"rstrip", str_rstrip},
+                                           {"split", str_split},
+                                           {"rsplit", str_rsplit},
+                                           {"splitlines", str_splitlines},
+                                           {"startswith", str_startswith},
+                                           {"endswith", str_endswith},
+                                           {"replace", str_replace},
+                                           {"upper", str_upper},
+                                           {"lower", str_lower},
+                                           {"casefold", str_lower},
+                                           {"title", str_title},
+                                           {"capitalize", str_capitalize},
+                                           {"swapcase", str_swapcase},
+                                           {"find", str_find},
+                                           {"rfind", str_rfind},
+                                           {"index", str_index},
+                                           {"rindex", str_rindex},
+                                           {"count", str_count},
+                                           {"join", str_join},
+                                           {"isalpha", str_isalpha},
+                                           {"isdigit", str_isdigit},
+                                           {"isdecimal", str_isdigit},
+                                           {"isnumeric", str_isnumeric},
+                                           {"isalnum", str_isalnum},
+                                           {"isspace", str_isspace},
+                                           {"isupper", str_isupper},
+                                           {"islower", str_islower},
+                                           {"removeprefix", str_removeprefix},
+                                           {"zfill", str_zfill},
+                                           {"ljust", str_ljust},
+                                           {"removesuffix", str_removesuffix},
+                                           {"rjust", str_rjust},
+                                           {"center", str_center},
+                                           {"partition", str_partition},
+                                           {"format", str_format},
+                                           {"rpartition", str_rpartition}};
+static const tn_jinja_row list_methods[] = {{"index", list_index}, {"count", list_count}, {"copy", same},
+                                            {"append", unsafe},    {"extend", unsafe},    {"insert", unsafe},
+                                            {"pop", unsafe},       {"remove", unsafe},    {"clear", unsafe},
+                                            {"sort", unsafe},      {"reverse", unsafe}};
 static const tn_jinja_row tuple_methods[] = {{"index", list_index}, {"count", list_count}};
-static const tn_jinja_row dict_methods[] = {{"get", dict_get},    {"items", dict_items},   {"keys", dict_keys},
-                                            {"copy", same},       {"values", dict_values}, {"pop", unsafe},
-                                            {"update", unsafe},   {"clear", unsafe},       {"popitem", unsafe},
-                                            {"setdefault", unsafe}};
+static const tn_jinja_row dict_methods[] = {
+    {"get", dict_get},       {"items", dict_items}, {"keys", dict_keys}, {"copy", same},
+    {"values", dict_values}, {"pop", unsafe},       {"update", unsafe},  {"clear", unsafe},
+    {"popitem", unsafe},     {"setdefault", unsafe}};
 static const tn_jinja_row loop_methods[] = {{"cycle", loop_cycle}, {"changed", loop_changed}};
 static const tn_jinja_row cycler_methods[] = {{"next", cycler_next}, {"reset", cycler_reset}};
 static const tn_jinja_row joiner_methods[] = {{"next", joiner_next}};

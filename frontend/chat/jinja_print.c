@@ -133,8 +133,10 @@ static void new_line(tn_buf *out, const tn_jinja_json *o, uint32_t depth) {
   if (o->indent < 0 && !o->indent_text.ptr) return;
   tn_buf_puts(out, "\n");
   for (uint32_t i = 0; i < depth; i++) {
-    if (o->indent_text.ptr) tn_buf_put(out, o->indent_text.ptr, o->indent_text.len);
-    else tn_buf_printf(out, "%*s", (int)o->indent, "");
+    if (o->indent_text.ptr)
+      tn_buf_put(out, o->indent_text.ptr, o->indent_text.len);
+    else
+      tn_buf_printf(out, "%*s", (int)o->indent, "");
   }
 }
 
@@ -205,6 +207,9 @@ void tn_jv_json(tn_jinja_run *r, tn_buf *out, tn_jv v, const tn_jinja_json *o, u
   case TN_JV_LIST:
   case TN_JV_TUPLE: put_json_list(r, out, v.u.list, o, depth); break;
   case TN_JV_DICT: put_json_dict(r, out, v.u.dict, o, depth); break;
-  default: tn_jinja_fail(r, "%s has no form in JSON", v.kind == TN_JV_UNDEFINED && v.u.s.ptr ? v.u.s.ptr : tn_jv_type(v)); break;
+  default:
+    tn_jinja_fail(r, "%s has no form in JSON",
+                  v.kind == TN_JV_UNDEFINED && v.u.s.ptr ? v.u.s.ptr : tn_jv_type(v));
+    break;
   }
 }

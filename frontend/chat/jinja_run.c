@@ -186,10 +186,11 @@ static void bind_rest(tn_jinja_run *r, const tn_jn *n, const tn_jinja_args *a) {
       tn_jinja_fail(r, "macro '%.*s' takes no argument '%.*s'", (int)n->name.len, n->name.ptr,
                     (int)a->names[i].len, a->names[i].ptr);
   }
-  if (n->varargs) tn_jinja_bind(r, TN_STR("varargs"), rest);
+  if (n->varargs)
+    tn_jinja_bind(r, TN_STR("varargs"), rest);
   else if (a->count > n->nnames)
-    tn_jinja_fail(r, "macro '%.*s' takes %u arguments, %u are given", (int)n->name.len, n->name.ptr, n->nnames,
-                  a->count);
+    tn_jinja_fail(r, "macro '%.*s' takes %u arguments, %u are given", (int)n->name.len, n->name.ptr,
+                  n->nnames, a->count);
   if (n->kwargs) tn_jinja_bind(r, TN_STR("kwargs"), more);
 }
 

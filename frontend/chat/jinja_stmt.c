@@ -175,20 +175,13 @@ static tn_jn *refuse(tn_jinja_parser *p, uint32_t at) {
 static const struct {
   const char *name;
   tn_jn *(*parse)(tn_jinja_parser *p, uint32_t at);
-} statements[] = {{"if", parse_if},
-                  {"for", parse_for},
-                  {"set", parse_set},
-                  {"macro", parse_macro},
-                  {"call", parse_call},
-                  {"filter", parse_filter},
-                  {"with", parse_with},
-                  {"generation", parse_generation},
-                  {"break", parse_break},
-                  {"continue", parse_continue},
-                  {"include", refuse},
-                  {"import", refuse},
-                  {"from", refuse},
-                  {"extends", refuse},
+} statements[] = {{"if", parse_if},       {"for", parse_for},
+                  {"set", parse_set},     {"macro", parse_macro},
+                  {"call", parse_call},   {"filter", parse_filter},
+                  {"with", parse_with},   {"generation", parse_generation},
+                  {"break", parse_break}, {"continue", parse_continue},
+                  {"include", refuse},    {"import", refuse},
+                  {"from", refuse},       {"extends", refuse},
                   {"block", refuse}};
 
 static tn_jn *statement(tn_jinja_parser *p) {

@@ -19,10 +19,13 @@ KIND_TEST(number, tn_jv_is_number(v))
 KIND_TEST(string, v.kind == TN_JV_STR)
 KIND_TEST(mapping, v.kind == TN_JV_DICT)
 KIND_TEST(iterable, tn_jv_iterable(v))
-KIND_TEST(sequence, v.kind == TN_JV_STR || tn_jv_is_seq(v) || v.kind == TN_JV_DICT || v.kind == TN_JV_UNDEFINED)
+KIND_TEST(sequence,
+          v.kind == TN_JV_STR || tn_jv_is_seq(v) || v.kind == TN_JV_DICT || v.kind == TN_JV_UNDEFINED)
 KIND_TEST(callable, v.kind == TN_JV_MACRO || v.kind == TN_JV_FUNCTION || v.kind == TN_JV_LOOP ||
                         v.kind == TN_JV_CYCLER || v.kind == TN_JV_JOINER || v.kind == TN_JV_UNDEFINED)
-KIND_TEST(escaped, v.kind > TN_JV_JOINER) /* nothing is marked as safe for HTML */
+
+/* Nothing is marked as safe for HTML: templates of chats make no HTML. */
+TEST(escaped) { return (void)r, (void)v, (void)a, tn_jv_bool(0); }
 
 static tn_jv with_other(tn_jinja_run *r, tn_jv v, const tn_jinja_args *a, const char *name, tn_jinja_op op) {
   if (!tn_jinja_takes(r, a, name, 1, 1)) return tn_jv_bool(false);

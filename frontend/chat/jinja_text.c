@@ -5,7 +5,8 @@
 
 uint32_t tn_jinja_char(tn_str s, uint64_t *at) {
   utf8proc_int32_t c = 0xfffd;
-  utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s.ptr + *at, (utf8proc_ssize_t)(s.len - *at), &c);
+  utf8proc_ssize_t n =
+      utf8proc_iterate((const utf8proc_uint8_t *)s.ptr + *at, (utf8proc_ssize_t)(s.len - *at), &c);
   *at += n > 0 ? (uint64_t)n : 1;
   return n > 0 ? (uint32_t)c : 0xfffd;
 }
@@ -82,8 +83,8 @@ static bool is_cased(uint32_t c, bool *upper) {
 }
 /* Superscript digits count as digits (and as no decimals). */
 static bool is_digit(uint32_t c) {
-  return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND || c == 0xb2 || c == 0xb3 || c == 0xb9 ||
-         c == 0x2070 || (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089);
+  return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND || c == 0xb2 || c == 0xb3 ||
+         c == 0xb9 || c == 0x2070 || (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089);
 }
 static bool is_numeric(uint32_t c) {
   utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
@@ -124,7 +125,9 @@ static void put_cased(tn_buf *out, uint32_t c, bool upper, bool title) {
     return;
   }
   utf8proc_int32_t x = (utf8proc_int32_t)c;
-  tn_jinja_put_char(out, (uint32_t)(!upper ? utf8proc_tolower(x) : title ? utf8proc_totitle(x) : utf8proc_toupper(x)));
+  tn_jinja_put_char(out, (uint32_t)(!upper  ? utf8proc_tolower(x)
+                                    : title ? utf8proc_totitle(x)
+                                            : utf8proc_toupper(x)));
 }
 
 tn_jv tn_jinja_recase(tn_jinja_run *r, tn_str s, tn_jinja_case how) {
@@ -171,8 +174,10 @@ tn_jv tn_jinja_replace(tn_jinja_run *r, tn_str s, tn_str what, tn_str by, int64_
     uint64_t next = at; /* between all characters */
     if (at < s.len) tn_jinja_char(s, &next);
     tn_buf_put(&out, s.ptr + at, next - at);
-    if (at == s.len) at++;
-    else at = next;
+    if (at == s.len)
+      at++;
+    else
+      at = next;
   }
   if (at < s.len) tn_buf_put(&out, s.ptr + at, s.len - at);
   return tn_jv_take(r, &out);

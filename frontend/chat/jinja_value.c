@@ -118,7 +118,8 @@ tn_jv tn_jv_from_json(tn_jinja_run *r, const tn_json *j) {
   case TN_JSON_STRING: return tn_jv_str(j->u.s);
   case TN_JSON_LIST:
     v = tn_jv_list_new(r, TN_JV_LIST, j->count);
-    for (uint32_t i = 0; i < j->count && !r->status; i++) tn_jv_push(r, v, tn_jv_from_json(r, &j->u.items[i]));
+    for (uint32_t i = 0; i < j->count && !r->status; i++)
+      tn_jv_push(r, v, tn_jv_from_json(r, &j->u.items[i]));
     return v;
   case TN_JSON_OBJECT:
     v = tn_jv_dict_new(r);
@@ -131,9 +132,9 @@ tn_jv tn_jv_from_json(tn_jinja_run *r, const tn_json *j) {
 
 /* ---- rules ----------------------------------------------------------------------------------- */
 const char *tn_jv_type(tn_jv v) {
-  static const char *const names[] = {"undefined", "NoneType",  "bool",     "int",  "float",
-                                      "str",       "list",      "tuple",    "dict", "namespace",
-                                      "macro",     "loop",      "function", "cycler", "joiner"};
+  static const char *const names[] = {"undefined", "NoneType", "bool",     "int",    "float",
+                                      "str",       "list",     "tuple",    "dict",   "namespace",
+                                      "macro",     "loop",     "function", "cycler", "joiner"};
   return names[v.kind];
 }
 
@@ -224,7 +225,10 @@ int tn_jv_order(tn_jinja_run *r, tn_jv a, tn_jv b) {
     return order;
   }
   if (a.kind == TN_JV_UNDEFINED || b.kind == TN_JV_UNDEFINED)
-    tn_jinja_fail(r, "%s", a.kind == TN_JV_UNDEFINED && a.u.s.ptr ? a.u.s.ptr : b.u.s.ptr ? b.u.s.ptr : "undefined");
+    tn_jinja_fail(r, "%s",
+                  a.kind == TN_JV_UNDEFINED && a.u.s.ptr ? a.u.s.ptr
+                  : b.u.s.ptr                            ? b.u.s.ptr
+                                                         : "undefined");
   else
     tn_jinja_fail(r, "%s and %s have no order", tn_jv_type(a), tn_jv_type(b));
   return 0;

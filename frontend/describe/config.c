@@ -21,8 +21,7 @@ tn_val tn_json_val(tn_eval *ev, const char *key, const tn_json *j) {
   case TN_JSON_BOOL: return tn_val_bool(j->u.b);
   case TN_JSON_INT: return tn_val_int(j->u.i);
   case TN_JSON_REAL:
-    return !isnan(j->u.r) ? tn_val_real(j->u.r)
-                        : tn_eval_fail(ev, "the config's '%s' is not a number", key);
+    return !isnan(j->u.r) ? tn_val_real(j->u.r) : tn_eval_fail(ev, "the config's '%s' is not a number", key);
   case TN_JSON_STRING:
     if (j->u.s.len > 1024 || (j->u.s.len && memchr(j->u.s.ptr, 0, (size_t)j->u.s.len)))
       return tn_eval_fail(ev, "the config's '%s' is not a plain text", key);

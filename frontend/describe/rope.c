@@ -212,7 +212,8 @@ static const struct {
   const char *name;
   void (*run)(rope *);
 } kinds[] = {{"default", rope_default}, {"linear", rope_linear}, {"dynamic", rope_dynamic},
-             {"llama3", rope_llama3},   {"yarn", rope_yarn},     {"longrope", rope_longrope}};
+             {"llama3", rope_llama3},   {"yarn", rope_yarn},     {"longrope", rope_longrope},
+             {"su", rope_longrope}}; /* its first name */
 
 /* GGUF: "none" is the default, and a factor without a type is linear. */
 static const char *rope_type(rope *r) {

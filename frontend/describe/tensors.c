@@ -149,19 +149,17 @@ static bool numbered(tn_eval *ev, tn_alt *a, int64_t number) {
 }
 
 static tn_weight stack_add(tn_eval *ev, const char *name, int64_t count, const tn_tensor_ref *one,
-                           const tn_part *parts) {
+                           const tn_part *parts, uint32_t nparts) {
   tn_dim dims[TN_MAX_RANK];
   if (one->rank + 1 > TN_MAX_RANK)
     return tn_eval_fail(ev, "a stack of tensors of %u dims, at most %d", one->rank, TN_MAX_RANK - 1),
            (tn_weight)0;
   dims[0] = ev->ir->dim_const(ev->m, count);
   for (uint32_t i = 0; i < one->rank; i++) dims[i + 1] = ev->ir->dim_const(ev->m, one->shape[i]);
-  uint32_t each = one->form ? one->nparts : 1;
   tn_type type = ev->ir->type_make(ev->m, one->dtype, one->rank + 1, dims, NULL);
-  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, parts, (uint32_t)count * each) : 0;
+  tn_weight w = type ? ev->ir->weight_add(ev->m, name, type, parts, nparts) : 0;
   if (w && one->form && ev->ir->weight_set_form(ev->m, w, one->form) != TN_OK) w = 0;
-  if (!w) return tn_eval_fail(ev, "the stack '%s' cannot be used", name), (tn_weight)0;
-  if (tn_map_put(&ev->weights, tn_str_of(name), w, NULL) != TN_OK) return tn_eval_oom(ev), (tn_weight)0;
+  if (!w) tn_eval_fail(ev, "the stack '%s' cannot be used", name);
   return w;
 }
 
@@ -174,38 +172,49 @@ static tn_val stack_shape(tn_eval *ev, int64_t count, const tn_val *shape) {
   return tn_val_list(ev, items, n + 1);
 }
 
-enum { STACK_PARTS = 8 }; /* of one tensor with a form, at most */
-
-static bool same_form(const tn_tensor_ref *a, const tn_tensor_ref *b) {
-  if (!a->form || !b->form) return a->form == b->form;
-  return a->nparts == b->nparts && a->nparts <= STACK_PARTS && !strcmp(a->form, b->form);
+/* Are both of one type, shape and form? */
+static bool alike(const tn_tensor_ref *a, const tn_tensor_ref *b) {
+  bool same = a->dtype == b->dtype && a->rank == b->rank && !a->form == !b->form;
+  for (uint32_t i = 0; same && i < a->rank; i++) same = a->shape[i] == b->shape[i];
+  return same && (!a->form || (a->nparts == b->nparts && !strcmp(a->form, b->form)));
 }
 
-/* Tensors 0 .. count of one alternative, all like the first, as parts of one weight [count, ...]. */
-static tn_weight stack_weight(tn_eval *ev, const tn_alt *star, int64_t count, const tn_val *shape) {
-  tn_part *parts = tn_arena_alloc(&ev->arena, (size_t)count * STACK_PARTS * sizeof *parts);
-  tn_tensor_ref first = {0}, ref;
+typedef TN_VEC(tn_part) part_list;
+
+/* Tensors 0 .. count of one alternative, all like the first. */
+static bool stack_parts(tn_eval *ev, const tn_alt *star, int64_t count, const tn_val *shape, part_list *parts,
+                        tn_tensor_ref *first) {
+  tn_tensor_ref ref;
   const char *name = NULL;
-  uint64_t id;
-  if (tn_map_get(&ev->weights, tn_str_of(star->path), &id)) return (tn_weight)id;
-  if (!parts) return tn_eval_oom(ev), (tn_weight)0;
   for (int64_t i = 0; i < count; i++) {
     tn_alt a = *star;
-    if (!numbered(ev, &a, i)) return 0;
-    if (!find(ev, &a, &ref, &name)) return missing(ev, (tn_text){&a, 1}), (tn_weight)0;
-    if (!i) first = ref;
-    if (shape && !shape_fits(ev, &ref, shape->u.list, name)) return 0;
-    if (ref.dtype != first.dtype || ref.bytes != first.bytes || !same_form(&ref, &first))
-      return tn_eval_fail(ev, "tensor '%s' is %s in %llu bytes, the first of its stack %s in %llu", name,
-                          ev->ir->dtype_info(ref.dtype)->name, (unsigned long long)ref.bytes,
-                          ev->ir->dtype_info(first.dtype)->name, (unsigned long long)first.bytes),
-             (tn_weight)0;
-    if (ref.form)
-      memcpy(parts + (uint64_t)i * ref.nparts, ref.parts, ref.nparts * sizeof *parts);
-    else
-      parts[i] = (tn_part){ref.file, ref.offset, ref.bytes};
+    if (!numbered(ev, &a, i)) return false;
+    if (!find(ev, &a, &ref, &name)) return missing(ev, (tn_text){&a, 1}), false;
+    if (!i) *first = ref;
+    if (shape && !shape_fits(ev, &ref, shape->u.list, name)) return false;
+    if (!alike(&ref, first))
+      return tn_eval_fail(ev, "tensor '%s' has another type or shape than the first of its stack", name),
+             false;
+    tn_part plain = {ref.file, ref.offset, ref.bytes};
+    for (uint32_t k = 0; k < (ref.form ? ref.nparts : 1); k++)
+      if (!tn_vec_push(parts, ref.form ? ref.parts[k] : plain)) return tn_eval_oom(ev), false;
   }
-  return stack_add(ev, star->path, count, &first, parts);
+  return true;
+}
+
+/* One weight [count, ...] for all stacks of this name and count. */
+static tn_weight stack_weight(tn_eval *ev, const tn_alt *star, int64_t count, const tn_val *shape) {
+  const char *key = tn_arena_printf(&ev->arena, "%s#%lld", star->path, (long long)count);
+  part_list parts = {0};
+  tn_tensor_ref first = {0};
+  uint64_t id = 0;
+  if (!key) return tn_eval_oom(ev), (tn_weight)0;
+  if (tn_map_get(&ev->weights, tn_str_of(key), &id)) return (tn_weight)id;
+  if (stack_parts(ev, star, count, shape, &parts, &first))
+    id = stack_add(ev, star->path, count, &first, parts.items, parts.count);
+  tn_vec_fini(&parts);
+  if (id && tn_map_put(&ev->weights, tn_str_of(key), id, NULL) != TN_OK) return tn_eval_oom(ev), (tn_weight)0;
+  return (tn_weight)id;
 }
 
 tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape) {

@@ -6,27 +6,27 @@
 #include "tenon/ir.h"
 
 typedef enum tn_gguf_type { /* value types, numbered as in the files */
-  TN_GGUF_U8,
-  TN_GGUF_I8,
-  TN_GGUF_U16,
-  TN_GGUF_I16,
-  TN_GGUF_U32,
-  TN_GGUF_I32,
-  TN_GGUF_F32,
-  TN_GGUF_BOOL,
-  TN_GGUF_STRING,
-  TN_GGUF_ARRAY,
-  TN_GGUF_U64,
-  TN_GGUF_I64,
-  TN_GGUF_F64
+                            TN_GGUF_U8,
+                            TN_GGUF_I8,
+                            TN_GGUF_U16,
+                            TN_GGUF_I16,
+                            TN_GGUF_U32,
+                            TN_GGUF_I32,
+                            TN_GGUF_F32,
+                            TN_GGUF_BOOL,
+                            TN_GGUF_STRING,
+                            TN_GGUF_ARRAY,
+                            TN_GGUF_U64,
+                            TN_GGUF_I64,
+                            TN_GGUF_F64
 } tn_gguf_type;
 
 typedef struct tn_gguf_kv {
   tn_str key;
   tn_gguf_type type; /* ARRAY: of `item`, never nested */
   tn_gguf_type item;
-  uint64_t count;    /* ARRAY: items; else 1 */
-  const void *data;  /* in the mapped file, little-endian, not aligned; STRING: use the getters */
+  uint64_t count;   /* ARRAY: items; else 1 */
+  const void *data; /* in the mapped file, little-endian, not aligned; STRING: use the getters */
 } tn_gguf_kv;
 
 typedef struct tn_gguf_tensor {
@@ -52,7 +52,8 @@ const tn_gguf_kv *tn_gguf_find(const tn_gguf *g, const char *key); /* NULL: none
 bool tn_gguf_int(const tn_gguf_kv *kv, uint64_t i, int64_t *out);
 bool tn_gguf_real(const tn_gguf_kv *kv, uint64_t i, double *out);
 bool tn_gguf_bool(const tn_gguf_kv *kv, bool *out);
-bool tn_gguf_string(const tn_gguf_kv *kv, uint64_t i, tn_str *out); /* any bytes: not always UTF-8. Arrays: O(1) */
+bool tn_gguf_string(const tn_gguf_kv *kv, uint64_t i,
+                    tn_str *out); /* any bytes: not always UTF-8. Arrays: O(1) */
 
 uint32_t tn_gguf_tensor_count(const tn_gguf *g);
 const tn_gguf_tensor *tn_gguf_tensor_at(const tn_gguf *g, uint32_t i);

@@ -24,6 +24,8 @@ typedef struct tn_gen_schema {
 tn_status tn_schema_refuse(tn_schema_gen *g, const char *keyword, const char *why);
 /* Puts the name of a fixed rule (string, value, ws ...), which is then written at the end. */
 void tn_schema_common(tn_schema_gen *g, tn_buf *e, const char *rule);
+/* Puts least to most characters of a string. */
+void tn_schema_characters(tn_schema_gen *g, tn_buf *e, uint32_t least, uint32_t most);
 /* Writes "rN ::= body" and puts rN. */
 tn_status tn_schema_rule(tn_schema_gen *g, tn_buf *body, tn_buf *e);
 /* A GBNF literal of these bytes. */

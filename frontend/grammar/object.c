@@ -77,7 +77,7 @@ static tn_status rest_pair(object *o, tn_buf *e) {
   if (o->n)
     s = other_key(g, names, 0, o->n, 0, &body);
   else
-    tn_schema_common(g, &body, "char"), tn_buf_puts(&body, "*");
+    tn_schema_characters(g, &body, 0, UINT32_MAX);
   tn_buf_puts(&body, " \"\\\":\" ");
   tn_schema_common(g, &body, "ws");
   tn_buf_puts(&body, " ");

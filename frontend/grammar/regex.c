@@ -333,7 +333,7 @@ tn_status tn_schema_pattern(tn_schema_gen *g, tn_str pattern, tn_buf *e, uint32_
   if (memchr(pattern.ptr, 0, pattern.len)) return refuse(x, "with U+0000");
   bool begins = peek(x) == '^';
   x->at += begins;
-  if (!begins) tn_schema_common(g, e, "char"), tn_buf_puts(e, "* ");
+  if (!begins) tn_schema_characters(g, e, 0, UINT32_MAX), tn_buf_puts(e, " ");
   tn_buf_puts(e, "(");
   TN_TRY(alternation(x, e, &all, &n));
   tn_buf_puts(e, ")");
@@ -341,7 +341,7 @@ tn_status tn_schema_pattern(tn_schema_gen *g, tn_str pattern, tn_buf *e, uint32_
   x->at += ends;
   if (x->at < x->end) return refuse(x, "with a ')' too many");
   if (n > 1 && (begins || ends)) return refuse(x, "with '|' beside an anchor; put parentheses around");
-  if (!ends) tn_buf_puts(e, " "), tn_schema_common(g, e, "char"), tn_buf_puts(e, "*");
+  if (!ends) tn_buf_puts(e, " "), tn_schema_characters(g, e, 0, UINT32_MAX);
   *least = all.least;
   *most = begins && ends ? all.most : UINT32_MAX;
   return TN_OK;

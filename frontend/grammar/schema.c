@@ -57,18 +57,20 @@ static const struct {
     {"multipleOf", SUPPORTED},
 };
 
-/* Rules that all grammars may use; a rule names those that it needs. The escapes are those that stand for one
- * character each. */
+/* A character of a string; the escapes are those that stand for one character each. Where it is repeated it
+ * is written out, not called: what a place in a string allows then depends on the string's rule alone, and
+ * its token mask is made once for all strings. */
+#define CHARACTER                                                                                            \
+  "([^\"\\\\\\x00-\\x1F\\x7F] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | "         \
+  "[dD] [0-7] [0-9a-fA-F]{2})))"
+
+/* Rules that all grammars may use; a rule names those that it needs. */
 static const struct {
   const char *name, *body, *needs[6];
 } commons[] = {
     {"ws", "(\" \" | \"\\n\" [ ]{0,20})?", {0}},
-    {"hex", "[0-9a-fA-F]", {0}},
-    {"char",
-     "[^\"\\\\\\x00-\\x1F\\x7F] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CefEF] hex{3} | [dD] [0-7] "
-     "hex{2}))",
-     {"hex"}},
-    {"string", "\"\\\"\" char* \"\\\"\"", {"char"}},
+    {"char", CHARACTER, {0}},
+    {"string", "\"\\\"\" " CHARACTER "* \"\\\"\"", {0}},
     {"integer", "\"-\"? (\"0\" | [1-9] [0-9]{0,15})", {0}},
     {"number", "integer (\".\" [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?", {"integer"}},
     {"boolean", "\"true\" | \"false\"", {0}},
@@ -98,6 +100,15 @@ static void need_common(tn_schema_gen *g, const char *rule) {
 void tn_schema_common(tn_schema_gen *g, tn_buf *e, const char *rule) {
   need_common(g, rule);
   tn_buf_puts(e, rule);
+}
+
+void tn_schema_characters(tn_schema_gen *g, tn_buf *e, uint32_t least, uint32_t most) {
+  enum { WRITTEN_OUT = 2000 }; /* times; the grammar has room for no more */
+  if (most == UINT32_MAX ? least <= WRITTEN_OUT : most <= WRITTEN_OUT)
+    tn_buf_puts(e, CHARACTER);
+  else
+    tn_schema_common(g, e, "char");
+  tn_schema_times(e, least, most);
 }
 
 tn_status tn_schema_rule(tn_schema_gen *g, tn_buf *body, tn_buf *e) {

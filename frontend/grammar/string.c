@@ -87,8 +87,7 @@ tn_status tn_schema_string(tn_schema_gen *g, tn_json *s, tn_buf *e) {
     status = by_pattern(g, s, pattern, min, max, &b);
   } else {
     tn_buf_puts(&b, "\"\\\"\" ");
-    tn_schema_common(g, &b, "char");
-    tn_schema_times(&b, min, max);
+    tn_schema_characters(g, &b, min, max);
     tn_buf_puts(&b, " \"\\\"\"");
   }
   if (!status) status = tn_schema_rule(g, &b, e);

@@ -1,5 +1,6 @@
-/* chat.c - the folder's chat template: a file of its own (chat_template.jinja, or .json around it), or a key of
- * tokenizer_config.json, where it may be a list of named ones. Only its text is kept; frontend/chat runs it. */
+/* chat.c - the folder's chat template: a file of its own (chat_template.jinja, or .json around it), or a key
+ * of tokenizer_config.json, where it may be a list of named ones. Only its text is kept; frontend/chat runs
+ * it. */
 #include "frontend/hf/hf.h"
 
 /* The one named "default" of a list, else the first; ptr NULL: none. */
@@ -43,6 +44,22 @@ static tn_status from_text(tn_hf *h, const char *file, tn_str *out) {
   return status;
 }
 
+/* "<s>", or {"content": "<s>", ...} */
+static tn_status set_token_text(tn_hf *h, const tn_json *config, const char *key) {
+  const tn_json *text = tn_json_peek(config, key);
+  if (text && text->kind == TN_JSON_OBJECT) text = tn_json_peek(text, "content");
+  if (!text || text->kind != TN_JSON_STRING || h->ir->meta_get(h->m, key)) return TN_OK;
+  return h->ir->meta_set(h->m, key, text->u.s.ptr);
+}
+
+static tn_status set_token_texts(tn_hf *h) {
+  tn_json *config;
+  if (!tn_folder_has(h->folder, "tokenizer_config.json")) return TN_OK;
+  TN_TRY(tn_folder_json(&h->arena, h->folder, "tokenizer_config.json", TN_JSON_OBJECT, &h->diags, &config));
+  TN_TRY(set_token_text(h, config, "bos_token"));
+  return set_token_text(h, config, "eos_token");
+}
+
 tn_status tn_hf_set_chat_template(tn_hf *h) {
   tn_str text = {NULL, 0};
   if (h->ir->meta_get(h->m, "chat_template")) return TN_OK;
@@ -51,5 +68,7 @@ tn_status tn_hf_set_chat_template(tn_hf *h) {
   TN_TRY(from_json(h, "tokenizer_config.json", &text));
   if (!text.len || memchr(text.ptr, 0, text.len)) return TN_OK;
   char *value = tn_arena_str(&h->arena, text);
-  return value ? h->ir->meta_set(h->m, "chat_template", value) : TN_OOM;
+  if (!value) return TN_OOM;
+  TN_TRY(set_token_texts(h));
+  return h->ir->meta_set(h->m, "chat_template", value);
 }

@@ -39,7 +39,7 @@ void tn_hf_close_packed(tn_hf *h);
 void tn_hf_report_unused(tn_hf *h);
 /* Sets the module's metadata (frontend/frontend.h). */
 tn_status tn_hf_set_meta(tn_hf *h);
-/* "chat_template", where the folder has one. */
+/* "chat_template", where the folder has one, and then "bos_token" and "eos_token". */
 tn_status tn_hf_set_chat_template(tn_hf *h);
 
 /* An error about a key of a JSON file. */

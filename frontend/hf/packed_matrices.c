@@ -242,7 +242,9 @@ static tn_status make_weight_packed(tn_hf *h, tensor t, const char *name) {
 
 static tn_status make_f8(tn_hf *h, tensor t, tensor scale, const char *name) {
   int64_t n = t->shape[0], k = t->shape[1], count = count_of(scale);
-  if (is_float(scale) && (count == 1 || count == n))
+  bool tiles = !strcmp(h->packed->method, "fp8") && scale->rank == 2 && scale->shape[0] == (n + 127) / 128 &&
+               scale->shape[1] == (k + 127) / 128;
+  if (is_float(scale) && !tiles && (count == 1 || count == n))
     return add_matrix(h, name, "f8_row", n, k, (tensor[]){t, NULL}, NULL, scale, NULL);
   TN_TRY(expect(h, scale, scale->dtype == TN_DT_f32 || scale->dtype == TN_DT_bf16, (n + 127) / 128,
                 (k + 127) / 128));
@@ -295,9 +297,29 @@ static tn_status state_shape(tn_hf *h, tensor state, const tn_json *j, int64_t s
  * offset. */
 static tn_status nested_form(tn_hf *h, tensor state, const tn_json *j, const char **form) {
   const tn_json *offset = tn_json_get(j, "nested_offset"), *block = tn_json_get(j, "nested_blocksize");
-  if (!offset || offset->kind != TN_JSON_REAL || !block || block->kind != TN_JSON_INT || block->u.i != 256)
+  bool number = offset && (offset->kind == TN_JSON_REAL || offset->kind == TN_JSON_INT);
+  if (!number || !block || block->kind != TN_JSON_INT || block->u.i != 256)
     return tn_packed_fail(h, state, "has no nested_offset, or a nested_blocksize other than 256");
-  *form = tn_arena_printf(&h->arena, "bnb4 nested offset=%a", offset->u.r);
+  *form = tn_arena_printf(&h->arena, "bnb4 nested offset=%a",
+                          offset->kind == TN_JSON_REAL ? offset->u.r : (double)offset->u.i);
+  return TN_OK;
+}
+
+/* The levels of the codes are those of the type. */
+static tn_status check_levels(tn_hf *h, const char *name, const char *type) {
+  const float *table = tn_quant_of(tn_packed_type(type))->table;
+  const uint8_t *data;
+  tensor map = tn_packed_tensor(h, name, ".weight.quant_map");
+  if (!map) return TN_OK;
+  if (map->dtype != TN_DT_f32 || map->bytes != 16 * sizeof *table)
+    return tn_packed_fail(h, map, "is not 16 levels");
+  TN_TRY(tn_packed_data(h, map, &data));
+  for (uint32_t i = 0; i < 16; i++) {
+    float x;
+    memcpy(&x, data + i * sizeof x, sizeof x);
+    if (x != table[i])
+      return tn_packed_fail(h, map, "has %g for code %u, '%s' has %g", (double)x, i, type, (double)table[i]);
+  }
   return TN_OK;
 }
 
@@ -310,6 +332,7 @@ static tn_status make_bnb4(tn_hf *h, tensor state, const char *name, const char 
   TN_TRY(need(h, state, name, ".weight.absmax", &parts[1]));
   TN_TRY(read_state(h, state, &j));
   TN_TRY(state_shape(h, state, j, shape));
+  TN_TRY(check_levels(h, name, type));
   if (parts[0]->dtype != TN_DT_u8 || parts[0]->bytes * 2 != (uint64_t)shape[0] * (uint64_t)shape[1])
     return tn_packed_fail(h, parts[0], "does not hold [%lld, %lld] in bytes of u8", (long long)shape[0],
                           (long long)shape[1]);

@@ -105,8 +105,9 @@ typedef struct tn_tk_token {
 } tn_tk_token;
 
 typedef struct tn_tk_symbol {
-  uint32_t id, len; /* len: bytes; 0: merged into the one before. Of spm.c: id is where it begins in run.text */
-  uint32_t rank;    /* of merging it with the next, TN_TK_NONE: they do not merge */
+  uint32_t id,
+      len;       /* len: bytes; 0: merged into the one before. Of spm.c: id is where it begins in run.text */
+  uint32_t rank; /* of merging it with the next, TN_TK_NONE: they do not merge */
   int32_t prev, next;
 } tn_tk_symbol;
 typedef struct tn_tk_step { /* of the best path that ends here (Unigram) */

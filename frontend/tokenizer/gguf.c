@@ -96,9 +96,9 @@ static tn_status read_tokens(tn_tk_gguf *t) {
 }
 
 /* Ends of turns that some files have as ordinary tokens. */
-static const char *const ends[] = {"<|eot_id|>",    "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
-                                   "<|eom_id|>",    "<EOT>",      "_<EOT>",  "[EOT]",         "<|end_of_text|>",
-                                   "<end_of_utterance>"};
+static const char *const ends[] = {
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",   "<|endoftext|>",     "<|eom_id|>",
+    "<EOT>",      "_<EOT>",     "[EOT]",   "<|end_of_text|>", "<end_of_utterance>"};
 
 static bool is_end(tn_str s) {
   if (s.len < 5 || (s.ptr[0] != '<' && s.ptr[0] != '[' && s.ptr[0] != '_')) return false;
@@ -200,7 +200,7 @@ static tn_status read_ids(tn_tk_gguf *t) {
   TN_TRY(read_id(t, KEY("eos_token_id"), &t->eos));
   TN_TRY(read_id(t, KEY("seperator_token_id"), &t->sep)); /* so it is spelt */
   TN_TRY(read_id(t, KEY("unknown_token_id"), &t->unk));
-  t->r.build.head.unk = (int32_t)t->unk;
+  t->r.build.head.unk = t->no_unknown ? TN_TK_UNK_NONE : (int32_t)t->unk;
   return TN_OK;
 }
 
@@ -248,9 +248,8 @@ static tn_status find_kind(tn_tk_gguf *t, const struct kind **out) {
   }
   tn_buf list = {0};
   for (size_t i = 0; i < TN_COUNT(names); i++) tn_buf_printf(&list, "%s%s", i ? ", " : "", names[i]);
-  tn_status status =
-      tn_tk_unsupported(&t->r, KEY("model"), "'%.*s' is not known, these are: %s",
-                        (int)(name.len > 64 ? 64 : name.len), name.ptr, tn_buf_cstr(&list));
+  tn_status status = tn_tk_unsupported(&t->r, KEY("model"), "'%.*s' is not known, these are: %s",
+                                       (int)(name.len > 64 ? 64 : name.len), name.ptr, tn_buf_cstr(&list));
   tn_buf_fini(&list);
   return status;
 }

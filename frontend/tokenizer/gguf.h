@@ -6,13 +6,13 @@
 #include "frontend/tokenizer/json.h"
 
 enum { /* tokenizer.ggml.token_type */
-  TN_TK_TYPE_NORMAL = 1,
-  TN_TK_TYPE_UNKNOWN,
-  TN_TK_TYPE_CONTROL,
-  TN_TK_TYPE_USER,
-  TN_TK_TYPE_UNUSED,
-  TN_TK_TYPE_BYTE,
-  TN_TK_TYPES
+       TN_TK_TYPE_NORMAL = 1,
+       TN_TK_TYPE_UNKNOWN,
+       TN_TK_TYPE_CONTROL,
+       TN_TK_TYPE_USER,
+       TN_TK_TYPE_UNUSED,
+       TN_TK_TYPE_BYTE,
+       TN_TK_TYPES
 };
 
 typedef struct tn_tk_gguf {
@@ -23,6 +23,7 @@ typedef struct tn_tk_gguf {
   /* What a kind says where the file does not. */
   bool add_bos, add_eos, add_sep;
   int64_t bos, eos, sep, unk; /* -1: none */
+  bool no_unknown; /* whatever the file names: a byte that is no token is lost, as in the originals */
 } tn_tk_gguf;
 
 /* Values of keys ("tokenizer.ggml.merges"); a wrong kind is reported. Absent: *out stays. */

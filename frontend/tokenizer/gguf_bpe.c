@@ -103,7 +103,7 @@ static tn_status read_row(tn_tk_gguf *t, const char *fallback) {
 }
 
 tn_status tn_tk_gguf_bpe(tn_tk_gguf *t) {
-  t->unk = -1; /* every byte is a token */
+  t->no_unknown = true;
   return read_row(t, "default");
 }
 tn_status tn_tk_gguf_raw_bpe(tn_tk_gguf *t) { return read_row(t, "gemma4"); }

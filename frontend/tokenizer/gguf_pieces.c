@@ -80,7 +80,8 @@ static bool crosses_words(const tn_tk_gguf *t) {
   for (uint32_t i = 0; i < t->count; i++) {
     tn_str s = t->r.build.tokens.items[i];
     uint64_t at = 0;
-    bool made = !t->r.build.ranks.count || t->r.build.ranks.items[i] != TN_TK_NONE; /* unigrams have no ranks */
+    bool made =
+        !t->r.build.ranks.count || t->r.build.ranks.items[i] != TN_TK_NONE; /* unigrams have no ranks */
     if (!s.ptr || !made) continue;
     while (s.len - at >= MARK_BYTES && !memcmp(s.ptr + at, MARK, MARK_BYTES)) at += MARK_BYTES;
     if (memmem(s.ptr + at, s.len - at, MARK, MARK_BYTES)) return true;
@@ -141,8 +142,8 @@ static tn_status put_replace(tn_tk_gguf *t, uint32_t flags, tn_str what, tn_str 
   return tn_tk_gguf_part(t, TN_TK_STAGE_NORMALIZE, p, what, by);
 }
 
-/* Spaces as SentencePiece's normalizer treats them: those at the ends go, others become one, then marks; a mark
- * that was in the text counts as a space at its end only. */
+/* Spaces as SentencePiece's normalizer treats them: those at the ends go, others become one, then marks; a
+ * mark that was in the text counts as a space at its end only. */
 static tn_status put_spaces(tn_tk_gguf *t) {
   bool tidy = false, prefix = true;
   TN_TRY(tn_tk_gguf_bool(t, "tokenizer.ggml.remove_extra_whitespaces", &tidy));

@@ -14,9 +14,9 @@ typedef struct tn_tk_build {
   tn_tk_header head; /* the importer fills model, flags, unk, max_*, single, prefix, suffix, min_score */
   bool failed;
   tn_buf strings;
-  tn_map interned;       /* short strings: offset */
-  TN_VEC(tn_str) tokens; /* by id; ptr NULL: a hole */
-  TN_VEC(double) scores; /* by id, or empty */
+  tn_map interned;        /* short strings: offset */
+  TN_VEC(tn_str) tokens;  /* by id; ptr NULL: a hole */
+  TN_VEC(double) scores;  /* by id, or empty */
   TN_VEC(uint32_t) ranks; /* by id, or empty */
   TN_VEC(tn_tk_merge) merges;
   bool vocabulary_trie;

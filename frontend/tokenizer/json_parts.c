@@ -156,8 +156,7 @@ tn_status tn_tk_put_charsmap(tn_tk_reader *r, const char *where, tn_str map, tn_
   uint64_t bad;
   if (map.len >= 4) memcpy(&bytes, map.ptr, 4);
   if (map.len < 4 || bytes > map.len - 4 || bytes % 4)
-    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map.len,
-                     bytes);
+    return tn_tk_bad(r, where, "%llu bytes with a trie of %u are no map", (unsigned long long)map.len, bytes);
   tn_str texts = {map.ptr + 4 + bytes, map.len - 4 - bytes};
   if (!tn_utf8_valid(texts, &bad))
     return tn_tk_bad(r, where, "byte %llu of its texts is not UTF-8", (unsigned long long)bad);

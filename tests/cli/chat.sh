@@ -76,6 +76,12 @@ for place in chat_template.jinja tokenizer_config.json chat_template.json; do
   esac
   [ "$("$tenon" chat "$work/model" -p hi --print-prompt)" = '<hi>' ] || fail "the template in $place"; ok
 done
+rm "$work/model/chat_template.json"
+echo '{"bos_token": "<B>", "eos_token": {"content": "<E>"}, "chat_template": "{{ bos_token + eos_token }}"}' > "$work/model/tokenizer_config.json"
+[ "$("$tenon" chat "$work/model" -p hi --print-prompt)" = '<B><E>' ] || fail "bos and eos in a template"; ok
+echo '{"chat_template": 5}' > "$work/model/tokenizer_config.json"
+refuses "is neither a text nor a list of them" "$work/model" -p hi
+echo '{"chat_template": "{% for m in messages %}<{{ m.content }}>{% endfor %}"}' > "$work/model/tokenizer_config.json"
 "$tenon" compile "$work/model" -o "$work/libchat.so" > /dev/null
 [ "$("$tenon" chat "$work/libchat.so" -p hi --print-prompt)" = '<hi>' ] || fail "the template in a library"; ok
 [ "$("$tenon" chat "$work/libchat.so" -p hi -n 5)" = "$("$tenon" chat "$work/model" -p hi -n 5)" ] || fail "library and folder differ"; ok

@@ -133,4 +133,21 @@ START_TEST(from_blocks) {
 }
 END_TEST
 
-CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, long_k, dynamic, epilogues, tied, from_blocks)
+/* A weight cut into matrices per head, one half of each used one way round, the other the other way. */
+START_TEST(weight_views) {
+  for (size_t i = 0; i < TN_COUNT(rows); i++) {
+    cpu_case c = {
+        .text = "module @m { dims S\n weight @w : bf16[66, 40]\n func @f(%x: f32[2, 3, S, 12]) -> f32[2, 3, "
+                "S, 10] {\n"
+                " %0 = reshape @w {shape = [3, 22, 40]}\n %1, %2 = split %0 {axis = 1, sizes = [12, 10]}\n"
+                " %3 = matmul %x, %1\n %4 = matmul %3, %2 {trans_b}\n return %4 } }",
+        .dims = {{"S", rows[i]}},
+        .atol = 1e-4,
+        .rtol = 1e-4};
+    cpu_check(&c);
+  }
+}
+END_TEST
+
+CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, long_k, dynamic, epilogues, tied, from_blocks,
+          weight_views)

@@ -1,17 +1,20 @@
-/* fuzz_chat.c - any bytes as a chat template: what parses runs over a conversation within small limits, and gives
- * UTF-8 or one error. */
+/* fuzz_chat.c - any bytes as a chat template: what parses runs over a conversation within small limits, and
+ * gives UTF-8 or one error. */
 #include "frontend/chat/chat.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char variables[] =
-    "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"\xc3\xa9 <b>\"},"
-    "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\":"
+    "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": "
+    "\"\xc3\xa9 <b>\"},"
+    "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f\", "
+    "\"arguments\":"
     "{\"a\": [1, 2.5, true]}}}]}], \"add_generation_prompt\": true, \"bos_token\": \"<s>\", \"x\": -3}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  const tn_chat_limits limits = {.steps = 200000, .output = 1 << 20, .memory = 16 << 20, .seconds = 5, .now = 1};
+  const tn_chat_limits limits = {
+      .steps = 200000, .output = 1 << 20, .memory = 16 << 20, .seconds = 5, .now = 1};
   tn_diags diags;
   tn_arena arena;
   tn_chat *chat;

@@ -237,7 +237,7 @@ def against_llama_dry(L, path, report, rng):
     history = model.tokenize(text.encode(), add_bos=False)
     for texts in ([], [":"], [" four"], ["\n", ":", '"', "*"]):
         c = (ctypes.c_char_p * len(texts))(*[t.encode() for t in texts])
-        sampler = L.llama_sampler_init_dry(vocab, 4096, 0.8, 1.75, 2, -1, c, len(texts))
+        sampler = L.llama_sampler_init_dry(vocab, 0.8, 1.75, 2, 4096, c, len(texts))
         for t in history:
             L.llama_sampler_accept(sampler, t)
         x = rng.normal(0, 1, n).astype(np.float32)

@@ -60,7 +60,7 @@ SCHEMAS = {
     "pattern": {"type": "object", "properties": {
         "plate": {"type": "string", "pattern": "^[A-Z]{1,3}-[0-9]{2,4}(E|H)?$"},
         "phone": {"type": "string", "pattern": "^(\\([0-9]{3}\\))?[0-9]{3}-[0-9]{4}$"},
-        "odd": {"type": "string", "pattern": "^[^a-z0-9]{1,5}\\\\\\w+\\s.\"$"},
+        "odd": {"type": "string", "pattern": "^[^a-z0-9]{1,5}\\\\\\w{1,4}\\s.\"$"},
         "within": {"type": "string", "pattern": "[aeiou] ?[a-z]"}}, "required": ["plate", "phone", "odd"]},
     "formats": {"type": "object", "properties": {
         "day": {"type": "string", "format": "date"}, "when": {"type": "string", "format": "date-time"},

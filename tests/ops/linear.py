@@ -88,7 +88,8 @@ def experts(c):
         add(f"expert_matmul_each_{x}_{w}", tensor(x, normal(5, 2, 7)), tensor(w, normal(4, 3, 7)), ids)
     outside = Tensor("i32", np.array([[4, -1, 2], [0, -2147483648, 1000]], np.int32))
     add("expert_matmul_outside", tensor("f32", normal(2, 8)), tensor("f32", normal(4, 3, 8)), outside)
-    add("expert_matmul_none", tensor("f32", normal(0, 8)), tensor("f32", normal(4, 3, 8)), Tensor("i32", np.zeros((0, 2), np.int32)))
+    nobody = Tensor("i32", np.zeros((0, 2), np.int32))
+    add("expert_matmul_none", tensor("f32", normal(0, 8)), tensor("f32", normal(4, 3, 8)), nobody)
     add("expert_matmul_symbolic", tensor("f32", normal(5, 6), "T, 6"), tensor("bf16", normal(4, 5, 6)),
         Tensor("i64", ids.values, "T, 2"), {"T": 5})
     for name in ("Q4_0", "Q8_0"):

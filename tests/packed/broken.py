@@ -91,6 +91,7 @@ case("bnb-nf4", ["expected"], data(Q + "weight.quant_state.bitsandbytes__nf4", 0
 case("bnb-nf4", ["does not hold", "[128, 64]"], state(Q + "weight.quant_state.bitsandbytes__nf4", shape=[128, 64]))
 case("bnb-nf4", ["shape"], state(Q + "weight.quant_state.bitsandbytes__nf4", shape=[-128, -128]))
 case("bnb-nf4", ["blocksize"], state(Q + "weight.quant_state.bitsandbytes__nf4", blocksize=128))
+case("bnb-nf4", ["quant_map", "0.5 for code 3"], data(Q + "weight.quant_map", 12, struct.pack("<f", 0.5)))
 case("bnb-nf4-nested", ["nested_absmax"], drop(Q + "weight.nested_absmax"))
 case("bnb-nf4-nested", ["nested_offset"], state(Q + "weight.quant_state.bitsandbytes__nf4", nested_offset=None))
 case("fp8-tiles", ["weight_scale_inv", "does not fit", "[1, 1]"], lambda t: t.update({Q + "weight_scale_inv": ("F32", [2, 1], bytes(8))}))

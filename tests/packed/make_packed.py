@@ -1,4 +1,4 @@
-"""Writes models/METHOD: a Llama of one layer, packed as that method packs it, and expected.safetensors: ids and the
+"""Writes models/METHOD: a Llama (or a Qwen3-MoE) of one layer, packed as that method packs it, and expected.safetensors: ids and the
 logits that transformers computes in float32 from the matrices as the method's own package unpacks them.
 
 gptq, awq: gptqmodel 7.7; compressed-tensors 0.20; bitsandbytes 0.50; torch 2.13 and transformers 5.23. fp8 and mxfp4 are
@@ -11,7 +11,7 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 HIDDEN, MLP = 128, 256
 
@@ -21,6 +21,15 @@ def config():
         hidden_size=HIDDEN, intermediate_size=MLP, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
         head_dim=32, vocab_size=96, max_position_embeddings=64, tie_word_embeddings=True,
         architectures=["LlamaForCausalLM"], bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+
+
+def moe_config():
+    return Qwen3MoeConfig(
+        hidden_size=HIDDEN, intermediate_size=MLP, moe_intermediate_size=128, num_hidden_layers=1, num_experts=2,
+        num_experts_per_tok=1, num_attention_heads=4, num_key_value_heads=2, head_dim=32, vocab_size=96,
+        max_position_embeddings=64, tie_word_embeddings=True, norm_topk_prob=False, decoder_sparse_step=1,
+        mlp_only_layers=[], architectures=["Qwen3MoeForCausalLM"], bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
 
 
@@ -246,14 +255,36 @@ METHODS = {
     "fp8-tiles": lambda: fp8_tiles(torch.float32),
     "fp8-tiles-bf16": lambda: fp8_tiles(torch.bfloat16),
     "mxfp4": lambda: mxfp4(),
+    "gptq4-moe": lambda: gptq(4, 64, sym=False),
+    "fp8-moe": lambda: fp8_tiles(torch.bfloat16),
 }
+
+
+def experts_of(name, value):
+    """The matrices that a checkpoint has for a merged one of transformers."""
+    head = name.rsplit(".", 1)[0]
+    for e, w in enumerate(value):
+        parts = {"down_proj": w} if "down" in name else dict(zip(("gate_proj", "up_proj"), w.chunk(2)))
+        for part, one in parts.items():
+            yield f"{head}.{e}.{part}", one
 
 
 def make(folder, pack, quantization, dtype):
     torch.manual_seed(7)
-    model = LlamaForCausalLM(config()).eval()
+    shape = moe_config() if "moe" in folder else config()
+    model = (Qwen3MoeForCausalLM if "moe" in folder else LlamaForCausalLM)(shape).eval()
     tensors = {}
     for name, value in model.state_dict().items():
+        if ".experts." in name:
+            stacked = []
+            for module, one in experts_of(name, value * 3):
+                parts, plain = pack(module, one)
+                stacked.append(plain)
+                tensors.update({f"{module}.{key}": part.contiguous() for key, part in parts.items()})
+            if "down" not in name:
+                stacked = [torch.cat(stacked[i : i + 2]) for i in range(0, len(stacked), 2)]
+            value.copy_(torch.stack(stacked))
+            continue
         if name == "lm_head.weight":
             continue
         if "proj" not in name:
@@ -272,7 +303,7 @@ def make(folder, pack, quantization, dtype):
     save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
     save_file({"ids": ids, "logits": logits.contiguous()}, f"{folder}/expected.safetensors")
     with open(f"{folder}/config.json", "w") as f:
-        json.dump({**config().to_dict(), "quantization_config": quantization}, f, indent=1, default=str)
+        json.dump({**shape.to_dict(), "quantization_config": quantization}, f, indent=1, default=str)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,8 @@ FAMILIES = {  # model_type: GGUF architecture, how values are turned
     "qwen2": ("qwen2", same), "qwen3": ("qwen3", same), "gemma2": ("gemma2", gemma), "gemma3_text": ("gemma3", gemma),
     "phi": ("phi2", same), "phi3": ("phi3", same), "bloom": ("bloom", bloom), "modernbert": ("modern-bert", same),
     "bert": ("bert", same), "mixtral": ("llama", llama), "qwen2_moe": ("qwen2moe", same),
-    "qwen3_moe": ("qwen3moe", same), "mamba": ("mamba", mamba), "mamba2": ("mamba2", mamba), "deepseek_v2": ("deepseek2", same), "deepseek_v3": ("deepseek2", same),
+    "qwen3_moe": ("qwen3moe", same), "mamba": ("mamba", mamba), "mamba2": ("mamba2", mamba),
+    "deepseek_v2": ("deepseek2", same), "deepseek_v3": ("deepseek2", same),
 }
 
 
@@ -276,7 +277,7 @@ def convert(folder, out, kind="F32"):
             continue
         to = name_of(names, k)
         v = np.ascontiguousarray(turn(c, k, v), np.float32)
-        q8 = kind == "Q8_0" and v.ndim >= 2 and v.shape[-1] % 32 == 0 and not to.endswith("_inp.weight")
+        q8 = kind == "Q8_0" and v.ndim >= 2 and v.shape[-1] % 32 == 0 and not to.endswith(("_inp.weight", "_norm.weight"))
         t = gguf.GGMLQuantizationType.Q8_0 if q8 else gguf.GGMLQuantizationType.F32
         w.add_tensor(to, gguf.quants.quantize(v, t), raw_dtype=t)
     for k, v in extra.items():

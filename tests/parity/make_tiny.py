@@ -121,7 +121,8 @@ FOLDERS = {
     "llama-rope-dynamic": ("LlamaForCausalLM", dict(SMALL, **rope("dynamic", factor=4.0)), CAUSAL, dict(long=150)),
     "llama-rope-longrope": ("LlamaForCausalLM", dict(SMALL, max_position_embeddings=320, **rope(
         "longrope", original_max_position_embeddings=80, factor=4.0,
-        short_factor=[1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0], long_factor=[1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0])),
+        short_factor=[1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0],
+        long_factor=[1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0])),
         CAUSAL, dict(long=120)),
     "mistral-window": ("MistralForCausalLM", dict(SMALL, head_dim=20, sliding_window=12), CAUSAL, {}),
     "mistral-ring-bf16": ("MistralForCausalLM", dict(SMALL, **WINDOW), CAUSAL, dict(dtype="bfloat16", long=560)),
@@ -134,17 +135,18 @@ FOLDERS = {
                    dict(dtype="bfloat16")),
     "gemma2": ("Gemma2ForCausalLM", dict(GEMMA, num_hidden_layers=4, attn_logit_softcapping=4.0,
                                          final_logit_softcapping=5.0), CAUSAL, dict(long=560)),
-    "gemma2-bf16": ("Gemma2ForCausalLM", dict(GEMMA, num_hidden_layers=3, query_pre_attn_scalar=20, final_logit_softcapping=None), CAUSAL,
-                    dict(dtype="bfloat16")),
+    "gemma2-bf16": ("Gemma2ForCausalLM", dict(GEMMA, num_hidden_layers=3, query_pre_attn_scalar=20,
+                                              final_logit_softcapping=None), CAUSAL, dict(dtype="bfloat16")),
     "gemma3": ("Gemma3ForCausalLM", dict(GEMMA, num_hidden_layers=7, rope_parameters=dict(
         full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
         sliding_attention=dict(rope_type="default", rope_theta=1e4))), CAUSAL, dict(long=560)),
-    "gemma3-bf16": ("Gemma3ForCausalLM", dict(GEMMA, num_hidden_layers=3, query_pre_attn_scalar=20, sliding_window_pattern=3), CAUSAL,
-                    dict(dtype="bfloat16", v4=True)),
+    "gemma3-bf16": ("Gemma3ForCausalLM", dict(GEMMA, num_hidden_layers=3, query_pre_attn_scalar=20,
+                                              sliding_window_pattern=3), CAUSAL, dict(dtype="bfloat16", v4=True)),
     "gemma3-images": ("Gemma3ForConditionalGeneration", dict(
-        text_config=dict(GEMMA, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
-        vision_config=dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=1, intermediate_size=12, image_size=28,
-                           patch_size=14)), CAUSAL, {}),
+        text_config=dict(GEMMA, num_hidden_layers=3,
+                         layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+        vision_config=dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=1, intermediate_size=12,
+                           image_size=28, patch_size=14)), CAUSAL, {}),
     "smollm3": ("SmolLM3ForCausalLM", SMOL3, CAUSAL, {}),
     "smollm3-bf16": ("SmolLM3ForCausalLM", dict(SMOL3, no_rope_layers=[0, 1, 1, 0], use_sliding_window=True, **WINDOW),
                      CAUSAL, dict(dtype="bfloat16", long=560)),
@@ -180,7 +182,7 @@ FOLDERS = {
         CAUSAL, dict(dtype="bfloat16", v4=True, hub_deepseek=True)),
     "bloom": ("BloomForCausalLM", BLOOM, CAUSAL, {}),
     "bloom-bf16": ("BloomForCausalLM", dict(BLOOM, n_head=4, apply_residual_connection_post_layernorm=True), CAUSAL,
-                   dict(dtype="bfloat16")),
+                   dict(dtype="bfloat16", v4=True)),
     "mamba": ("MambaForCausalLM", MAMBA, CAUSAL, {}),
     "mamba-bf16": ("MambaForCausalLM", dict(MAMBA, use_bias=True, use_conv_bias=False, conv_kernel=3), CAUSAL,
                    dict(dtype="bfloat16")),
@@ -378,6 +380,9 @@ def as_v4(folder):
         c["sliding_window_pattern"] = kinds.index("full_attention") + 1
     elif c["model_type"] == "modernbert":
         c["global_attn_every_n_layers"] = kinds.index("full_attention", 1)
+    elif c["model_type"] == "bloom":
+        c["n_embed"] = c.pop("hidden_size")
+        c.update(offset_alibi=100, attention_softmax_in_fp32=True, skip_bias_add=True, masked_softmax_fusion=True)
     if c.get("head_dim") == c.get("hidden_size", 0) // max(1, c.get("num_attention_heads", 1)):
         del c["head_dim"]
     for key in ("add_cross_attention", "is_decoder"):
@@ -425,7 +430,8 @@ def as_merged(folder):
             new[f"{prefix}.mlp.{rest}" if rest else k] = v
             continue
         n = sum(x.startswith(prefix + ".") and x.endswith(".w1.weight") for x in old)
-        w1, w2, w3 = ([old[f"{prefix}.block_sparse_moe.experts.{e}.{w}.weight"] for e in range(n)] for w in ("w1", "w2", "w3"))
+        w1, w2, w3 = ([old[f"{prefix}.block_sparse_moe.experts.{e}.{w}.weight"] for e in range(n)]
+                      for w in ("w1", "w2", "w3"))
         new[f"{prefix}.mlp.experts.gate_up_proj"] = torch.stack([torch.cat(p) for p in zip(w1, w3)])
         new[f"{prefix}.mlp.experts.down_proj"] = torch.stack(w2)
     save_file(new, path, metadata={"format": "pt"})
@@ -446,7 +452,8 @@ def as_hub_deepseek(folder):
     if v3:
         path = os.path.join(folder, "model.safetensors")
         tensors, d, last = load_file(path), c["hidden_size"], c["num_hidden_layers"]
-        extra = {k.replace(f".{last - 1}.", f".{last}.", 1): v.clone() for k, v in tensors.items() if f".layers.{last - 1}." in k}
+        extra = {k.replace(f".{last - 1}.", f".{last}.", 1): v.clone() for k, v in tensors.items()
+                 if f".layers.{last - 1}." in k}
         for name, shape in (("eh_proj", (d, 2 * d)), ("enorm", (d,)), ("hnorm", (d,)), ("shared_head.norm", (d,)),
                             ("shared_head.head", (c["vocab_size"], d)), ("embed_tokens", (c["vocab_size"], d))):
             extra[f"model.layers.{last}.{name}.weight"] = torch.ones(shape, dtype=torch.bfloat16)

@@ -1,5 +1,5 @@
-/* test_chat.c - chat templates: what jinja2 gave in transformers' environment (tests/chat/make_goldens.py), the
- * places of errors, hostile templates, failing memory. */
+/* test_chat.c - chat templates: what jinja2 gave in transformers' environment (tests/chat/make_goldens.py),
+ * the places of errors, hostile templates, failing memory. */
 #include "frontend/chat/chat.h"
 #include <check.h>
 #include <stdlib.h>
@@ -31,7 +31,8 @@ static tn_str file_text(const char *path) {
   return s;
 }
 
-static tn_status render_with(tn_str text, const tn_json *variables, const tn_chat_limits *limits, tn_buf *out) {
+static tn_status render_with(tn_str text, const tn_json *variables, const tn_chat_limits *limits,
+                             tn_buf *out) {
   tn_chat *chat;
   tn_status s = tn_chat_parse(text, "t", &f.diags, &chat);
   if (s == TN_OK) s = tn_chat_render(chat, variables, limits, &f.diags, out);
@@ -47,12 +48,12 @@ static void check_case(const char *where, tn_str text, const tn_json *variables,
   uint32_t errors = f.diags.errors;
   tn_status s = render_with(text, variables, &limits, &out);
   tn_diags_text(&f.diags, &words, false);
-  ck_assert_msg((s == TN_OK) == (want != NULL), "%s: %s\n%.*s", where, s ? tn_buf_cstr(&words) : "should fail",
-                (int)text.len, text.ptr);
+  ck_assert_msg((s == TN_OK) == (want != NULL), "%s: %s\n%.*s", where,
+                s ? tn_buf_cstr(&words) : "should fail", (int)text.len, text.ptr);
   ck_assert_uint_eq(f.diags.errors - errors, s ? 1 : 0);
   if (want)
-    ck_assert_msg(tn_str_eq((tn_str){tn_buf_cstr(&out), out.len}, want->u.s), "%s: got '%s', should be '%s'", where,
-                  tn_buf_cstr(&out), want->u.s.ptr);
+    ck_assert_msg(tn_str_eq((tn_str){tn_buf_cstr(&out), out.len}, want->u.s), "%s: got '%s', should be '%s'",
+                  where, tn_buf_cstr(&out), want->u.s.ptr);
   tn_buf_fini(&out);
   tn_buf_fini(&words);
 }
@@ -130,9 +131,12 @@ static const char *const hostile[] = {
     "{{ (-9223372036854775807 - 1) // -1 }}",
     "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
     "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
-    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == [ns.l] }}",
-    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l|tojson }}",
-    "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == "
+    "[ns.l] }}",
+    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ "
+    "ns.l|tojson }}",
+    "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l "
+    "}}",
     "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
     "{% for i in range(100000) %}{{ 'xxxxxxxxxxxxxxxxxxxx' * 100 }}{% endfor %}",
     "{{ 'a' | center(10**9) }}",
@@ -205,9 +209,10 @@ END_TEST
 
 START_TEST(builtins) {
   tn_json *v;
-  const char *json = "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"U\"},"
-                     "{\"role\": \"assistant\", \"content\": \"A\"}, {\"role\": \"user\", \"content\": \"V\"}],"
-                     "\"add_generation_prompt\": true, \"bos_token\": \"<b>\", \"eos_token\": \"<e>\"}";
+  const char *json =
+      "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"U\"},"
+      "{\"role\": \"assistant\", \"content\": \"A\"}, {\"role\": \"user\", \"content\": \"V\"}],"
+      "\"add_generation_prompt\": true, \"bos_token\": \"<b>\", \"eos_token\": \"<e>\"}";
   ck_assert_int_eq(tn_json_parse(&f.arena, tn_str_of(json), "v", &f.diags, &v), TN_OK);
   for (uint32_t i = 0; tn_chat_builtin_name(i); i++) {
     tn_buf out = {0};
@@ -216,8 +221,9 @@ START_TEST(builtins) {
                       strstr(out.text, "V"),
                   "%s: %s", tn_chat_builtin_name(i), out.text);
     if (!strcmp(tn_chat_builtin_name(i), "gemma"))
-      ck_assert_str_eq(out.text, "<b><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
-                                 "<start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n");
+      ck_assert_str_eq(out.text,
+                       "<b><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
+                       "<start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n");
     tn_buf_fini(&out);
   }
   ck_assert_ptr_null(tn_chat_builtin("nothing").ptr);

@@ -42,7 +42,8 @@ START_TEST(sketches_are_read) {
 }
 END_TEST
 
-/* Pages made of known blocks; those that bring blocks of their own, a recurrence or a router, may be longer. */
+/* Pages made of known blocks; those that bring blocks of their own, a recurrence or a router, may be longer.
+ */
 static uint32_t longest(const char *page) {
   static const char *const own[] = {"deepseek_v2.model", "mamba.model"};
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -51,8 +51,10 @@ static bool unescape(tn_str line, tn_buf *out) {
     if (c == '\\') {
       c = line.ptr[++i];
       if (c == 'p') return false;
-      if (c == 'x') c = (char)(hex(line.ptr[i + 1]) << 4 | hex(line.ptr[i + 2])), i += 2;
-      else c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
+      if (c == 'x')
+        c = (char)(hex(line.ptr[i + 1]) << 4 | hex(line.ptr[i + 2])), i += 2;
+      else
+        c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
     }
     tn_buf_put(out, &c, 1);
   }
@@ -83,8 +85,8 @@ static void check_line(const tn_tokenizer *t, tn_str text, tn_str golden, const 
                 (int)(tab - golden.ptr), golden.ptr);
   unescape((tn_str){tab + 1, golden.len - (uint64_t)(tab + 1 - golden.ptr)}, &want);
   ck_assert_int_eq(tn_tokenizer_decode(t, ids.items, ids.count, 0, &decoded), TN_OK);
-  ck_assert_msg(!strcmp(tn_buf_cstr(&decoded), tn_buf_cstr(&want)), "%s: decodes to '%s', should to '%s'", where,
-                tn_buf_cstr(&decoded), tn_buf_cstr(&want));
+  ck_assert_msg(!strcmp(tn_buf_cstr(&decoded), tn_buf_cstr(&want)), "%s: decodes to '%s', should to '%s'",
+                where, tn_buf_cstr(&decoded), tn_buf_cstr(&want));
   tn_vec_fini(&k);
   tn_vec_fini(&ids);
   tn_buf_fini(&got);
@@ -119,9 +121,10 @@ static void check_goldens(const tn_tokenizer *t, const char *name) {
   tn_file_unmap(&goldens);
 }
 
-static const char *const names[] = {"spm",          "spm_across",   "t5",         "bert",       "bpe_gpt_2",
-                                    "bpe_smollm",   "bpe_llama_bpe", "bpe_qwen2", "bpe_gpt_4o", "bpe_tekken",
-                                    "bpe_deepseek_v3", "bpe_bloom", "bpe_falcon"};
+static const char *const names[] = {
+    "spm",           "spm_across", "t5",         "bert",       "bpe_gpt_2",       "bpe_smollm",
+    "bpe_llama_bpe", "bpe_qwen2",  "bpe_gpt_4o", "bpe_tekken", "bpe_deepseek_v3", "bpe_bloom",
+    "bpe_falcon"};
 START_TEST(goldens) {
   char path[512];
   loaded l;
@@ -136,7 +139,8 @@ END_TEST
 /* The models that tools/fetch-llm gets, if it did: 262144 and 49152 tokens. The goldens are llama.cpp's. */
 static const struct {
   const char *file, *golden;
-} models[] = {{"gemma3-270m-q4_k_m.gguf", "real_gemma3"}, {"SmolLM2-135M-Instruct.Q4_1.gguf", "real_smollm2"}};
+} models[] = {{"gemma3-270m-q4_k_m.gguf", "real_gemma3"},
+              {"SmolLM2-135M-Instruct.Q4_1.gguf", "real_smollm2"}};
 START_TEST(real_models) {
   const char *folder = getenv("TENON_LLM");
   char path[1024];
@@ -154,7 +158,8 @@ END_TEST
 
 /* Time for a long text grows with its length, whatever the text: one word, spaces, bytes. */
 START_TEST(long_texts) {
-  static const char *const units[] = {"a", " ", "word and ", "\xe4\xb8\xad", "\xf0\x9f\x98\x80", "\n", "0", "ab c"};
+  static const char *const units[] = {"a",  " ", "word and ", "\xe4\xb8\xad", "\xf0\x9f\x98\x80",
+                                      "\n", "0", "ab c"};
   enum { LONG = 1 << 20 };
   loaded l;
   load(&l, _i ? TOKENIZER "data/gguf/spm_across.gguf" : TOKENIZER "data/gguf/spm.gguf");
@@ -164,7 +169,8 @@ START_TEST(long_texts) {
     while (text.len < LONG) tn_buf_puts(&text, units[i]);
     double start = tn_now();
     ck_assert_int_eq(tn_tokenizer_encode(l.t, (tn_str){text.text, text.len}, none, 0, &k), TN_OK);
-    ck_assert_msg(tn_now() - start < 20, "%u MiB of '%s' took %g seconds", LONG >> 20, units[i], tn_now() - start);
+    ck_assert_msg(tn_now() - start < 20, "%u MiB of '%s' took %g seconds", LONG >> 20, units[i],
+                  tn_now() - start);
     tn_vec_fini(&k);
     tn_buf_fini(&text);
   }
@@ -205,8 +211,10 @@ static void key_list(writer *w, const char *name, tn_gguf_type item, const char 
     uint32_t bits;
     memcpy(&bits, &real, 4);
     for (char *c = p; *c; c++) *c = *c == '_' ? ' ' : *c;
-    if (item == TN_GGUF_STRING) put_str(w, p);
-    else put(w, item == TN_GGUF_F32 ? bits : (uint32_t)atoi(p), 4);
+    if (item == TN_GGUF_STRING)
+      put_str(w, p);
+    else
+      put(w, item == TN_GGUF_F32 ? bits : (uint32_t)atoi(p), 4);
   }
   tn_buf_fini(&copy);
 }
@@ -264,7 +272,8 @@ START_TEST(wrong_files) {
   write_file(&w, path);
   load(&l, path);
   ck_assert_msg(l.status != TN_OK && l.diags.errors == 1 && l.blob.len == 0, "%s", tn_buf_cstr(&l.words));
-  ck_assert_msg(strstr(tn_buf_cstr(&l.words), x->message), "%s, should have '%s'", tn_buf_cstr(&l.words), x->message);
+  ck_assert_msg(strstr(tn_buf_cstr(&l.words), x->message), "%s, should have '%s'", tn_buf_cstr(&l.words),
+                x->message);
   unlink(path);
   unload(&l);
   tn_buf_fini(&w.b);
@@ -277,7 +286,8 @@ START_TEST(no_memory) {
   tn_diags diags;
   tn_status s = TN_OOM;
   tn_diags_init(&diags);
-  ck_assert_int_eq(tn_gguf_open(_i ? TOKENIZER "data/gguf/t5.gguf" : TOKENIZER "data/gguf/spm.gguf", &diags, &g), TN_OK);
+  ck_assert_int_eq(
+      tn_gguf_open(_i ? TOKENIZER "data/gguf/t5.gguf" : TOKENIZER "data/gguf/spm.gguf", &diags, &g), TN_OK);
   for (long n = 0; s != TN_OK && n < 100000; n += 1 + n / 8) {
     tn_buf blob = {0};
     tn_mem_fail_after(n);

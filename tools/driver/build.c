@@ -173,8 +173,8 @@ static tn_status gguf_tokenizer(tn_driver *d, tn_build *b) {
 static tn_status import_tokenizer(tn_driver *d, tn_module *m, tn_build *b) {
   const char *where = tn_ir_meta_get(m, "tokenizer");
   if (!where) return TN_OK;
-  tn_status s = !strcmp(where, "gguf") ? gguf_tokenizer(d, b)
-                                       : tn_tokenizer_import(d->folder, &b->tokenizer, d->diags);
+  tn_status s =
+      !strcmp(where, "gguf") ? gguf_tokenizer(d, b) : tn_tokenizer_import(d->folder, &b->tokenizer, d->diags);
   return s == TN_NOT_FOUND ? TN_OK : s;
 }
 

@@ -63,6 +63,10 @@ static const char state_text[] =
     "int64_t @_position(@_session *s);                  /* how many there are */\n"
     "@_status @_rewind(@_session *s, int64_t position); /* keeps the first ones only */\n";
 
+static const char adapter_text[] =
+    "\n/* How much of a LoRA adapter is added from the next call on: 1 as trained, 0 not at all. */\n"
+    "@_status @_adapter(@_session *s, const char *name, float weight);\n";
+
 static const char tokenizer_text[] =
     "\n/* Text (UTF-8) to ids. *n: in, the room in ids; out, how many there are (also when the room was too\n"
     " * small, which is $_INVALID). pair: a second text, or NULL. types: which of both each id is from, or\n"
@@ -502,6 +506,7 @@ tn_status tn_header_write(tn_bytes program, const char *name, tn_buf *out, tn_di
   put_title(&w);
   put_text(&w, begin_text);
   if (w.v.nstates) put_text(&w, state_text);
+  if (tn_view_meta(&w.v, "adapter_weights")) put_text(&w, adapter_text);
   if (w.v.head->tokenizer.count) put_text(&w, tokenizer_text);
   if (generates(&w.v)) put_text(&w, generate_text);
   put_text(&w, tensor_text);

@@ -43,6 +43,15 @@ static tn_dim attention_work(tn_module *m, tn_op op) {
   return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), length), 4);
 }
 
+/* 6 b s h p n: every number of the state moves on and adds to the result, token by token. */
+static tn_dim scan_work(tn_module *m, tn_op op) {
+  tn_value_info state;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 5), &state);
+  tn_ir_type_get(m, state.type, &t);
+  return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), t.dims[3]), 6);
+}
+
 /* Everything else: about a dozen operations per element that comes in or goes out; tables that are looked up
  * and states that are written to do not count. */
 static tn_dim loop_work(tn_module *m, tn_op kernel) {
@@ -65,6 +74,7 @@ tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
     if (code == TN_OPC_matmul) return matmul_work(m, op);
     if (code == TN_OPC_expert_matmul) return expert_work(m, op);
     if (code == TN_OPC_attention) return attention_work(m, op);
+    if (code == TN_OPC_ssm_scan) return scan_work(m, op);
     if (code == TN_OPC_kv_update) return times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
   }
   return loop_work(m, kernel);

@@ -16,7 +16,12 @@ static demo_status print_token(void *user, int32_t token, const char *text, uint
 
 int main(int argc, char **argv) {
   const char *prompt = argc > 1 ? argv[1] : "In the beginning";
-  demo_sampling how = {sizeof how, argc > 2 ? (uint32_t)atoi(argv[2]) : 64, 0.7f, 0.9f, 0, 1.1f, 0, 1};
+  demo_sampling how = {.size = sizeof how,
+                       .max_tokens = argc > 2 ? (uint32_t)atoi(argv[2]) : 64,
+                       .temperature = 0.7f,
+                       .top_p = 0.9f,
+                       .repetition_penalty = 1.1f,
+                       .seed = 1};
   int32_t ids[512];
   uint64_t n = sizeof ids / sizeof *ids;
   char error[256] = "";
