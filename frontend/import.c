@@ -1,5 +1,6 @@
 /* import.c - what the frontends share. */
 #include "frontend/import.h"
+#include "frontend/adapter/adapter.h"
 
 enum { MAX_PATHS = 32 };
 
@@ -41,6 +42,16 @@ tn_status tn_import_pages(const tn_host *host, const tn_options *options, tn_dia
   if (s == TN_OK) s = split_paths(&arena, host->option(options, "page"), "page", diags, &files);
   if (s == TN_OK) s = tn_pages_open(out, folders.items, folders.count, files.items, files.count, diags);
   tn_arena_fini(&arena);
+  return s;
+}
+
+tn_status tn_import_build(const tn_host *host, const tn_options *options, tn_page_run *run) {
+  TN_TRY(tn_page_kv(run->ir, host->option(options, "kv"), run->diags, &run->kv));
+  TN_TRY(tn_adapters_open(host, options, run->diags, &run->adapters));
+  tn_status s = tn_page_build(run);
+  if (s == TN_OK && run->adapters) s = tn_adapters_finish(run->adapters, run->ir, run->m, run->diags);
+  tn_adapters_close(run->adapters);
+  run->adapters = NULL;
   return s;
 }
 

@@ -55,7 +55,8 @@ static bool candidate(tn_module *m, tn_op op) {
   tn_weight w = weight_of(m, rhs);
   tn_type_info t = tn_rw_type_info(m, rhs);
   int64_t n;
-  return w && !weight_info(m, w).form && t.rank == 2 && !t.layout && tn_ir_dim_is_const(m, t.dims[0], &n) && only_matmuls(m, rhs);
+  return w && !weight_info(m, w).form && t.rank == 2 && !t.layout && tn_ir_dim_is_const(m, t.dims[0], &n) &&
+         only_matmuls(m, rhs);
 }
 
 static bool same_rows(tn_module *m, tn_weight a, tn_weight b) {

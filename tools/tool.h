@@ -31,8 +31,9 @@ typedef struct tn_command {
   int (*run)(const tn_args *a); /* exit status */
 } tn_command;
 
-extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check, tn_cmd_inspect,
-    tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench, tn_cmd_perplexity, tn_cmd_grammar;
+extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check,
+    tn_cmd_inspect, tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench,
+    tn_cmd_perplexity, tn_cmd_grammar;
 
 int tn_tool_main(int argc, char **argv);
 
@@ -107,7 +108,8 @@ typedef struct tn_sampling_args {
   bool has_draft;
 } tn_sampling_args;
 /* The draft's session gets the capacity and threads of `so`. */
-tn_status tn_sampling_read(const tn_args *a, const tn_session_options *so, tn_sampling_args *out, tn_diags *d);
+tn_status tn_sampling_read(const tn_args *a, const tn_session_options *so, tn_sampling_args *out,
+                           tn_diags *d);
 void tn_sampling_free(tn_sampling_args *s); /* safe after a failed read */
 const char *tn_finish_name(uint32_t finish);
 

@@ -175,10 +175,11 @@ static tn_status apply_grammar(tn_gen *g, tn_sequence *q) {
   bool may_end = tn_grammar_may_end(g->grammar, &q->state), any = may_end && g->neos;
   for (uint32_t i = 0; i < g->neos; i++)
     if (g->eos[i] >= 0 && (uint64_t)g->eos[i] < g->vocab) ends[i] = g->scores[g->eos[i]];
-  for (uint64_t i = 0; i < g->vocab; i++) {
-    bool ok = i < g->vocabulary->ntokens && mask[i / 64] >> i % 64 & 1;
-    any |= ok;
-    if (!ok) g->scores[i] = -INFINITY;
+  for (uint64_t i = 0; i < g->vocab; i += 64) {
+    uint64_t bits = i < g->vocabulary->ntokens ? mask[i / 64] : 0;
+    any |= bits != 0;
+    for (uint64_t k = i; k < i + 64 && k < g->vocab && bits != UINT64_MAX; k++)
+      if (!(bits >> (k - i) & 1)) g->scores[k] = -INFINITY;
   }
   for (uint32_t i = 0; i < g->neos && may_end; i++)
     if (g->eos[i] >= 0 && (uint64_t)g->eos[i] < g->vocab) g->scores[g->eos[i]] = ends[i];

@@ -59,7 +59,7 @@ typedef struct tn_page_run {
   const tn_ir *ir;
   tn_module *m;
   tn_diags *diags;
-  tn_dtype kv; /* of the caches (tn_page_kv); 0: of what goes into them */
+  tn_dtype kv;           /* of the caches (tn_page_kv); 0: of what goes into them */
   tn_adapters *adapters; /* NULL: none */
 } tn_page_run;
 /* The frontend option "kv" (NULL: not given): f32, f16, bf16 or q8_0. TN_INVALID: another, reported. */

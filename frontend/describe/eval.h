@@ -93,7 +93,7 @@ typedef struct tn_eval {
   tn_func func;
   tn_dim seq; /* its dim S, 0: none */
   tn_value positions;
-  tn_value pads; /* its input of that name: padding tokens in front of each sequence; 0: none */
+  tn_value pads;    /* its input of that name: padding tokens in front of each sequence; 0: none */
   tn_map constants; /* bytes and type -> value */
   tn_map sites;     /* places of caches -> how often this function came by */
   /* the module */
@@ -222,8 +222,8 @@ tn_loc tn_eval_loc(tn_eval *ev);
 /* ---- tensors of the checkpoint --------------------------------------------------------------- */
 tn_val tn_tensor_load(tn_eval *ev, tn_text names,
                       const tn_val *shape); /* shape: list with none for any; NULL: no check */
-/* The same of `count` tensors along a new first axis: those that a name with a '*' has in its place, or the one
- * tensor of a name without. shape: of one. */
+/* The same of `count` tensors along a new first axis: those that a name with a '*' has in its place, or the
+ * one tensor of a name without. shape: of one. */
 tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape);
 bool tn_tensor_exists(tn_eval *ev, const tn_alt *a);
 /* The name, in the checkpoint, of the first alternative that is there; NULL: none. */

@@ -117,7 +117,11 @@ static tn_status set_shape(tn_form *f) {
   bool half = f->s.dtype == TN_DT_f16 || f->s.dtype == TN_DT_bf16;
   if (!f->q && !half && f->s.dtype != TN_DT_f32 && f->s.dtype != TN_DT_i32)
     return form_fail(f, TN_INVALID, "the weight is neither of a block type nor of f32, f16, bf16 or i32");
-  if (!tn_mul_u64(f->q ? f->k / f->q->values : f->k, f->q ? f->q->bytes : half ? 2 : 4, &f->row_bytes) ||
+  if (!tn_mul_u64(f->q ? f->k / f->q->values : f->k,
+                  f->q   ? f->q->bytes
+                  : half ? 2
+                         : 4,
+                  &f->row_bytes) ||
       !tn_mul_u64(f->row_bytes, f->rows, &bytes) || f->k > UINT32_MAX)
     return form_fail(f, TN_INVALID, "the weight is too large");
   return TN_OK;

@@ -27,7 +27,7 @@ struct tn_form {
   uint32_t bits, scale_bytes; /* of a code; of a scale, 0: none in the blocks */
   uint64_t group, groups;     /* values that share scale and zero, and how many such groups in a row */
   uint32_t *order;            /* column that comes to each place; NULL: as stored */
-  void *state; /* a method's own, in the arena */
+  void *state;                /* a method's own, in the arena */
   /* the band in memory */
   uint8_t *band;
   uint64_t band_rows, band_first, band_count; /* at most; in rows over all items */

@@ -1,7 +1,6 @@
 /* plugin.c - the built-in frontend "gguf": file -> config -> page -> module. */
 #include "frontend/frontend.h"
 #include "frontend/gguf/import.h"
-#include "frontend/adapter/adapter.h"
 #include "frontend/import.h"
 #include <fcntl.h>
 #include <unistd.h>
@@ -82,12 +81,7 @@ static tn_status build(tn_gguf_import *g, const tn_page_set *pages) {
   if (!run.page) return unknown_architecture(g, pages);
   tn_page_info info = tn_page_info_of(run.page);
   run.architecture = info.narchitectures ? info.architectures[0] : g->type;
-  TN_TRY(tn_page_kv(g->ir, g->host->option(g->options, "kv"), &g->diags, &run.kv));
-  TN_TRY(tn_adapters_open(g->host, g->options, &g->diags, &run.adapters));
-  tn_status status = tn_page_build(&run);
-  if (status == TN_OK && run.adapters) status = tn_adapters_finish(run.adapters, g->ir, g->m, &g->diags);
-  tn_adapters_close(run.adapters);
-  TN_TRY(status);
+  TN_TRY(tn_import_build(g->host, g->options, &run));
   report_unused(g);
   tn_gguf_report_unknown(g);
   return tn_gguf_set_meta(g, &info, run.architecture);

@@ -22,15 +22,17 @@ static tn_status keep(object *o, tn_buf *b, tn_str *out) {
 
 static void put(tn_buf *b, tn_str s) { tn_buf_put(b, s.ptr, s.len); }
 
-/* Characters of a key that is none of names[from .. to), which are sorted and share their first `at` bytes.
- * Characters that JSON would escape are left out. */
+#define KEY_CHARACTER "[^\"\\\\\\x00-\\x1F\\x7F]"
+
+/* What is left, the closing quote too, of a key that is none of names[from .. to), which are sorted and share
+ * their first `at` bytes. Characters that JSON would escape are left out. */
 static tn_status other_key(tn_schema_gen *g, const tn_str *names, uint32_t from, uint32_t to, uint64_t at,
                            tn_buf *e) {
   tn_buf body = {0};
   bool ends = from < to && names[from].len == at;
   if (ends) from++;
   if (from == to) {
-    tn_buf_puts(e, ends ? "[^\"\\\\\\x00-\\x1F\\x7F]+" : "[^\"\\\\\\x00-\\x1F\\x7F]*");
+    tn_buf_puts(e, ends ? KEY_CHARACTER "+ \"\\\"\"" : KEY_CHARACTER "* \"\\\"\"");
     return TN_OK;
   }
   tn_buf class = {0};
@@ -49,10 +51,11 @@ static tn_status other_key(tn_schema_gen *g, const tn_str *names, uint32_t from,
     tn_buf_puts(&body, " ");
     s = other_key(g, names, i, end, at + n, &body);
   }
-  tn_buf_printf(&body, "%s[^\"\\\\\\x00-\\x1F\\x7F%s] [^\"\\\\\\x00-\\x1F\\x7F]*", body.len ? " | " : "",
+  tn_buf_printf(&body, "%s[^\"\\\\\\x00-\\x1F\\x7F%s] " KEY_CHARACTER "* \"\\\"\"", body.len ? " | " : "",
                 tn_buf_cstr(&class));
+  if (!ends) tn_buf_puts(e, "(\"\\\"\" | ");
   if (!s) s = tn_schema_rule(g, &body, e);
-  if (!ends) tn_buf_puts(e, "?");
+  if (!ends) tn_buf_puts(e, ")");
   tn_buf_fini(&class);
   tn_buf_fini(&body);
   return s;
@@ -77,8 +80,8 @@ static tn_status rest_pair(object *o, tn_buf *e) {
   if (o->n)
     s = other_key(g, names, 0, o->n, 0, &body);
   else
-    tn_schema_characters(g, &body, 0, UINT32_MAX);
-  tn_buf_puts(&body, " \"\\\":\" ");
+    tn_schema_characters(g, &body, 0, UINT32_MAX), tn_buf_puts(&body, " \"\\\"\"");
+  tn_buf_puts(&body, " \":\" ");
   tn_schema_common(g, &body, "ws");
   tn_buf_puts(&body, " ");
   if (!s) s = tn_schema_visit(g, o->rest, &body);

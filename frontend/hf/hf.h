@@ -19,7 +19,7 @@ typedef struct tn_hf {
   const char *model_type;   /* "" when the config does not say */
   bool sentence;            /* a sentence-transformers folder */
   tn_st_files files;
-  bool *tensor_used; /* by index in files */
+  bool *tensor_used;           /* by index in files */
   struct tn_hf_packed *packed; /* packed.h; NULL: the matrices are plain */
 } tn_hf;
 

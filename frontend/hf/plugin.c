@@ -1,7 +1,6 @@
 /* plugin.c - the built-in frontend "hf": folder -> config -> page -> module. */
 #include "frontend/frontend.h"
 #include "frontend/hf/hf.h"
-#include "frontend/adapter/adapter.h"
 #include "frontend/import.h"
 
 /* A folder that only looks like a model is taken too, so that the import can say what is wrong with it. */
@@ -69,14 +68,9 @@ static tn_status build(tn_hf *h, const tn_page_set *pages) {
                      .m = h->m,
                      .diags = &h->diags};
   if (!run.page) return unknown_architecture(h, pages);
-  TN_TRY(tn_page_kv(h->ir, h->host->option(h->options, "kv"), &h->diags, &run.kv));
   TN_TRY(tn_hf_open_tensors(h));
   run.tensors = tn_hf_tensor_source(h);
-  TN_TRY(tn_adapters_open(h->host, h->options, &h->diags, &run.adapters));
-  tn_status status = tn_page_build(&run);
-  if (status == TN_OK && run.adapters) status = tn_adapters_finish(run.adapters, h->ir, h->m, &h->diags);
-  tn_adapters_close(run.adapters);
-  TN_TRY(status);
+  TN_TRY(tn_import_build(h->host, h->options, &run));
   TN_TRY(tn_hf_check_packed(h));
   tn_hf_report_unused(h);
   tn_config_report_unknown(h->config, "config.json", &h->diags);

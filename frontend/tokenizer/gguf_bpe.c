@@ -1,6 +1,7 @@
 /* gguf_bpe.c - byte pair encoding with the merges of the file. Most of these tokenizers work on bytes written
  * as letters (GPT-2), and differ in how text is cut first: pre.def has a row per name. */
 #include "frontend/tokenizer/gguf.h"
+#include "frontend/tokenizer/part_ids.h"
 
 enum {
   WHOLE = 1, /* a word that is a token needs no merges */
@@ -19,22 +20,6 @@ static const pre_row rows[] = {
 #include "frontend/tokenizer/pre.def"
 };
 
-enum {
-#define TN_TK_NORMALIZER(name, type, needs) NORMALIZER_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_PRE_TOKENIZER(name, type, needs) SPLIT_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_DECODER(name, type, needs) DECODER_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_MODEL(name, type) MODEL_##name,
-#include "frontend/tokenizer/parts.def"
-};
 static const tn_str none = {NULL, 0};
 
 static tn_status find_row(tn_tk_gguf *t, const char *fallback, const pre_row **out) {

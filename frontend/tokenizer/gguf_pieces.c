@@ -1,25 +1,10 @@
 /* gguf_pieces.c - the kinds without merges: SentencePiece's BPE by score (llama), its Unigram (t5), and
  * WordPiece (bert). */
 #include "frontend/tokenizer/gguf.h"
+#include "frontend/tokenizer/part_ids.h"
 #include <math.h>
 #include <stdlib.h>
 
-enum {
-#define TN_TK_NORMALIZER(name, type, needs) NORMALIZER_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_PRE_TOKENIZER(name, type, needs) SPLIT_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_DECODER(name, type, needs) DECODER_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_MODEL(name, type) MODEL_##name,
-#include "frontend/tokenizer/parts.def"
-};
 #define MARK "\xe2\x96\x81" /* U+2581, a space in a piece */
 enum { MARK_BYTES = 3 };
 #define WORDS MARK "*+[^" MARK "]++|" MARK "++" /* marks in front, no way back: long ones need no stack */

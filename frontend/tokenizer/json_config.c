@@ -2,17 +2,7 @@
  * normalizer, further added tokens, the clean-up of decoded text, and, where there is no tokenizer.json to
  * say it, bos and eos around the text. */
 #include "frontend/tokenizer/json.h"
-
-enum {
-#define TN_TK_NORMALIZER(name, type, needs) NORMALIZER_##name,
-#include "frontend/tokenizer/parts.def"
-#define TN_TK_DECODER(name, type, needs) DECODER_##name,
-#include "frontend/tokenizer/parts.def"
-};
-enum {
-#define TN_TK_MODEL(name, type) MODEL_##name,
-#include "frontend/tokenizer/parts.def"
-};
+#include "frontend/tokenizer/part_ids.h"
 
 static const tn_json *given(const tn_json *o, const char *key) {
   const tn_json *node = o ? tn_json_get(o, key) : NULL;

@@ -15,6 +15,7 @@ while IFS= read -r -d '' f; do
   if "$tenon" opt "$f" > "$work/once.tir" 2> "$work/err"; then again "$f"; else echo "not legal: $f: $(head -c 300 "$work/err")"; failed=$((failed + 1)); fi
 done < <(find "$source/tests" -name '*.tir' -print0 | sort -z)
 for m in "$source"/tests/parity/models/*/; do
+  [ ! -f "$m/model.gguf" ] || m=$m/model.gguf
   for emit in ir kernels; do
     "$tenon" compile "$m" --emit $emit > "$work/once.tir" 2> /dev/null && again "$m $emit" || { echo "no $emit: $m"; failed=$((failed + 1)); }
   done

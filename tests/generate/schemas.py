@@ -152,7 +152,7 @@ def main():
         m = Model(compiled(a.tenon, a.folder, os.path.join(tmp, "libdemo.so")))
         s = Session(m, threads=2, batch=BATCH, capacity=512)
         # The demo model has hardly seen a closing quote: texts would not end.
-        bias = {t: b for c, b in (('"', 11.0), ("}", 5.0)) for t in s.tokenize(c, 1)}
+        bias = {t: b for c, b in (('"', 15.0), ("}", 5.0)) for t in s.tokenize(c, 1)}
         for name, schema in SCHEMAS.items():
             if a.only and name != a.only:
                 continue

@@ -231,10 +231,9 @@ static int run_case(golden *g) {
 static const struct {
   const char *file;
   int least;
-} files[] = {{"unary", 100}, {"cast", 150}, {"binary", 120},   {"compare", 40},
-             {"leaf", 20},   {"view", 70},  {"reduce", 100},   {"axis", 50},
-             {"linear", 60}, {"quant", 20}, {"attention", 45}, {"cache", 30}, {"scan", 5},
-             {"expert", 12}};
+} files[] = {{"unary", 100},    {"cast", 150},   {"binary", 120}, {"compare", 40}, {"leaf", 20},
+             {"view", 70},      {"reduce", 100}, {"axis", 50},    {"linear", 60},  {"quant", 20},
+             {"attention", 45}, {"cache", 30},   {"scan", 5},     {"expert", 12}};
 
 START_TEST(goldens) {
   char path[512];
