@@ -2,7 +2,6 @@
  * base checkpoint and the model that an adapter was trained on may carry different prefixes. */
 #include "frontend/adapter/adapter.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_ADAPTERS = 16 };
@@ -19,13 +18,27 @@ tn_status tn_adapter_add(tn_adapters *all, tn_adapter *a, const tn_lora *l, tn_d
   if (!isfinite(l->scale))
     return tn_fail(diags, TN_INVALID, a->path, l->weight, "the adapter's scale is not a finite number");
   tn_lora copy = *l;
+  int64_t *shapes = tn_arena_alloc(&all->arena, 4 * sizeof *shapes);
   copy.weight = tn_arena_str(&all->arena, tn_str_of(l->weight));
+  if (!copy.weight || !shapes) return TN_OOM;
+  memcpy(shapes, l->a.shape, 2 * sizeof *shapes);
+  memcpy(shapes + 2, l->b.shape, 2 * sizeof *shapes);
+  copy.a.shape = shapes;
+  copy.b.shape = shapes + 2;
   copy.a.file = copy.b.file = a->path;
-  return copy.weight && tn_vec_push(&a->loras, copy) ? TN_OK : TN_OOM;
+  return tn_vec_push(&a->loras, copy) ? TN_OK : TN_OOM;
+}
+
+tn_status tn_adapter_complete(const tn_adapter *a, uint32_t tensors, tn_diags *diags) {
+  uint32_t pairs = a->loras.count;
+  if (!tensors) return tn_fail(diags, TN_INVALID, a->path, NULL, "the adapter is empty");
+  if (tensors == 2 * pairs) return TN_OK;
+  return tn_fail(diags, TN_INVALID, a->path, NULL, "%u tensors make %u pairs: a matrix B has no A", tensors,
+                 pairs);
 }
 
 /* One "PATH" or "PATH=WEIGHT". */
-static tn_status add_one(tn_adapters *all, const tn_ir *ir, tn_str text, tn_diags *diags) {
+static tn_status add_one(tn_adapters *all, tn_str text, tn_diags *diags) {
   tn_adapter a = {.weight = 1};
   const char *equals = NULL;
   for (uint64_t i = text.len; i-- > 0 && !equals;)
@@ -54,7 +67,7 @@ static tn_status add_one(tn_adapters *all, const tn_ir *ir, tn_str text, tn_diag
     return tn_fail(diags, TN_INVALID, given, NULL, "more than %d adapters", MAX_ADAPTERS);
   if (!tn_vec_push(&all->items, a)) return TN_OOM;
   tn_adapter *kept = &all->items.items[all->items.count - 1];
-  return tn_path_is_dir(a.path) ? tn_adapter_read_peft(all, kept, ir, diags)
+  return tn_path_is_dir(a.path) ? tn_adapter_read_peft(all, kept, diags)
                                 : tn_adapter_read_gguf(all, kept, diags);
 }
 
@@ -78,7 +91,7 @@ tn_status tn_adapters_open(const tn_host *host, const tn_options *options, tn_di
   tn_status s = TN_OK;
   for (const char *p = list; s == TN_OK && *p;) {
     size_t n = strcspn(p, ":");
-    if (n) s = add_one(a, host->ir, (tn_str){p, n}, diags);
+    if (n) s = add_one(a, (tn_str){p, n}, diags);
     p += n + (p[n] == ':');
   }
   if (s == TN_OK)

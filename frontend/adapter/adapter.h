@@ -41,8 +41,10 @@ const tn_lora *tn_adapters_find(tn_adapters *a, uint32_t i, const char *weight);
 tn_status tn_adapters_finish(tn_adapters *a, const tn_ir *ir, tn_module *m, tn_diags *diags);
 
 /* ---- inside this room ---- */
-tn_status tn_adapter_read_peft(tn_adapters *all, tn_adapter *a, const tn_ir *ir, tn_diags *diags);
+tn_status tn_adapter_read_peft(tn_adapters *all, tn_adapter *a, tn_diags *diags);
 tn_status tn_adapter_read_gguf(tn_adapters *all, tn_adapter *a, tn_diags *diags);
-/* Adds one matrix pair after checking its shapes. */
+/* Adds one matrix pair after checking its shapes; copies what it needs, the files are a->path. */
 tn_status tn_adapter_add(tn_adapters *all, tn_adapter *a, const tn_lora *l, tn_diags *diags);
+/* Refuses an adapter without matrices, and one some of whose `tensors` are a B that has no A. */
+tn_status tn_adapter_complete(const tn_adapter *a, uint32_t tensors, tn_diags *diags);
 #endif

@@ -8,17 +8,9 @@ static bool says(const tn_gguf *g, const char *key, const char *value) {
   return kv && tn_gguf_string(kv, 0, &s) && tn_str_is(s, value);
 }
 
-static tn_status copy_ref(tn_adapters *all, const tn_gguf_tensor *t, const char *file, tn_tensor_ref *out) {
-  int64_t *shape = tn_arena_alloc(&all->arena, sizeof t->shape);
-  if (!shape) return TN_OOM;
-  memcpy(shape, t->shape, sizeof t->shape);
-  *out = (tn_tensor_ref){.dtype = t->dtype,
-                         .rank = t->rank,
-                         .shape = shape,
-                         .file = file,
-                         .offset = t->offset,
-                         .bytes = t->bytes};
-  return TN_OK;
+static tn_tensor_ref ref_of(const tn_gguf_tensor *t) {
+  return (tn_tensor_ref){
+      .dtype = t->dtype, .rank = t->rank, .shape = t->shape, .offset = t->offset, .bytes = t->bytes};
 }
 
 static tn_status add_pair(tn_adapters *all, tn_adapter *a, const tn_gguf *g, const tn_gguf_tensor *t,
@@ -29,9 +21,8 @@ static tn_status add_pair(tn_adapters *all, tn_adapter *a, const tn_gguf *g, con
   if (!weight || !other) return TN_OOM;
   const tn_gguf_tensor *b = tn_gguf_tensor_find(g, other);
   if (!b) return tn_fail(diags, TN_INVALID, a->path, other, "the tensor is missing");
-  tn_lora l = {.weight = weight, .scale = t->rank == 2 && t->shape[0] > 0 ? alpha / (double)t->shape[0] : 1};
-  TN_TRY(copy_ref(all, t, a->path, &l.a));
-  TN_TRY(copy_ref(all, b, a->path, &l.b));
+  tn_lora l = {.weight = weight, .a = ref_of(t), .b = ref_of(b)};
+  l.scale = t->rank == 2 && t->shape[0] > 0 ? alpha / (double)t->shape[0] : 1;
   return tn_adapter_add(all, a, &l, diags);
 }
 
@@ -50,7 +41,7 @@ static tn_status read_file(tn_adapters *all, tn_adapter *a, const tn_gguf *g, tn
                      "the adapter holds a tensor that is no lora_a or lora_b");
     TN_TRY(add_pair(all, a, g, t, alpha, diags));
   }
-  return a->loras.count ? TN_OK : tn_fail(diags, TN_INVALID, a->path, NULL, "the adapter is empty");
+  return tn_adapter_complete(a, tn_gguf_tensor_count(g), diags);
 }
 
 tn_status tn_adapter_read_gguf(tn_adapters *all, tn_adapter *a, tn_diags *diags) {

@@ -78,13 +78,9 @@ static tn_status alpha_of(peft *p, const char *module, double *alpha) {
   return TN_OK;
 }
 
-static tn_tensor_ref ref_of(const tn_st_tensor *t, const char *file) {
-  return (tn_tensor_ref){.dtype = t->dtype,
-                         .rank = t->rank,
-                         .shape = t->shape,
-                         .file = file,
-                         .offset = t->offset,
-                         .bytes = t->bytes};
+static tn_tensor_ref ref_of(const tn_st_tensor *t) {
+  return (tn_tensor_ref){
+      .dtype = t->dtype, .rank = t->rank, .shape = t->shape, .offset = t->offset, .bytes = t->bytes};
 }
 
 /* "base_model.model.M.lora_A.weight" and its B become the matrices of the weight "M.weight". */
@@ -98,14 +94,7 @@ static tn_status add_pair(peft *p, const tn_st_files *files, const tn_st_tensor 
   if (!module || !weight || !other) return TN_OOM;
   const tn_st_tensor *b = tn_st_find(files, other);
   if (!b) return tn_fail(p->diags, TN_INVALID, tensors_name, other, "the tensor is missing");
-  /* shapes live as long as the import: copies in the arena */
-  int64_t *shapes = tn_arena_alloc(&p->all->arena, 2 * TN_MAX_RANK * sizeof *shapes);
-  if (!shapes) return TN_OOM;
-  memcpy(shapes, t->shape, sizeof t->shape);
-  memcpy(shapes + TN_MAX_RANK, b->shape, sizeof b->shape);
-  tn_lora l = {.weight = weight, .a = ref_of(t, p->a->path), .b = ref_of(b, p->a->path)};
-  l.a.shape = shapes;
-  l.b.shape = shapes + TN_MAX_RANK;
+  tn_lora l = {.weight = weight, .a = ref_of(t), .b = ref_of(b)};
   double alpha, r = t->rank == 2 && t->shape[0] > 0 ? (double)t->shape[0] : 1;
   TN_TRY(alpha_of(p, module, &alpha));
   l.scale = alpha / (p->root ? sqrt(r) : r);
@@ -123,8 +112,7 @@ static tn_status add_tensors(peft *p, const tn_st_files *files) {
                      "the adapter holds a tensor that is no lora_A or lora_B of a linear layer");
     TN_TRY(add_pair(p, files, t, t->name + name.len - strlen(".lora_A.weight")));
   }
-  if (p->a->loras.count) return TN_OK;
-  return tn_fail(p->diags, TN_INVALID, tensors_name, NULL, "the adapter is empty");
+  return tn_adapter_complete(p->a, files->tensors.count, p->diags);
 }
 
 static bool flag(peft *p, const char *key) {
@@ -149,10 +137,9 @@ static tn_status read_all(peft *p, tn_st_files *files) {
   return p->a->path ? add_tensors(p, files) : TN_OOM;
 }
 
-tn_status tn_adapter_read_peft(tn_adapters *all, tn_adapter *a, const tn_ir *ir, tn_diags *diags) {
+tn_status tn_adapter_read_peft(tn_adapters *all, tn_adapter *a, tn_diags *diags) {
   peft p = {.all = all, .a = a, .diags = diags};
   tn_st_files files;
-  (void)ir;
   tn_st_init(&files);
   tn_status s = read_all(&p, &files);
   tn_st_fini(&files);

@@ -130,6 +130,13 @@ def wrong(r):
     with open(os.path.join(folder, "adapter_model.safetensors"), "r+b") as f:
         f.truncate(200)
     r.refused("truncated", llama, ["--adapter", folder], "adapter_model.safetensors")
+    folder = edited(r, "attention")
+    path = os.path.join(folder, "adapter_model.safetensors")
+    with open(path, "rb") as f:
+        data = f.read()
+    with open(path, "wb") as f:  # its A becomes another B: the name has the same length
+        f.write(data.replace(b"layers.0.self_attn.q_proj.lora_A", b"layers.9.self_attn.q_proj.lora_B", 1))
+    r.refused("a B without its A", llama, ["--adapter", folder], "adapter_model.safetensors", "no A")
     bad = os.path.join(r.tmp, "bad.gguf")
     with open(bad, "wb") as f:
         f.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
