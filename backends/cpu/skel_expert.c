@@ -117,41 +117,18 @@ static void gather_rows(experts *x) {
 }
 
 /* A weight that nobody packed: a column of a panel at a time. */
-typedef struct staged_column {
-  experts *x;
-  ll_val column, to;
-} staged_column;
-
-static void stage_value(tn_cpu_kernel *k, void *ctx, tn_ll_ix at_k, ll_val mask, ll_val *acc) {
-  const staged_column *c = ctx;
-  tn_ll *e = k->e;
-  (void)acc;
+static ll_val column_value(tn_cpu_kernel *k, void *ctx, ll_val column, tn_ll_ix at_k, ll_val mask) {
+  experts *x = ctx;
   tn_ll_index ix = {.rank = 3, .mask = mask};
-  ix.at[0] = tn_ll_ix_scalar(c->x->expert);
-  ix.at[1] = tn_ll_ix_scalar(c->column);
+  ix.at[0] = tn_ll_ix_scalar(x->expert);
+  ix.at[1] = tn_ll_ix_scalar(column);
   ix.at[2] = at_k;
-  ll_val v = ll_wide(e, tn_ll_eval_f32(&k->body, c->x->w, &ix), true);
-  for (uint32_t i = 0; i < e->lanes; i++) {
-    ll_val to = ll_at(e, c->to, ll_mul(e, ll_iadd(e, at_k.v, ll_k(e, i)), ll_k(e, TN_CPU_PANEL * 4)));
-    if (mask)
-      to = ll_select(e, ll_lane(e, mask, i), to, c->x->tile); /* behind the end: nowhere that counts */
-    ll_store(e, ll_lane(e, v, i), to, 4);
-  }
+  return tn_ll_eval_f32(&k->body, x->w, &ix);
 }
 
 static void stage_columns(experts *x) {
-  tn_ll *e = x->k->e;
-  ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), ll_k(e, (int64_t)x->panels * TN_CPU_PANEL), ll_k(e, 1), NULL, 0);
-  tn_ll_body_forget(&x->k->body);
-  ll_val panel = ll_udiv(e, l.iv, ll_k(e, TN_CPU_PANEL)), lane = ll_urem(e, l.iv, ll_k(e, TN_CPU_PANEL));
-  ll_val to = ll_add(e, ll_mul(e, panel, ll_imul(e, x->depth, ll_k(e, TN_CPU_PANEL * 4))),
-                     ll_mul(e, lane, ll_k(e, 4)));
-  staged_column c = {x, ll_imin(e, ll_add(e, x->n0, l.iv), ll_sub(e, x->n, ll_k(e, 1))),
-                     ll_at(e, x->b_stage, to)};
-  tn_cpu_columns(x->k, ll_k(e, 0), x->depth, stage_value, &c, NULL, 0);
-  ll_loop_end(e, &l, NULL);
-  tn_ll_body_forget(&x->k->body);
+  tn_cpu_stage s = {column_value, x, x->panels, x->n0, x->n, x->depth, x->b_stage, x->tile};
+  tn_cpu_stage_columns(x->k, &s);
 }
 
 /* A panel of this expert's packed weight. */

@@ -164,40 +164,17 @@ static void stage_b_square(tn_cpu_kernel *k, void *ctx, tn_ll_ix at_k, ll_val ma
   }
 }
 /* Blocks nobody packed: a column of rhs at a time, since rebuilding a value is a lot of code. */
-typedef struct staged_column {
-  mm *x;
-  ll_val column, to;
-} staged_column;
-
-static void stage_b_value(tn_cpu_kernel *k, void *ctx, tn_ll_ix at_k, ll_val mask, ll_val *acc) {
-  const staged_column *c = ctx;
-  mm *x = c->x;
-  tn_ll *e = k->e;
-  (void)acc;
+static ll_val column_value(tn_cpu_kernel *k, void *ctx, ll_val column, tn_ll_ix at_k, ll_val mask) {
+  mm *x = ctx;
   tn_ll_index ix = {.rank = x->tr.rank, .mask = mask};
   leading(x, &x->tr, &ix);
-  ix.at[x->tr.rank - 2] = tn_ll_ix_scalar(c->column);
+  ix.at[x->tr.rank - 2] = tn_ll_ix_scalar(column);
   ix.at[x->tr.rank - 1] = at_k;
-  ll_val v = ll_wide(e, tn_ll_eval_f32(&k->body, x->rhs, &ix), true);
-  for (uint32_t i = 0; i < e->lanes; i++) {
-    ll_val to = ll_at(e, c->to, ll_mul(e, ll_iadd(e, at_k.v, ll_k(e, i)), ll_k(e, TN_CPU_PANEL * 4)));
-    if (mask) to = ll_select(e, ll_lane(e, mask, i), to, x->tile);
-    ll_store(e, ll_lane(e, v, i), to, 4);
-  }
+  return tn_ll_eval_f32(&k->body, x->rhs, &ix);
 }
 static void stage_b_values(mm *x) {
-  tn_ll *e = x->k->e;
-  ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), ll_k(e, (int64_t)x->panels * TN_CPU_PANEL), ll_k(e, 1), NULL, 0);
-  tn_ll_body_forget(&x->k->body);
-  ll_val panel = ll_udiv(e, l.iv, ll_k(e, TN_CPU_PANEL)), lane = ll_urem(e, l.iv, ll_k(e, TN_CPU_PANEL));
-  ll_val to = ll_add(e, ll_mul(e, panel, ll_imul(e, x->depth, ll_k(e, TN_CPU_PANEL * 4))),
-                     ll_mul(e, lane, ll_k(e, 4)));
-  staged_column c = {x, ll_imin(e, ll_add(e, x->n0, l.iv), ll_sub(e, x->n, ll_k(e, 1))),
-                     ll_at(e, x->b_stage, to)};
-  tn_cpu_columns(x->k, ll_k(e, 0), x->depth, stage_b_value, &c, NULL, 0);
-  ll_loop_end(e, &l, NULL);
-  tn_ll_body_forget(&x->k->body);
+  tn_cpu_stage s = {column_value, x, x->panels, x->n0, x->n, x->depth, x->b_stage, x->tile};
+  tn_cpu_stage_columns(x->k, &s);
 }
 
 /* Packed blocks: panel by panel; those behind the last are not touched. */

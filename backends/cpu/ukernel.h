@@ -43,6 +43,20 @@ void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to
 /* One panel at `from` as an f32 panel at `to`. */
 void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to);
 
+/* ---- weights that nobody packed (stage.c) ---- */
+/* Values at_k .. of a column of B, f32. */
+typedef ll_val (*tn_cpu_column_value)(tn_cpu_kernel *k, void *ctx, ll_val column, tn_ll_ix at_k, ll_val mask);
+typedef struct tn_cpu_stage {
+  tn_cpu_column_value value;
+  void *ctx;
+  uint32_t panels;
+  ll_val n0, n, depth; /* first column, columns of B, values in each */
+  ll_val to, spare;    /* f32 panels; four bytes that may be overwritten */
+} tn_cpu_stage;
+/* Columns n0 .. n0 + 16 panels as f32 panels, one behind the other; for those behind B's last that one again.
+ */
+void tn_cpu_stage_columns(tn_cpu_kernel *k, const tn_cpu_stage *s);
+
 /* ---- between ukernel.c and ukernel_block.c ---- */
 enum {
   TN_UKR_DEPTH,
