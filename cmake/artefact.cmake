@@ -2,7 +2,7 @@
 # with few global names. Compiled apart from the tool's copy: always optimised, never instrumented, every function in
 # a section of its own so that an artefact keeps only what it calls. pcre2 and utf8proc come from their static
 # archives, member by member as needed; their names become local, so two artefacts never share them.
-set(rooms tn_base tn_tokenizer tn_runtime)
+set(rooms tn_base tn_tokenizer tn_runtime tn_lib)
 set(sources "")
 foreach(room ${rooms})
   get_target_property(found ${room} SOURCES)
@@ -27,6 +27,14 @@ find_program(TENON_OBJCOPY NAMES objcopy llvm-objcopy-22 llvm-objcopy REQUIRED)
 file(STRINGS tools/driver/link.h exports REGEX "X\\([a-z_]+, tn_[a-z_]+\\)")
 string(REGEX MATCHALL "tn_[a-z_]+\\)" exports "${exports}")
 list(TRANSFORM exports REPLACE "\\)" "")
+# And the kernels that generated code calls: those of TN_LIB_KERNELS.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backends/lib/lib.h)
+file(READ backends/lib/lib.h kernels)
+string(REGEX MATCH "define TN_LIB_KERNELS[^#]*" kernels "${kernels}")
+string(REGEX MATCHALL "X\\([a-z_0-9]+\\)" kernels "${kernels}")
+list(REMOVE_ITEM kernels "X(X)")
+list(TRANSFORM kernels REPLACE "X\\(([a-z_0-9]+)\\)" "tn_lib_\\1")
+list(APPEND exports ${kernels})
 list(TRANSFORM exports PREPEND "--keep-global-symbol=")
 
 set(TENON_RUNTIME_OBJECT ${CMAKE_BINARY_DIR}/lib/tenon/tenon-runtime.o)

@@ -18,4 +18,9 @@ const tn_plugin *tn_plugin_query_hf(uint32_t host_abi, const char **why);
  * tokenizer ("gguf" when the file has one), chat_template, max_positions, vocab, eos (ids of all tokens that
  * end a turn or a text), bos, pad, pooling, dim.position, dim.capacity. */
 const tn_plugin *tn_plugin_query_gguf(uint32_t host_abi, const char **why);
+
+/* "onnx": an .onnx file, or a folder with model.onnx or onnx/model.onnx in it (and no safetensors). Options: "task",
+ * "shapes" ("x:1x3x224x224,y:Bx3", frontend/onnx/shapes.h). Metadata: source; where config.json lies beside the
+ * file, what hf sets from it. */
+const tn_plugin *tn_plugin_query_onnx(uint32_t host_abi, const char **why);
 #endif

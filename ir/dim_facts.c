@@ -122,9 +122,29 @@ static bool show(search *s, const tn_poly *d, uint32_t depth) {
   return try_atoms(s, d, at, depth) || try_helpers(s, d, at, depth);
 }
 
+/* Is b - a the difference of a constraint's sides? */
+bool tn_dim_stated_le(tn_module *m, tn_dim a, tn_dim b) {
+  bool found = false;
+  for (uint32_t i = 0; !found && i < m->constraints.count; i++) {
+    tn_dim_pair p = m->constraints.items[i];
+    if (p.a == a && p.b == b) return true;
+    if (tn_dim_row_of(m, p.a)->kind == TN_DIM_UNKNOWN || tn_dim_row_of(m, p.b)->kind == TN_DIM_UNKNOWN)
+      continue;
+    tn_poly e = {.m = m};
+    tn_poly_add_dim(&e, p.b, 1);
+    tn_poly_add_dim(&e, p.a, -1);
+    tn_poly_add_dim(&e, b, -1);
+    tn_poly_add_dim(&e, a, 1);
+    found = !e.why && !e.terms.count;
+    tn_poly_fini(&e);
+  }
+  return found;
+}
+
 bool tn_dim_known_le(tn_module *m, tn_dim a, tn_dim b) {
   uint32_t ka = tn_dim_row_of(m, a)->kind, kb = tn_dim_row_of(m, b)->kind;
   if (!ka || !kb || ka == TN_DIM_UNKNOWN || kb == TN_DIM_UNKNOWN) return false;
+  if (tn_dim_stated_le(m, a, b)) return true;
   tn_poly d = {.m = m};
   tn_poly_add_dim(&d, b, 1);
   tn_poly_add_dim(&d, a, -1);
@@ -132,6 +152,13 @@ bool tn_dim_known_le(tn_module *m, tn_dim a, tn_dim b) {
   bool holds = !d.why && show(&s, &d, 0);
   tn_poly_fini(&d);
   return holds;
+}
+
+bool tn_dim_known_eq(tn_module *m, tn_dim a, tn_dim b) {
+  int64_t va, vb;
+  if (a == b) return true;
+  if (tn_ir_dim_is_const(m, a, &va) && tn_ir_dim_is_const(m, b, &vb)) return false;
+  return tn_dim_known_le(m, a, b) && tn_dim_known_le(m, b, a);
 }
 
 /* ---- substitution ---- */

@@ -43,7 +43,8 @@ enum {
   TN_F_REDUCES = 16,
   TN_F_EFFECT = 32,
   TN_F_REGION = 64,
-  TN_F_TERMINATOR = 128
+  TN_F_TERMINATOR = 128,
+  TN_F_HOST = 256
 };
 enum { TN_C_ANY, TN_C_FLOAT, TN_C_NUMBER, TN_C_INTEGER, TN_C_BOOL, TN_C_STATE };
 typedef struct tn_operand_spec {
@@ -122,6 +123,10 @@ static inline tn_dim tn_dim_mul(tn_module *m, tn_dim a, tn_dim b) {
 tn_dim tn_dim_sub(tn_module *m, tn_dim a, tn_dim b);
 /* 1 if a <= b follows from canonical forms, dims >= 0 and the module's constraints; 0 if not known. */
 bool tn_dim_known_le(tn_module *m, tn_dim a, tn_dim b);
+/* a <= b, if a constraint says so, in whatever spelling: no search. */
+bool tn_dim_stated_le(tn_module *m, tn_dim a, tn_dim b);
+/* The same dim, or proved to be of the same size. */
+bool tn_dim_known_eq(tn_module *m, tn_dim a, tn_dim b);
 /* d with symbol `name` replaced. */
 tn_dim tn_dim_substitute(tn_module *m, tn_dim d, const char *name, tn_dim by);
 void tn_dim_print(tn_module *m, tn_dim d, tn_buf *out);

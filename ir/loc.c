@@ -14,14 +14,14 @@ tn_loc tn_ir_loc_make(tn_module *m, const tn_loc_info *l) {
   }
   bool compound = l->kind >= TN_LOC_FUSED;
   tn_loc_row row = {.info = {.kind = l->kind, .line = compound ? 0 : l->line, .col = compound ? 0 : l->col}};
-  row.info.a = compound ? part_of(m, l->a) : 0;
+  row.info.a = compound || l->kind == TN_LOC_NODE ? part_of(m, l->a) : 0;
   row.info.b = l->kind == TN_LOC_FUSED ? part_of(m, l->b) : 0;
   if (compound && !row.info.a) {
     tn_module_fail(m, TN_INVALID, 0, "a fused or derived location has no parts");
     return 0;
   }
   if (l->kind == TN_LOC_FUSED && (!row.info.b || row.info.a == row.info.b)) return row.info.a;
-  row.size = 1 + m->locs.items[row.info.a].size + m->locs.items[row.info.b].size;
+  row.size = 1 + (compound ? m->locs.items[row.info.a].size + m->locs.items[row.info.b].size : 0);
   if (row.size > LOC_PARTS) return row.info.a;
   row.info.name = tn_module_text(m, l->name ? l->name : "", "a location's name");
   if (!row.info.name) return 0;
@@ -48,7 +48,11 @@ void tn_module_report_v(tn_module *m, uint32_t severity, tn_loc l, const char *p
   while (info.kind == TN_LOC_FUSED || info.kind == TN_LOC_DERIVED) tn_ir_loc_get(m, info.a, &info);
   const char *file = NULL;
   if (info.kind == TN_LOC_FILE || info.kind == TN_LOC_PAGE) file = info.name;
-  if (info.kind == TN_LOC_NODE) tn_buf_printf(&where, "node %u '%s'", info.line, info.name);
+  if (info.kind == TN_LOC_NODE) {
+    tn_buf_printf(&where, "node %u '%s'", info.line, info.name);
+    info.line = 0;
+    file = info.a ? m->locs.items[info.a].info.name : NULL;
+  }
   if (info.kind == TN_LOC_TENSOR) tn_buf_printf(&where, "tensor '%s'", info.name);
   if (!info.kind && m->reading.file) {
     file = m->reading.file;

@@ -335,6 +335,18 @@ tn_func tn_ir_func_add(tn_module *m, const char *name) {
   return id;
 }
 
+/* Their names stay taken. */
+tn_status tn_ir_func_drop(tn_module *m, tn_func f) {
+  if (!f || f >= m->funcs.count) return tn_module_fail(m, TN_INVALID, 0, "there is no function %u", f);
+  while (m->funcs.count > f) {
+    tn_func_row *row = &m->funcs.items[m->funcs.count - 1];
+    for (tn_op op; (op = row->body.last);) TN_TRY(tn_ir_op_erase(m, op));
+    for (uint32_t i = 0; i < row->body.args.count; i++) m->values.items[row->body.args.items[i]].kind = 0;
+    m->funcs.count--;
+  }
+  return TN_OK;
+}
+
 uint32_t tn_ir_func_count(tn_module *m) { return m->funcs.count - 1; }
 
 void tn_ir_func_get(tn_module *m, tn_func f, tn_func_info *out) {

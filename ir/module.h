@@ -197,6 +197,9 @@ tn_status tn_op_infer(tn_infer *c);
 bool tn_value_is_state(tn_module *m, tn_value v);
 tn_status tn_operands_check(tn_module *m, uint32_t code, const tn_value *in, uint32_t n, tn_loc loc);
 
+/* ---- verify_host.c ---- */
+tn_status tn_verify_host(tn_module *m); /* let_dim, if, loop; of a module that is sound otherwise */
+
 /* ---- rewrite.c ---- */
 void tn_op_link(tn_module *m, tn_op op, tn_func f, tn_op parent, tn_op before);
 void tn_op_unlink(tn_module *m, tn_op op);

@@ -6,7 +6,7 @@
 /* Flags as ops.def writes them. */
 enum {
   PURE = TN_F_PURE, ELEMENTWISE = TN_F_ELEMENTWISE, VIEW = TN_F_VIEW, COMMUTES = TN_F_COMMUTES,
-  REDUCES = TN_F_REDUCES, EFFECT = TN_F_EFFECT, REGION = TN_F_REGION, TERMINATOR = TN_F_TERMINATOR
+  REDUCES = TN_F_REDUCES, EFFECT = TN_F_EFFECT, REGION = TN_F_REGION, TERMINATOR = TN_F_TERMINATOR, HOST = TN_F_HOST
 };
 
 #define TN_OP(name, family, flags, nin0, nin1, nout, doc) static const tn_operand_spec in_##name[] = {

@@ -24,6 +24,9 @@ static double load_float(tn_dtype t, uint64_t bits) {
   case TN_DT_bf16: return (double)tn_bf16_to_f32((uint16_t)bits);
   case TN_DT_f8e4m3: return (double)tn_f8e4m3_to_f32((uint8_t)bits);
   case TN_DT_f8e5m2: return (double)tn_f8e5m2_to_f32((uint8_t)bits);
+  case TN_DT_f8e4m3fnuz: return (double)tn_f8_to_f32(TN_F8E4M3FNUZ, (uint8_t)bits);
+  case TN_DT_f8e5m2fnuz: return (double)tn_f8_to_f32(TN_F8E5M2FNUZ, (uint8_t)bits);
+  case TN_DT_f8e8m0: return (double)tn_f8e8m0_to_f32((uint8_t)bits);
   }
   memcpy(&f, &u, sizeof f);
   return (double)f;
@@ -36,6 +39,9 @@ static uint64_t store_narrow(tn_dtype t, float f) {
   case TN_DT_bf16: return tn_f32_to_bf16(f);
   case TN_DT_f8e4m3: return tn_f32_to_f8e4m3(f);
   case TN_DT_f8e5m2: return tn_f32_to_f8e5m2(f);
+  case TN_DT_f8e4m3fnuz: return tn_f32_to_f8(TN_F8E4M3FNUZ, f, false);
+  case TN_DT_f8e5m2fnuz: return tn_f32_to_f8(TN_F8E5M2FNUZ, f, false);
+  case TN_DT_f8e8m0: return tn_f32_to_f8e8m0(f, 0, false);
   }
   memcpy(&u, &f, sizeof u);
   return u;

@@ -241,5 +241,5 @@ tn_status tn_module_verify(tn_module *m) {
   tn_mem_free(v.uses);
   tn_mem_free(v.linked);
   if (!ready) return tn_module_oom(m);
-  return v.errors ? TN_INVALID : TN_OK;
+  return v.errors ? TN_INVALID : tn_verify_host(m);
 }

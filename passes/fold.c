@@ -1,6 +1,7 @@
 /* fold.c - constant folding through the reference kernels: one pass in program order, so a chain of constants
  * folds in one go. A result larger than the option `limit` (bytes), or a broadcast that grows, stays an op.
- */
+ * What is no constant may still be simpler than it is spelled: fold_piece.c, fold_uniform.c. */
+#include "passes/fold.h"
 #include "passes/passes.h"
 #include "passes/rw.h"
 #include "backends/ref/ref.h"
@@ -49,10 +50,18 @@ static tn_status make_constant(tn_module *m, tn_op op, uint32_t i, const tn_ref_
   return tn_ir_value_replace(m, old, tn_ir_op_result(m, made, 0));
 }
 
+/* A scalar or a few numbers, as sizes are; longer counts are better left to be counted. */
+static bool short_count(tn_module *m, tn_op op) {
+  int64_t bytes;
+  return tn_rw_is(m, op, TN_OPC_iota) && static_bytes(m, tn_ir_op_result(m, op, 0), &bytes) && bytes <= 64 &&
+         tn_ir_dim_is_const(m, tn_rw_attr(m, op, "start").u.dim, &bytes);
+}
+
 static tn_status fold_op(tn_pass_ctx *c, tn_op op, tn_arena *arena) {
   tn_ref_tensor in[MAX_OPERANDS], out[TN_MAX_RESULTS];
   uint32_t n = tn_ir_op_noperands(c->m, op), flags = tn_rw_flags(c->m, op);
-  if (!n || n > MAX_OPERANDS || !(flags & TN_F_PURE) || (flags & TN_F_REGION)) return TN_OK;
+  if ((!n && !short_count(c->m, op)) || n > MAX_OPERANDS || !(flags & TN_F_PURE) || (flags & TN_F_REGION))
+    return TN_OK;
   memset(in, 0, sizeof in);
   for (uint32_t i = 0; i < n; i++) {
     tn_value v = tn_ir_op_operand(c->m, op, i);
@@ -66,6 +75,20 @@ static tn_status fold_op(tn_pass_ctx *c, tn_op op, tn_arena *arena) {
   return tn_ir_op_erase(c->m, op);
 }
 
+/* What is no constant but simpler than it was; what that is made of may be constant. */
+static tn_status simplify(tn_pass_ctx *c, tn_op op, tn_arena *arena) {
+  tn_module *m = c->m;
+  tn_op made = 0;
+  if (tn_ir_op_nresults(m, op) != 1) return TN_OK;
+  tn_value old = tn_ir_op_result(m, op, 0), v = tn_fold_piece(m, op);
+  if (v) made = tn_rw_def(m, v);
+  if (!v) v = tn_fold_uniform(m, op, &made);
+  if (!v || tn_rw_type(m, v) != tn_rw_type(m, old)) return TN_OK;
+  TN_TRY(tn_ir_value_replace(m, old, v));
+  TN_TRY(tn_ir_op_erase(m, op));
+  return made && !tn_rw_is(m, made, TN_OPC_constant) ? fold_op(c, made, arena) : TN_OK;
+}
+
 tn_status tn_pass_fold(tn_pass_ctx *c, tn_func f) {
   tn_status status = TN_OK;
   for (tn_op op = tn_ir_first_op(c->m, f, 0), next; op && status == TN_OK; op = next) {
@@ -73,6 +96,7 @@ tn_status tn_pass_fold(tn_pass_ctx *c, tn_func f) {
     next = tn_ir_next_op(c->m, op);
     tn_arena_init(&arena);
     status = fold_op(c, op, &arena);
+    if (status == TN_OK && tn_ir_opcode(c->m, op)) status = simplify(c, op, &arena);
     tn_arena_fini(&arena);
   }
   return status;

@@ -19,6 +19,7 @@ uint32_t tn_fuse_kind(tn_module *m, tn_op op) {
   }
   uint32_t flags = tn_rw_flags(m, op);
   if (flags & (TN_F_TERMINATOR | TN_F_REGION)) return TN_FK_STRUCTURE;
+  if (flags & TN_F_HOST) return TN_FK_HOST;
   return flags & (TN_F_ELEMENTWISE | TN_F_VIEW) ? TN_FK_LOOP : TN_FK_ROOT;
 }
 
@@ -74,6 +75,10 @@ static bool forced(tn_fuse *x, tn_op op, uint32_t role) {
 
 static uint32_t assigned(tn_fuse *x, tn_op op) {
   return op < x->c->assigned.count ? x->c->assigned.items[op] : 0;
+}
+
+bool tn_fuse_near(const tn_fuse *x, const tn_fgroup *g, tn_op op) {
+  return tn_marks_get(&x->segment, g->root) == tn_marks_get(&x->segment, op);
 }
 
 bool tn_fuse_allowed(tn_fuse *x, const tn_fgroup *g, tn_op op, uint32_t role) {
@@ -173,7 +178,8 @@ tn_fgroup *tn_fuse_new_group(tn_fuse *x, tn_op root, bool loop) {
 /* May u, the only user of v, become the next op of g's epilogue? */
 static bool epilogue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op u) {
   if ((int64_t)g->ops.count >= x->max) return false;
-  if (!u || tn_fuse_kind(x->m, u) != TN_FK_LOOP || tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u))
+  if (!u || tn_fuse_kind(x->m, u) != TN_FK_LOOP || tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u) ||
+      !tn_fuse_near(x, g, u))
     return false;
   bool elementwise = tn_rw_flags(x->m, u) & TN_F_ELEMENTWISE;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, u); i++) {
@@ -201,7 +207,7 @@ static tn_status grow_epilogue(tn_fuse *x, tn_fgroup *g) {
 
 static bool prologue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op p) {
   return (int64_t)g->ops.count < x->max && tn_fuse_kind(x->m, p) == TN_FK_LOOP && !tn_fuse_group_of(x, p) &&
-         !tn_fuse_ordered(x, p) && !tn_fuse_any_escapes(x, g, p, 0) &&
+         !tn_fuse_ordered(x, p) && tn_fuse_near(x, g, p) && !tn_fuse_any_escapes(x, g, p, 0) &&
          tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_allowed(x, g, p, TN_FUSE_PROLOGUE);
 }
 
@@ -238,11 +244,14 @@ static tn_status group_roots(tn_fuse *x) {
 }
 
 static tn_status read_ops(tn_fuse *x) {
+  uint32_t segment = 0;
   for (tn_op op = tn_ir_first_op(x->m, x->f, 0); op; op = tn_ir_next_op(x->m, op)) {
     if (tn_rw_is(x->m, op, TN_OPC_return))
       x->ret = op;
-    else if (!tn_vec_push(&x->ops, op) || !tn_marks_set(&x->pos, op, x->ops.count))
+    else if (!tn_vec_push(&x->ops, op) || !tn_marks_set(&x->pos, op, x->ops.count) ||
+             !tn_marks_set(&x->segment, op, segment))
       return TN_OOM;
+    segment += tn_fuse_kind(x->m, op) == TN_FK_HOST;
     if (tn_rw_is(x->m, op, TN_OPC_kernel)) {
       tn_ir_report(x->m, TN_ERROR, tn_ir_op_loc(x->m, op), "fuse: the function already has kernels");
       return TN_PRECONDITION;
@@ -259,6 +268,7 @@ static void fini(tn_fuse *x) {
   tn_vec_fini(&x->groups);
   tn_vec_fini(&x->ops);
   tn_marks_fini(&x->pos);
+  tn_marks_fini(&x->segment);
   tn_marks_fini(&x->group);
   tn_marks_fini(&x->needed);
   tn_marks_fini(&x->hazard);

@@ -12,6 +12,7 @@
 
 enum {
   TN_FK_STRUCTURE = 0, /* return, kernel */
+  TN_FK_HOST,          /* let_dim, if, loop: stay between the kernels */
   TN_FK_LEAF,          /* cloned into each kernel that uses it: constant, iota, causal_mask, alibi */
   TN_FK_ALIAS,         /* reshape: the same memory; transparent to grouping */
   TN_FK_LOOP, /* elementwise, views, rope, dequant, random_uniform: element i of the result by itself */
@@ -36,6 +37,7 @@ typedef struct tn_fuse {
   bool force;
   TN_VEC(tn_op) ops; /* in program order, without the return */
   tn_marks pos;      /* by op: 1 + index in ops */
+  tn_marks segment;  /* by op: host ops before it; no group has members of two segments */
   tn_marks group;    /* by op: 1 + index in groups; 0: not (yet) in one */
   tn_marks needed;   /* by op: a clonable op that somebody could not clone */
   tn_marks hazard;   /* by value: a state that is written more than once, or written and read */
@@ -50,6 +52,8 @@ bool tn_fuse_clones(const tn_fgroup *g, tn_op op);
 /* Does a user of v, looking through reshapes, lie outside of g (and, unless 0, is not `but`)? */
 bool tn_fuse_escapes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op but);
 bool tn_fuse_any_escapes(tn_fuse *x, const tn_fgroup *g, tn_op op, tn_op but);
+/* No host op stands between op and g's members. */
+bool tn_fuse_near(const tn_fuse *x, const tn_fgroup *g, tn_op op);
 /* May op be in the kernel of root? Asks the backend, and needs the same backend for both. */
 bool tn_fuse_allowed(tn_fuse *x, const tn_fgroup *g, tn_op op, uint32_t role);
 /* The same for the reshapes between v and its source. */

@@ -63,7 +63,8 @@ static bool is_read(builder *b, const tn_fgroup *g, tn_op def, tn_value v) {
     uint32_t operand;
     tn_op use = tn_ir_value_use(b->m, v, i, &operand);
     const tn_fgroup *of = tn_fuse_group_of(b->x, use);
-    if (use == b->x->ret || (of && of != g && !tn_fuse_clones(of, def))) return true;
+    if (use == b->x->ret || tn_fuse_kind(b->m, use) == TN_FK_HOST) return true;
+    if (of && of != g && !tn_fuse_clones(of, def)) return true;
     for (uint32_t r = 0; !of && r < tn_ir_op_nresults(b->m, use);
          r++) /* a reshape, or cloned into its readers */
       if (is_read(b, g, def, tn_ir_op_result(b->m, use, r))) return true;
@@ -199,9 +200,10 @@ static tn_status build_group(builder *b, const tn_fgroup *g) {
   return status;
 }
 
-/* ---- what the function returns --------------------------------------------------------------- */
-/* A kernel that only copies v: results of a function are buffers of their own, so an argument, weight or
- * state, a leaf, and whatever is returned twice need one. */
+/* ---- what host ops and the return read --------------------------------------------------------------- */
+/* A kernel that only copies v. Results of a function are buffers of their own, so an argument, weight or
+ * state, a leaf, what a host op gives and whatever is returned twice need one; so do leaves that a host op
+ * reads. */
 static tn_status build_copy(builder *b, tn_value v, tn_value *out) {
   tn_loc loc = tn_ir_op_loc(b->m, b->x->ret);
   tn_op leaf = tn_fuse_source_op(b->m, v), def = tn_rw_def(b->m, v);
@@ -220,6 +222,30 @@ static tn_status build_copy(builder *b, tn_value v, tn_value *out) {
   return status;
 }
 
+static tn_status host_operands(builder *b, tn_op op, tn_value *in) {
+  for (uint32_t i = 0; i < tn_ir_op_noperands(b->m, op); i++) {
+    tn_value v = tn_ir_op_operand(b->m, op, i);
+    tn_op def = v ? tn_fuse_source_op(b->m, v) : 0;
+    if (def && tn_fuse_kind(b->m, def) == TN_FK_LEAF)
+      TN_TRY(build_copy(b, v, &in[i]));
+    else if (v && !(in[i] = outer_value(b, v)))
+      return TN_OOM;
+  }
+  return TN_OK;
+}
+
+static tn_status build_host(builder *b, tn_op op) {
+  tn_value *in = tn_mem_alloc((tn_ir_op_noperands(b->m, op) + 1) * sizeof *in);
+  if (!in) return TN_OOM;
+  tn_status status = host_operands(b, op, in);
+  tn_op copy = status == TN_OK ? tn_rw_copy(b->m, op, at_end(b), in, tn_ir_op_loc(b->m, op)) : 0;
+  tn_mem_free(in);
+  if (!copy) return status == TN_OK ? TN_INTERNAL : status;
+  for (uint32_t i = 0; i < tn_ir_op_nresults(b->m, op); i++)
+    if (!tn_marks_set(&b->outer, tn_ir_op_result(b->m, op, i), tn_ir_op_result(b->m, copy, i))) return TN_OOM;
+  return TN_OK;
+}
+
 static bool is_state_memory(builder *b, tn_value source) {
   return tn_rw_def_as(b->m, source, TN_OPC_kv_update) || tn_rw_kind(b->m, source) == TN_VALUE_STATE;
 }
@@ -230,7 +256,8 @@ static tn_status build_returns(builder *b) {
   for (uint32_t i = 0; i < tn_ir_op_noperands(b->m, b->x->ret) && status == TN_OK; i++) {
     tn_value v = tn_ir_op_operand(b->m, b->x->ret, i), source = tn_rw_source(b->m, v), out = 0;
     tn_op def = tn_rw_def(b->m, source);
-    bool copy = !def || tn_fuse_kind(b->m, def) == TN_FK_LEAF || is_state_memory(b, source) ||
+    uint32_t kind = def ? tn_fuse_kind(b->m, def) : TN_FK_STRUCTURE;
+    bool copy = !def || kind == TN_FK_LEAF || kind == TN_FK_HOST || is_state_memory(b, source) ||
                 tn_marks_get(&returned, source);
     if (copy)
       status = build_copy(b, v, &out);
@@ -243,7 +270,7 @@ static tn_status build_returns(builder *b) {
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
-/* Groups by number: numbers are positions, each taken by at most one group. */
+/* Groups by number: numbers are positions, each taken by at most one group, or by a host op. */
 static tn_status build_groups(builder *b) {
   tn_fuse *x = b->x;
   tn_marks at = {0};
@@ -253,6 +280,7 @@ static tn_status build_groups(builder *b) {
   for (uint32_t n = 1; n <= x->ops.count && status == TN_OK; n++) {
     uint32_t i = tn_marks_get(&at, n);
     if (i) status = build_group(b, &x->groups.items[i - 1]);
+    if (tn_fuse_kind(x->m, x->ops.items[n - 1]) == TN_FK_HOST) status = build_host(b, x->ops.items[n - 1]);
   }
   tn_marks_fini(&at);
   return status;

@@ -66,6 +66,7 @@ static uint32_t number_of(tn_fuse *x, const tn_fgroup *g, tn_value v) {
   if (!def || tn_fuse_kind(x->m, def) == TN_FK_LEAF) return 0;
   const tn_fgroup *of = tn_fuse_group_of(x, def);
   if (of) return of == g ? 0 : of->number;
+  if (tn_fuse_kind(x->m, def) == TN_FK_HOST) return tn_marks_get(&x->pos, def);
   bool inside = tn_fuse_path_allowed(x, g, v, TN_FUSE_LOOP) && tn_fuse_allowed(x, g, def, TN_FUSE_LOOP);
   return inside ? number_of(x, g, tn_ir_op_operand(x->m, def, 0)) : tn_marks_get(&x->pos, def);
 }
@@ -83,7 +84,8 @@ static tn_fgroup *feeding_group(tn_fuse *x, tn_op op) {
 }
 
 static bool may_join(tn_fuse *x, const tn_fgroup *g, tn_op op) {
-  if (!g->loop || (int64_t)g->ops.count >= x->max || tn_fuse_ordered(x, op) || tn_fuse_ordered(x, g->root))
+  if (!g->loop || (int64_t)g->ops.count >= x->max || tn_fuse_ordered(x, op) || tn_fuse_ordered(x, g->root) ||
+      !tn_fuse_near(x, g, op))
     return false;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) {
     tn_value v = tn_ir_op_operand(x->m, op, i);
@@ -118,7 +120,8 @@ static tn_status place(tn_fuse *x, tn_op op) {
 /* ---- groups that feed only one other --------------------------------------------------------- */
 static bool may_absorb(tn_fuse *x, const tn_fgroup *g, const tn_fgroup *h) {
   if (!h->loop || h->dead || h == g || (int64_t)(g->ops.count + h->ops.count) > x->max) return false;
-  if (tn_fuse_ordered(x, h->root) || tn_fuse_ordered(x, g->root)) return false;
+  if (tn_fuse_ordered(x, h->root) || tn_fuse_ordered(x, g->root) || !tn_fuse_near(x, g, h->root))
+    return false;
   for (uint32_t i = 0; i < h->ops.count; i++) {
     tn_op op = h->ops.items[i];
     if (!tn_fuse_allowed(x, g, op, TN_FUSE_LOOP)) return false;
@@ -155,16 +158,20 @@ static tn_status absorb_feeders(tn_fuse *x, tn_fgroup *g) {
   return TN_OK;
 }
 
-static tn_status need_returned(tn_fuse *x) {
-  for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, x->ret); i++) {
-    tn_op def = tn_fuse_source_op(x->m, tn_ir_op_operand(x->m, x->ret, i));
+/* What a return or a host op reads is in memory. */
+static tn_status need_operands(tn_fuse *x, tn_op op) {
+  for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) {
+    tn_value v = tn_ir_op_operand(x->m, op, i);
+    tn_op def = v ? tn_fuse_source_op(x->m, v) : 0;
     if (def && !tn_marks_set(&x->needed, def, 1)) return TN_OOM;
   }
   return TN_OK;
 }
 
 tn_status tn_fuse_loops(tn_fuse *x) {
-  TN_TRY(need_returned(x));
+  TN_TRY(need_operands(x, x->ret));
+  for (uint32_t i = 0; i < x->ops.count; i++)
+    if (tn_fuse_kind(x->m, x->ops.items[i]) == TN_FK_HOST) TN_TRY(need_operands(x, x->ops.items[i]));
   for (uint32_t i = 0; i < x->ops.count; i++) {
     tn_op op = x->ops.items[i];
     if (tn_fuse_kind(x->m, op) != TN_FK_LOOP || tn_fuse_group_of(x, op)) continue;

@@ -9,6 +9,12 @@ static bool x_not_constant(tn_match *x) {
   return !tn_rw_def_as(x->m, tn_match_value(x, "x"), TN_OPC_constant);
 }
 
+/* The same of floats: quotients of integers are cut off. */
+static bool x_float_not_constant(tn_match *x) {
+  const tn_dtype_info *t = tn_ir_dtype_info(tn_rw_type_info(x->m, tn_match_value(x, "x")).dtype);
+  return t && t->cls == TN_CLASS_FLOAT && x_not_constant(x);
+}
+
 /* %c is a float power of two, so that a product with its reciprocal is the exact quotient; ?x is no constant,
  * or the reciprocal itself would match. */
 static bool c_power_of_two(tn_match *x) {
@@ -59,6 +65,39 @@ static bool swaps_last_two(tn_match *x) {
   return n >= 2 && p->u.ints[n - 1] == (int64_t)n - 2;
 }
 
+/* Bitwise `and` with 1 is something else. */
+static bool is_condition(tn_match *x) {
+  return tn_rw_type_info(x->m, tn_match_value(x, "x")).dtype == TN_DT_bool;
+}
+
+/* The inner reshape merges leading dims of ?x and leaves the last two, which the transpose swaps: ?r swaps
+ * them in ?x itself. */
+static bool merged_leading(tn_match *x) {
+  const tn_attr *p = tn_match_attr(x, "p");
+  tn_type_info t = tn_rw_type_info(x->m, tn_match_value(x, "x")),
+               merged = tn_rw_type_info(x->m, tn_ir_op_operand(x->m, x->ops[1], 0)),
+               out = tn_rw_type_info(x->m, tn_ir_op_result(x->m, x->root, 0));
+  uint32_t n = t.rank;
+  if (p->count != 3 || p->u.ints[0] != 0 || p->u.ints[1] != 2 || n < 4 || out.rank < 4) return false;
+  if (t.dims[n - 2] != merged.dims[1] || t.dims[n - 1] != merged.dims[2]) return false;
+  if (out.dims[out.rank - 2] != merged.dims[2] || out.dims[out.rank - 1] != merged.dims[1]) return false;
+  int64_t *r = tn_arena_alloc(x->arena, TN_MAX_RANK * sizeof *r);
+  if (!r) return false;
+  for (uint32_t i = 0; i < n; i++) r[i] = i;
+  r[n - 2] = n - 1;
+  r[n - 1] = n - 2;
+  return tn_match_set_attr(x, "r", (tn_attr){TN_ATTR_INTS, n, {.ints = r}});
+}
+
+/* ?x has one column and ?y one row: their product is that of each pair. */
+static bool one_in_common(tn_match *x) {
+  tn_type_info a = tn_rw_type_info(x->m, tn_match_value(x, "x")),
+               b = tn_rw_type_info(x->m, tn_match_value(x, "y"));
+  const tn_dtype_info *t = tn_ir_dtype_info(b.dtype);
+  return a.rank >= 2 && a.dtype == b.dtype && t && t->cls == TN_CLASS_FLOAT &&
+         tn_rw_dim_is(x->m, a.dims[a.rank - 1], 1);
+}
+
 /* Significand bits (with the hidden one) and exponent range of the float types, by which casts are exact. */
 static const struct {
   tn_dtype t;
@@ -88,10 +127,22 @@ static bool dtype_holds(tn_dtype from, tn_dtype to) {
   return a->cls == TN_CLASS_UINT && a->bits < b->bits;
 }
 
+/* The op behind the root gives integers. */
+static bool counts_integers(tn_match *x) {
+  const tn_dtype_info *t = tn_ir_dtype_info(tn_rw_type_info(x->m, tn_ir_op_result(x->m, x->ops[1], 0)).dtype);
+  return t && t->cls == TN_CLASS_INT;
+}
+
 /* The inner cast of two loses nothing. */
 static bool exact_cast(tn_match *x) {
   tn_dtype from = tn_rw_type_info(x->m, tn_match_value(x, "x")).dtype;
   return dtype_holds(from, tn_rw_type_info(x->m, tn_ir_op_result(x->m, x->ops[1], 0)).dtype);
+}
+
+/* The op behind the root reads a cast of ?x that loses nothing, and the root casts back. */
+static bool widened(tn_match *x) {
+  tn_value v = tn_match_value(x, "x"), wide = tn_ir_op_operand(x->m, x->ops[1], 0);
+  return dtype_holds(tn_rw_type_info(x->m, v).dtype, tn_rw_type_info(x->m, wide).dtype);
 }
 
 static bool one_axis(tn_match *x, const char *name, int64_t *axis) {
@@ -122,9 +173,14 @@ tn_guard tn_guard_by_name(const char *name) {
     tn_guard guard;
   } guards[] = {
 #define GUARD(g) {#g, g}
-      GUARD(x_not_constant), GUARD(c_power_of_two),  GUARD(identity_perm),
-      GUARD(compose_perms),  GUARD(moves_only_ones), GUARD(swaps_last_two),
-      GUARD(exact_cast),     GUARD(last_axis),       GUARD(softmax_axis),
+      GUARD(x_not_constant),  GUARD(x_float_not_constant),
+      GUARD(c_power_of_two),  GUARD(identity_perm),
+      GUARD(compose_perms),   GUARD(moves_only_ones),
+      GUARD(swaps_last_two),  GUARD(exact_cast),
+      GUARD(last_axis),       GUARD(softmax_axis),
+      GUARD(is_condition),    GUARD(merged_leading),
+      GUARD(one_in_common),   GUARD(widened),
+      GUARD(counts_integers),
 #undef GUARD
   };
   for (size_t i = 0; i < TN_COUNT(guards); i++)

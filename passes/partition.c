@@ -7,7 +7,7 @@
 
 static bool structural(tn_module *m, tn_op op) {
   uint32_t flags = tn_rw_flags(m, op);
-  return (flags & (TN_F_TERMINATOR | TN_F_REGION)) || tn_rw_is(m, op, TN_OPC_reshape);
+  return (flags & (TN_F_TERMINATOR | TN_F_REGION | TN_F_HOST)) || tn_rw_is(m, op, TN_OPC_reshape);
 }
 
 const char *tn_partition_name(const tn_pass_ctx *c, uint32_t assigned) {

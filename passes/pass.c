@@ -25,10 +25,18 @@ int64_t tn_pass_int(const tn_pass_ctx *c, const char *key, int64_t fallback) {
   return text ? strtoll(text, NULL, 10) : fallback; /* the pipeline parser has checked the text */
 }
 
-void tn_pass_fusion(tn_pass_ctx *c, const char *pattern, tn_loc loc, const char *blocked_by) {
+static void add_row(tn_pass_ctx *c, const char *pattern, tn_loc loc, const char *blocked_by, tn_loc blocker) {
   char *p = tn_arena_str(c->arena, tn_str_of(pattern));
   char *why = blocked_by ? tn_arena_str(c->arena, tn_str_of(blocked_by)) : NULL;
   if (!p || (blocked_by && !why)) return; /* the arena remembers; the pipeline run fails with TN_OOM */
-  tn_fusion row = {p, loc, !blocked_by, why};
+  tn_fusion row = {p, loc, !blocked_by, why, blocker};
   if (!tn_vec_push(&c->fusions, row)) c->arena->failed = true;
+}
+
+void tn_pass_fusion(tn_pass_ctx *c, const char *pattern, tn_loc loc, const char *blocked_by) {
+  add_row(c, pattern, loc, blocked_by, 0);
+}
+
+void tn_pass_near_miss(tn_pass_ctx *c, const char *pattern, tn_loc loc, tn_op blocker, const char *why) {
+  add_row(c, pattern, loc, why, blocker ? tn_ir_op_loc(c->m, blocker) : 0);
 }

@@ -25,6 +25,7 @@ typedef struct tn_fusion {
   tn_loc loc;
   bool matched;
   const char *blocked_by;
+  tn_loc blocker; /* of the op that did not fit; 0: not one op */
 } tn_fusion;
 
 typedef struct tn_pass_ctx {
@@ -44,6 +45,8 @@ int64_t tn_pass_int(const tn_pass_ctx *c, const char *key, int64_t fallback);
 const char *tn_pass_text(const tn_pass_ctx *c, const char *key, const char *fallback);
 /* Notes a match (blocked_by NULL) or a near miss of a fusion pattern. */
 void tn_pass_fusion(tn_pass_ctx *c, const char *pattern, tn_loc loc, const char *blocked_by);
+/* A near miss of which one op is to blame; blocker 0: none is. */
+void tn_pass_near_miss(tn_pass_ctx *c, const char *pattern, tn_loc loc, tn_op blocker, const char *why);
 
 /* A module pass runs with f = 0 once; a function pass runs on every function. */
 typedef tn_status (*tn_pass_fn)(tn_pass_ctx *c, tn_func f);

@@ -2,6 +2,7 @@
  */
 #include "passes/match.h"
 #include "passes/passes.h"
+#include "passes/recover.h"
 
 #define TN_RULE(name, benefit, pattern, replacement, guard) {#name, benefit, pattern, replacement, #guard},
 static const tn_rule_source canonical_rules[] = {
@@ -39,7 +40,9 @@ tn_status tn_pass_recover(tn_pass_ctx *c, tn_func f) {
   tn_ruleset_init(&s);
   tn_status status = add_all(&s, tn_module_diags(c->m), canonical_rules, TN_COUNT(canonical_rules));
   if (status == TN_OK) status = add_all(&s, tn_module_diags(c->m), recover_rules, TN_COUNT(recover_rules));
-  return run(c, &s, status, true);
+  TN_TRY(run(c, &s, status, true));
+  tn_recover_misses(c);
+  return TN_OK;
 }
 
 tn_status tn_pass_rules(tn_pass_ctx *c, tn_func f) {

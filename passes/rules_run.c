@@ -72,7 +72,7 @@ static uint32_t depth_of(const tn_pat *p) {
 
 static void note(driver *d, const tn_rule *r, tn_loc loc) {
   char *name = tn_arena_str(d->c->arena, tn_str_of(r->name));
-  tn_fusion row = {name, loc, true, NULL};
+  tn_fusion row = {name, loc, true, NULL, 0};
   if (!name || !tn_vec_push(&d->c->rule_hits, row)) d->oom = true;
   if (d->fusions && r->replacement->kind == TN_PAT_OP)
     tn_pass_fusion(d->c, tn_ir_opcode_name(r->replacement->opcode), loc, NULL);

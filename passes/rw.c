@@ -167,15 +167,22 @@ tn_value tn_rw_build(tn_module *m, tn_point at, uint32_t opcode, const tn_value 
   return op ? tn_ir_op_result(m, op, 0) : 0;
 }
 
+tn_rw_hush tn_rw_quiet(tn_module *m) {
+  tn_diags *d = tn_module_diags(m);
+  return (tn_rw_hush){d->list.count, d->errors, d->warnings};
+}
+
+void tn_rw_unhush(tn_module *m, tn_rw_hush h) {
+  tn_diags *d = tn_module_diags(m);
+  d->list.count = h.count;
+  d->errors = h.errors;
+  d->warnings = h.warnings;
+}
+
 tn_op tn_rw_try_create(tn_module *m, tn_point at, const tn_op_desc *d) {
-  tn_diags *diags = tn_module_diags(m);
-  uint32_t count = diags->list.count, errors = diags->errors, warnings = diags->warnings;
+  tn_rw_hush h = tn_rw_quiet(m);
   tn_op op = tn_ir_op_create(m, at, d);
-  if (!op) {
-    diags->list.count = count;
-    diags->errors = errors;
-    diags->warnings = warnings;
-  }
+  if (!op) tn_rw_unhush(m, h);
   return op;
 }
 

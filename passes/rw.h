@@ -41,6 +41,12 @@ tn_op tn_rw_copy(tn_module *m, tn_op op, tn_point at, const tn_value *operands, 
 tn_value tn_rw_build(tn_module *m, tn_point at, uint32_t opcode, const tn_value *operands, uint32_t n,
                      const tn_named_attr *attrs, uint32_t nattrs, tn_loc loc);
 static inline tn_point tn_rw_before(tn_op op) { return (tn_point){0, 0, op}; }
+/* Messages from here on are dropped by tn_rw_unhush: for questions whose answer may be no. */
+typedef struct tn_rw_hush {
+  uint32_t count, errors, warnings;
+} tn_rw_hush;
+tn_rw_hush tn_rw_quiet(tn_module *m);
+void tn_rw_unhush(tn_module *m, tn_rw_hush h);
 /* Creates op like tn_ir_op_create, but a refusal leaves no diagnostic: for rewrites that merely do not apply.
  */
 tn_op tn_rw_try_create(tn_module *m, tn_point at, const tn_op_desc *d);

@@ -1,7 +1,8 @@
 /* cmd_bench.c - tenon bench: latency of an entry point over shapes, or tokens per second of a causal model;
- * medians and spread, peak memory. Inputs are made here: ids spread over the vocabulary, no padding. */
+ * medians and spread, peak memory. Inputs are made here - ids spread over the vocabulary, no padding - or
+ * stored. */
 #include "tools/reports.h"
-#include "tools/tool.h"
+#include "tools/stored.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -11,10 +12,12 @@ static const uint8_t bench_options[] = {OPT_batch,  OPT_prompt_len, OPT_tokens, 
                                         OPT_O3,     OPT_passes,     OPT_backend, OPT_isa,  TN_MODEL_OPTIONS,
                                         OPT_plugin, OPT_profile,    OPT_json,    OPT_help};
 
+enum { MAX_TENSORS = 256 };
 typedef struct bench {
   const tn_args *a;
   tn_opened *o;
   tn_diags *d;
+  tn_stored stored; /* inputs; path NULL: made here */
   int64_t vocab, runs;
   uint32_t threads, shown;
   bool bad;
@@ -78,6 +81,24 @@ static tn_status make_inputs(bench *b, int entry, uint32_t n, int64_t batch, int
   return TN_OK;
 }
 
+static tn_status read_inputs(bench *b, int entry, uint32_t n, tn_tensor *in) {
+  for (uint32_t i = 0; i < n; i++) {
+    tn_arg_info arg;
+    b->o->api->input(b->o->model, (uint32_t)entry, i, &arg);
+    TN_TRY(tn_stored_read(&b->stored, arg.name, &in[i], b->d));
+  }
+  return TN_OK;
+}
+
+/* Outputs whose shape only the run makes known stay with the session. */
+static void leave_late(bench *b, tn_session *s, int entry, const tn_tensor *in, uint32_t n, tn_tensor *out) {
+  tn_tensor early[MAX_TENSORS] = {0};
+  if (b->o->api->shapes(s, (uint32_t)entry, in, early) != TN_OK) return;
+  for (uint32_t i = 0; i < n; i++)
+    for (uint32_t k = 0; k < early[i].rank; k++)
+      if (early[i].shape[k] < 0) out[i].data = NULL;
+}
+
 static tn_status time_runs(bench *b, tn_session *s, int entry, const tn_tensor *in, const tn_tensor *out,
                            double *times) {
   for (int64_t r = -2; r < b->runs; r++) { /* two runs first that do not count */
@@ -93,7 +114,7 @@ static tn_status time_runs(bench *b, tn_session *s, int entry, const tn_tensor *
 static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length) {
   tn_entry_info info;
   b->o->api->entry(b->o->model, (uint32_t)entry, &info);
-  tn_tensor in[16] = {0}, out[16] = {0};
+  tn_tensor in[MAX_TENSORS] = {0}, out[MAX_TENSORS] = {0};
   tn_session *s = NULL;
   char error[256] = "";
   tn_session_options so = {.size = sizeof so,
@@ -103,23 +124,26 @@ static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length)
                            .batch = batch,
                            .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
   double *times = malloc((size_t)(b->runs + 1) * sizeof *times);
-  tn_status st = !times ? TN_OOM
-                 : info.ninputs > 16 || info.noutputs > 16
-                     ? TN_UNSUPPORTED
-                     : make_inputs(b, entry, info.ninputs, batch, length, in);
+  tn_status st = !times                                                      ? TN_OOM
+                 : info.ninputs > MAX_TENSORS || info.noutputs > MAX_TENSORS ? TN_UNSUPPORTED
+                 : b->stored.path ? read_inputs(b, entry, info.ninputs, in)
+                                  : make_inputs(b, entry, info.ninputs, batch, length, in);
   if (st == TN_OK && (st = b->o->api->session_new(b->o->model, &so, &s)) != TN_OK)
     tn_fail(b->d, st, NULL, NULL, "cannot open a session: %s", error);
   if (st == TN_OK) st = tn_invoke_alloc(b->o, s, entry, in, out, b->d);
   bool profile = st == TN_OK && b->a->given[OPT_profile] && b->o->api == &tn_rt_api;
   if (profile) st = tn_rt_profile(s, true);
-  if (st == TN_OK) st = time_runs(b, s, entry, in, out, times);
+  tn_tensor into[MAX_TENSORS];
+  memcpy(into, out, sizeof into);
+  if (st == TN_OK) leave_late(b, s, entry, in, info.noutputs, into);
+  if (st == TN_OK) st = time_runs(b, s, entry, in, into, times);
   if (st == TN_OK) {
     stats t = stats_of(times, b->runs);
     row(b, info.name, batch, length, &t, (double)batch / t.median, "seq/s");
   }
   if (profile && st == TN_OK) st = tn_report_profile(s, stderr);
-  for (uint32_t i = 0; i < info.ninputs && i < 16; i++) free(in[i].data);
-  for (uint32_t i = 0; i < info.noutputs && i < 16; i++) free(out[i].data);
+  for (uint32_t i = 0; i < info.ninputs && i < MAX_TENSORS; i++) free(in[i].data);
+  for (uint32_t i = 0; i < info.noutputs && i < MAX_TENSORS; i++) free(out[i].data);
   if (s) b->o->api->session_free(s);
   free(times);
   return st;
@@ -201,6 +225,7 @@ static tn_status bench_all(bench *b) {
   if (entry < 0)
     return tn_fail(b->d, TN_NOT_FOUND, NULL, NULL, "the model has no entry point '%s'",
                    b->a->last[OPT_entry] ? b->a->last[OPT_entry] : "");
+  if (b->stored.path) return bench_entry(b, entry, 1, 1);
   for (uint32_t l = 0; l < nl; l++) {
     if (causal) TN_TRY(bench_generate(b, lengths[l], tokens));
     for (uint32_t i = 0; !causal && i < nb; i++) TN_TRY(bench_entry(b, entry, batches[i], lengths[l]));
@@ -212,22 +237,26 @@ static tn_status bench_model(const tn_args *a, tn_opened *o, tn_diags *d) {
   bench b = {.a = a, .o = o, .d = d};
   b.runs = tn_args_int(a, OPT_runs, 10, &b.bad);
   b.threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &b.bad);
+  tn_status s = a->npositional > 1 ? tn_stored_open(&b.stored, a->positional[1], a->positional[0], d) : TN_OK;
   if (a->given[OPT_json]) putchar('[');
-  tn_status s = bench_all(&b);
+  if (s == TN_OK) s = bench_all(&b);
   if (a->given[OPT_json]) puts("]");
+  tn_stored_close(&b.stored);
   return s;
 }
 
 static int run_bench(const tn_args *a) { return tn_tool_with_model(a, bench_model); }
 
-const tn_command tn_cmd_bench = {"bench",
-                                 "measure latency, tokens per second and peak memory",
-                                 "MODEL|libNAME.so [-b 1,8] [--prompt-tokens 128] [-n 64] [options]",
-                                 "Causal models: prefill of --prompt-tokens, then decoding of -n tokens. "
-                                 "Others: the model's main entry point over\n"
-                                 "all pairs of -b and --prompt-tokens.",
-                                 bench_options,
-                                 TN_COUNT(bench_options),
-                                 1,
-                                 1,
-                                 run_bench};
+const tn_command tn_cmd_bench = {
+    "bench",
+    "measure latency, tokens per second and peak memory",
+    "MODEL|libNAME.so [TENSORS] [-b 1,8] [--prompt-tokens 128] [-n 64] [options]",
+    "Causal models: prefill of --prompt-tokens, then decoding of -n tokens. "
+    "Others: the model's main entry point over\n"
+    "all pairs of -b and --prompt-tokens, or on the inputs in TENSORS: a .safetensors "
+    "file, or a folder\nof ONNX test data.",
+    bench_options,
+    TN_COUNT(bench_options),
+    1,
+    2,
+    run_bench};

@@ -7,6 +7,10 @@ static const uint8_t check_options[] = {OPT_backend, TN_MODEL_OPTIONS, OPT_plugi
 
 static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
   uint64_t ops = 0, bytes = 0;
+  uint32_t entries = 0;
+  tn_attr private;
+  tn_buf notes = {0};
+  for (tn_func f = 1; f <= tn_ir_func_count(m); f++) entries += !tn_ir_func_attr(m, f, "private", &private);
   for (tn_func f = 1; f <= tn_ir_func_count(m); f++)
     for (tn_op op = tn_ir_first_op(m, f, 0); op; op = tn_ir_next_op(m, op)) ops++;
   for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
@@ -15,15 +19,17 @@ static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
     bytes += tn_weight_bytes(m, &info);
   }
   const char *arch = tn_ir_meta_get(m, "architecture"), *task = tn_ir_meta_get(m, "task");
+  tn_diags_json(d->diags, &notes); /* {"messages": [...]}: joins the object */
   if (a->given[OPT_json])
     printf("{\"ok\": true, \"architecture\": \"%s\", \"task\": \"%s\", \"entries\": %u, \"ops\": %llu, "
-           "\"weights\": %u, \"weight_bytes\": %llu, \"warnings\": %u}\n",
-           arch ? arch : "", task ? task : "", tn_ir_func_count(m), (unsigned long long)ops,
-           tn_ir_weight_count(m), (unsigned long long)bytes, d->diags->warnings);
+           "\"weights\": %u, \"weight_bytes\": %llu, \"warnings\": %u, %s\n",
+           arch ? arch : "", task ? task : "", entries, (unsigned long long)ops, tn_ir_weight_count(m),
+           (unsigned long long)bytes, d->diags->warnings, tn_buf_cstr(&notes) + 1);
   else
     printf("%s: ok for backend %s: %s, %u entry points, %llu ops, %u weights, %.1f MB\n", a->positional[0],
-           d->options.backend, arch ? arch : "IR text", tn_ir_func_count(m), (unsigned long long)ops,
+           d->options.backend, arch ? arch : "IR text", entries, (unsigned long long)ops,
            tn_ir_weight_count(m), (double)bytes / 1e6);
+  tn_buf_fini(&notes);
 }
 
 /* --json: the messages are the data. */
@@ -36,6 +42,7 @@ static void refusals(tn_diags *d) {
 
 static tn_status check(const tn_args *a, tn_driver *d, tn_module **m) {
   tn_pipeline_run run = {.pipeline = "partition"};
+  d->options.report = true;
   tn_status s = tn_driver_load(d, a->positional[0], m);
   if (s == TN_OK) s = tn_driver_pick(d, true);
   if (s == TN_OK) s = tn_driver_optimize(d, *m, &run);

@@ -1,9 +1,9 @@
 /* cmd_verify.c - tenon verify: do two ways to run a model give the same? Each side is a model or a library,
- * with a level and a backend behind an @ (MODEL@O0,ref), or a .safetensors file that holds inputs and outputs
- * by name. */
+ * with a level and a backend behind an @ (MODEL@O0,ref), or stored inputs and outputs: a .safetensors file
+ * with their names, or a folder of ONNX test data. */
 #include "tools/compare.h"
+#include "tools/stored.h"
 #include "tools/tool.h"
-#include "frontend/safetensors/safetensors.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +12,13 @@ static const uint8_t verify_options[] = {
     OPT_entry, OPT_input,   OPT_per_node,     OPT_atol,   OPT_rtol, OPT_batch, OPT_prompt_len,
     OPT_seed,  OPT_threads, TN_MODEL_OPTIONS, OPT_plugin, OPT_json, OPT_help};
 
-enum { MAX_TENSORS = 32 };
+enum { MAX_TENSORS = 256 };
 typedef struct side {
   const char *spec;
   tn_opened o;
   tn_session *s;
-  bool stored; /* a .safetensors file */
-  tn_st_files files;
-  tn_file map;
+  bool stored; /* `tensors` instead of a model */
+  tn_stored tensors;
   tn_tensor in[MAX_TENSORS], out[MAX_TENSORS];
   uint32_t nin, nout;
 } side;
@@ -29,7 +28,7 @@ typedef struct verify {
   tn_diags *d;
   tn_arena arena;
   side sides[2];
-  const char *entry;
+  const char *entry, *model; /* model: the path of a side that is one */
   double atol, rtol;
   uint32_t rows, failures;
   bool json, bad;
@@ -53,21 +52,18 @@ static tn_status parse_settings(verify *v, const char *text, tn_driver_options *
   return TN_OK;
 }
 
-static tn_status open_stored(verify *v, side *x) {
-  const char *why;
-  tn_status s = tn_file_map(&x->map, x->spec, &why);
-  if (s != TN_OK) return tn_fail(v->d, s, x->spec, NULL, "cannot read the file: %s", why);
-  x->stored = true;
-  tn_st_init(&x->files);
-  return tn_st_read(&x->files, x->spec, (tn_bytes){x->map.data, x->map.size}, v->d);
+/* A side without its level and backend. */
+static char *path_of(verify *v, const char *spec) {
+  const char *at = strrchr(spec, '@');
+  return tn_arena_str(&v->arena, at ? (tn_str){spec, (uint64_t)(at - spec)} : tn_str_of(spec));
 }
 
 static tn_status open_side(verify *v, side *x, const char *spec) {
   x->spec = spec;
   const char *at = strrchr(spec, '@');
-  char *path = tn_arena_str(&v->arena, at ? (tn_str){spec, (uint64_t)(at - spec)} : tn_str_of(spec));
+  char *path = path_of(v, spec);
   if (!path) return TN_OOM;
-  if (tn_str_ends(tn_str_of(spec), ".safetensors")) return open_stored(v, x);
+  if (x->stored) return tn_stored_open(&x->tensors, spec, v->model, v->d);
   tn_driver_options o;
   tn_args_driver(v->a, &v->arena, &o);
   if (at) TN_TRY(parse_settings(v, at + 1, &o));
@@ -89,17 +85,6 @@ static tn_status start_session(verify *v, side *x, int64_t batch) {
 
 /* ---- inputs
  * ------------------------------------------------------------------------------------------------------- */
-
-static tn_status stored_tensor(verify *v, side *x, const char *name, tn_tensor *t) {
-  const tn_st_tensor *st = tn_st_find(&x->files, name);
-  if (!st) return tn_fail(v->d, TN_NOT_FOUND, x->spec, NULL, "the file has no tensor '%s'", name);
-  *t = (tn_tensor){.dtype = st->dtype, .rank = st->rank};
-  memcpy(t->shape, st->shape, st->rank * sizeof *st->shape);
-  t->data = malloc(st->bytes + 1);
-  if (!t->data) return TN_OOM;
-  memcpy(t->data, x->map.data + st->offset, st->bytes);
-  return TN_OK;
-}
 
 /* Random ids; a ragged mask whose first row is full; as ragged a padding; zeros for types. */
 static tn_status generated(verify *v, const side *x, const tn_arg_info *arg, int64_t batch, int64_t length,
@@ -153,7 +138,7 @@ static tn_status prepare_inputs(verify *v, side *runner, side *stored) {
     const char *file = input_file(v->a, arg.name);
     runner->nin = i + 1;
     TN_TRY(file     ? tn_npy_read(file, &runner->in[i], v->d)
-           : stored ? stored_tensor(v, stored, arg.name, &runner->in[i])
+           : stored ? tn_stored_read(&stored->tensors, arg.name, &runner->in[i], v->d)
                     : generated(v, runner, &arg, batch[0], length[0], &runner->in[i]));
   }
   return TN_OK;
@@ -176,15 +161,39 @@ static tn_status run_side(verify *v, side *x, const side *inputs) {
 /* ---- comparing
  * ---------------------------------------------------------------------------------------------------- */
 
+/* JSON has no infinity and no NaN: a number that no double holds, and null. */
+static void json_number(tn_buf *out, const char *key, double x) {
+  if (isnan(x))
+    tn_buf_printf(out, ", \"%s\": null", key);
+  else if (isinf(x))
+    tn_buf_printf(out, ", \"%s\": %s1e999", key, x < 0 ? "-" : "");
+  else
+    tn_buf_printf(out, ", \"%s\": %.12g", key, x);
+}
+
+static void show_json(const char *what, const tn_comparison *c, bool first) {
+  const struct {
+    const char *key;
+    double x;
+  } numbers[] = {{"max_abs", c->max_abs},
+                 {"max_rel", c->max_rel},
+                 {"max_ulp", c->max_ulp},
+                 {"cosine", c->cosine},
+                 {"nmse", c->nmse},
+                 {"a", c->a},
+                 {"b", c->b}};
+  tn_buf out = {0};
+  tn_buf_printf(&out, "%s{\"name\": ", first ? "" : ",\n  ");
+  tn_buf_json(&out, tn_str_of(what));
+  tn_buf_printf(&out, ", \"ok\": %s, \"index\": %lld", c->ok ? "true" : "false", (long long)c->at);
+  for (size_t i = 0; i < TN_COUNT(numbers); i++) json_number(&out, numbers[i].key, numbers[i].x);
+  printf("%s}", tn_buf_cstr(&out));
+  tn_buf_fini(&out);
+}
+
 static void show(verify *v, const char *what, const tn_comparison *c) {
   if (v->json) {
-    tn_buf name = {0};
-    tn_buf_json(&name, tn_str_of(what));
-    printf("%s{\"name\": %s, \"ok\": %s, \"max_abs\": %.9g, \"max_rel\": %.9g, \"max_ulp\": %.0f, "
-           "\"cosine\": %.12g, \"nmse\": %.6g, \"index\": %lld, \"a\": %.9g, \"b\": %.9g}",
-           v->rows ? ",\n  " : "", tn_buf_cstr(&name), c->ok ? "true" : "false", c->max_abs, c->max_rel,
-           c->max_ulp, c->cosine, c->nmse, (long long)c->at, c->a, c->b);
-    tn_buf_fini(&name);
+    show_json(what, c, !v->rows);
   } else {
     if (!v->rows)
       printf("%-4s %-44s %10s %10s %10s %12s\n", "", "value", "max abs", "max rel", "max ulp", "cosine");
@@ -195,14 +204,39 @@ static void show(verify *v, const char *what, const tn_comparison *c) {
   v->failures += !c->ok;
 }
 
+static void type_text(const tn_tensor *t, tn_buf *out) {
+  const tn_dtype_info *info = tn_ir_dtype_info(t->dtype);
+  tn_buf_printf(out, "%s[", info ? info->name : "?");
+  for (uint32_t i = 0; i < t->rank; i++) tn_buf_printf(out, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+  tn_buf_printf(out, "]");
+}
+
+static void show_types(verify *v, const char *what, const tn_tensor *a, const tn_tensor *b) {
+  tn_buf types[2] = {0}, name = {0};
+  type_text(a, &types[0]);
+  type_text(b, &types[1]);
+  tn_buf_json(&name, tn_str_of(what));
+  if (v->json)
+    printf("%s{\"name\": %s, \"ok\": false, \"type_a\": \"%s\", \"type_b\": \"%s\"}", v->rows ? ",\n  " : "",
+           tn_buf_cstr(&name), tn_buf_cstr(&types[0]), tn_buf_cstr(&types[1]));
+  else
+    printf("%-4s %-44s %s against %s\n", "FAIL", what, tn_buf_cstr(&types[0]), tn_buf_cstr(&types[1]));
+  tn_buf_fini(&types[0]), tn_buf_fini(&types[1]), tn_buf_fini(&name);
+  v->rows++;
+  v->failures++;
+}
+
 static tn_status compare_outputs(verify *v, const char *const *names, uint32_t n) {
+  bool typed = v->sides[0].tensors.onnx || v->sides[1].tensors.onnx; /* stored in the model's own types */
   for (uint32_t i = 0; i < n; i++) {
     tn_comparison c;
-    if (!tn_compare(&v->sides[0].out[i], &v->sides[1].out[i], v->atol, v->rtol, &c))
-      return tn_fail(v->d, TN_INVALID, NULL, names[i], "the shapes of the two sides differ");
     const char *what = tn_arena_printf(&v->arena, "%s.%s", v->entry, names[i]);
     if (!what) return TN_OOM;
-    show(v, what, &c);
+    const tn_tensor *a = &v->sides[0].out[i], *b = &v->sides[1].out[i];
+    if ((!typed || a->dtype == b->dtype) && tn_compare(a, b, v->atol, v->rtol, &c))
+      show(v, what, &c);
+    else
+      show_types(v, what, a, b);
   }
   return TN_OK;
 }
@@ -212,8 +246,7 @@ static tn_status compare_nodes(verify *v) {
   tn_status s = TN_OK;
   for (int i = 0; i < 2 && s == TN_OK; i++)
     s = v->sides[i].o.module
-            ? tn_nodes_collect(&v->sides[i].o, v->sides[i].s, v->entry,
-                               v->sides[i == 1 && !v->sides[1].nin ? 0 : i].in, &v->arena, &nodes[i])
+            ? tn_nodes_collect(&v->sides[i].o, v->sides[i].s, v->entry, &v->arena, &nodes[i])
             : tn_fail(v->d, TN_INVALID, v->sides[i].spec, NULL,
                       "--per-node needs models, not libraries or stored tensors, on both sides");
   uint32_t matched = 0;
@@ -268,7 +301,7 @@ static tn_status verify_entry(verify *v, side *runner, side *stored) {
   TN_TRY(output_names(v, runner, names, &n));
   for (uint32_t i = 0; stored && i < n; i++) {
     stored->nout = i + 1;
-    TN_TRY(stored_tensor(v, stored, names[i], &stored->out[i]));
+    TN_TRY(tn_stored_read(&stored->tensors, names[i], &stored->out[i], v->d));
   }
   if (v->a->given[OPT_per_node]) TN_TRY(compare_nodes(v));
   return compare_outputs(v, names, n);
@@ -276,7 +309,12 @@ static tn_status verify_entry(verify *v, side *runner, side *stored) {
 
 /* The named entry point; without a name all, or, against a file of tensors, the first. */
 static tn_status verify_all(verify *v) {
-  for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
+  for (int i = 0; i < 2; i++) {
+    v->sides[i].stored = tn_stored_is(v->a->positional[i]);
+    if (!v->sides[i].stored) v->model = path_of(v, v->a->positional[i]);
+  }
+  if (v->model)
+    for (int i = 0; i < 2; i++) TN_TRY(open_side(v, &v->sides[i], v->a->positional[i]));
   if (v->sides[0].stored && v->sides[1].stored)
     return tn_fail(v->d, TN_INVALID, NULL, NULL, "one side must be a model or a library");
   side *runner = v->sides[0].stored ? &v->sides[1] : &v->sides[0];
@@ -297,8 +335,7 @@ static tn_status verify_all(verify *v) {
 static void close_side(side *x) {
   end_entry(x);
   if (x->stored) {
-    tn_st_fini(&x->files);
-    tn_file_unmap(&x->map);
+    tn_stored_close(&x->tensors);
   } else {
     tn_opened_close(&x->o);
   }
@@ -332,7 +369,9 @@ const tn_command tn_cmd_verify = {
     "A B [--entry NAME] [--per-node] [--atol X] [--rtol X] [options]",
     "A and B: a model or a library, optionally with a level and a backend (MODEL@O0,ref); one of them may be "
     "a\n"
-    ".safetensors file with inputs and outputs by name. Exit status 1 when a value is outside the tolerance.",
+    ".safetensors file with inputs and outputs by name, or a folder of ONNX test data (input_0.pb, "
+    "output_0.pb).\n"
+    "Exit status 1 when a value is outside the tolerance.",
     verify_options,
     TN_COUNT(verify_options),
     2,

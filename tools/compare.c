@@ -13,12 +13,19 @@ static double ulp_distance(double a, double b) {
   return fabs((double)(p - q));
 }
 
+/* Integers of 64 bits have more digits than a double. */
+static double distance(const tn_tensor *a, const tn_tensor *b, int64_t i, double x, double y) {
+  if (a->dtype != b->dtype || (a->dtype != TN_DT_i64 && a->dtype != TN_DT_u64)) return fabs(x - y);
+  uint64_t p = ((const uint64_t *)a->data)[i], q = ((const uint64_t *)b->data)[i];
+  return p == q ? 0 : fmax(1, fabs(x - y));
+}
+
 bool tn_compare(const tn_tensor *a, const tn_tensor *b, double atol, double rtol, tn_comparison *out) {
   *out = (tn_comparison){.ok = true, .at = -1};
   if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
   double dot = 0, aa = 0, bb = 0, dd = 0, worst = 0;
   for (int64_t i = 0, n = tn_tensor_count(a); i < n; i++) {
-    double x = tn_tensor_at(a, i), y = tn_tensor_at(b, i), diff = fabs(x - y);
+    double x = tn_tensor_at(a, i), y = tn_tensor_at(b, i), diff = distance(a, b, i, x, y);
     if (isfinite(x) != isfinite(y) || (!isfinite(x) && x != y && !(isnan(x) && isnan(y)))) {
       *out = (tn_comparison){INFINITY, INFINITY, INFINITY, 0, INFINITY, i, x, y, false};
       return true;
@@ -31,9 +38,11 @@ bool tn_compare(const tn_tensor *a, const tn_tensor *b, double atol, double rtol
     double excess = diff / (atol + rtol * fabs(y) + 1e-300);
     if (!(excess <= worst)) worst = excess, out->at = i, out->a = x, out->b = y;
   }
-  out->cosine = aa > 0 && bb > 0 ? dot / sqrt(aa * bb) : aa == bb;
+  out->cosine = aa > 0 && bb > 0 ? dot / sqrt(aa) / sqrt(bb) : aa == bb;
   out->nmse = bb > 0 ? dd / bb : dd;
   out->ok = worst <= 1;
+  if (!isfinite(out->cosine)) out->cosine = out->ok; /* squares beyond a double */
+  if (!isfinite(out->nmse)) out->nmse = out->ok ? 0 : 1;
   return true;
 }
 
@@ -44,29 +53,16 @@ typedef struct collector {
   tn_module *m;
   tn_session *s;
   tn_func_info f;
-  const tn_tensor *in;
   tn_arena *arena;
   tn_map seen; /* key without number -> how many so far */
 } collector;
 
-/* The value of a dim for these inputs; symbols are found in the shapes of the arguments. */
+/* The value of a dim in the call. */
 static int64_t dim_value(collector *c, tn_dim d) {
-  tn_dim_info i, j;
+  tn_dim_info i;
   tn_ir_dim_get(c->m, d, &i);
   if (i.kind == TN_DIM_CONST) return i.value;
-  if (i.kind == TN_DIM_SYM) {
-    for (uint32_t k = 0; k < c->f.nargs; k++) {
-      tn_value_info v;
-      tn_type_info t;
-      tn_ir_value_get(c->m, c->f.args[k], &v);
-      tn_ir_type_get(c->m, v.type, &t);
-      for (uint32_t r = 0; r < t.rank; r++) {
-        tn_ir_dim_get(c->m, t.dims[r], &j);
-        if (j.kind == TN_DIM_SYM && !strcmp(j.symbol, i.symbol)) return c->in[k].shape[r];
-      }
-    }
-    return 0; /* the position: a fresh session */
-  }
+  if (i.kind == TN_DIM_SYM) return tn_rt_dim(c->s, i.symbol);
   int64_t a = dim_value(c, i.a), b = dim_value(c, i.b);
   switch (i.kind) {
   case TN_DIM_ADD: return a + b;
@@ -117,9 +113,8 @@ static tn_status add_node(collector *c, tn_op kernel, uint32_t i, int64_t slot, 
   return tn_vec_push(out, node) ? TN_OK : TN_OOM;
 }
 
-tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const tn_tensor *in,
-                           tn_arena *arena, tn_nodes *out) {
-  collector c = {.m = o->module, .s = s, .in = in, .arena = arena};
+tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, tn_arena *arena, tn_nodes *out) {
+  collector c = {.m = o->module, .s = s, .arena = arena};
   tn_func f = 1;
   for (; f <= tn_ir_func_count(c.m); f++) {
     tn_ir_func_get(c.m, f, &c.f);

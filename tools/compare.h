@@ -21,8 +21,7 @@ typedef struct tn_node {
   tn_tensor value;
 } tn_node;
 typedef TN_VEC(tn_node) tn_nodes;
-tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, const tn_tensor *in,
-                           tn_arena *arena, tn_nodes *out);
+tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, tn_arena *arena, tn_nodes *out);
 const tn_node *tn_nodes_find(const tn_nodes *n, const char *key); /* NULL: none */
 /* How many values a line's op made: numbers mean the same on two sides only where these agree. */
 uint32_t tn_nodes_made_by(const tn_nodes *n, const char *maker);

@@ -1,5 +1,6 @@
 /* npy.c - NumPy's .npy files, as far as tensors of tenon go in and out of them.
  * Source: the format's description in NumPy's documentation (numpy.lib.format). */
+#include "backends/ref/ref.h"
 #include "tools/tool.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,21 +23,10 @@ uint64_t tn_tensor_bytes(const tn_tensor *t) {
   return info ? ((uint64_t)tn_tensor_count(t) * info->bits + 7) / 8 : 0;
 }
 
-#define AT(dt, T)                                                                                            \
-  case TN_DT_##dt: return (double)((const T *)t->data)[i];
 double tn_tensor_at(const tn_tensor *t, int64_t i) {
-  switch (t->dtype) {
-    AT(f64, double)
-    AT(f32, float)
-  AT(i64, int64_t)
-  AT(i32, int32_t) AT(i16, int16_t) AT(i8, int8_t) AT(u64, uint64_t) AT(u32, uint32_t) AT(u16, uint16_t)
-      AT(u8, uint8_t) AT(bool, uint8_t) case TN_DT_f16:
-    return (double)tn_f16_to_f32(((const uint16_t *)t->data)[i]);
-  case TN_DT_bf16: return (double)tn_bf16_to_f32(((const uint16_t *)t->data)[i]);
-    default : return 0;
-  }
+  const tn_ref_tensor r = {.dtype = t->dtype, .data = t->data};
+  return tn_ref_get(&r, i);
 }
-#undef AT
 
 /* The text after 'key': in the header's Python dict; NULL: none. */
 static const char *dict_value(const char *header, const char *key) {

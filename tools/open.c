@@ -108,6 +108,22 @@ int tn_opened_entry(const tn_opened *o, const char *name) {
   return -1;
 }
 
+static bool is_known(const tn_tensor *t) {
+  for (uint32_t k = 0; k < t->rank; k++)
+    if (t->shape[k] < 0) return false;
+  return true;
+}
+
+/* A copy of an output that the session keeps: its shape was not known before. */
+static tn_status take_result(const tn_opened *o, tn_session *s, uint32_t i, tn_tensor *out) {
+  TN_TRY(o->api->result(s, i, out));
+  uint64_t bytes = tn_tensor_bytes(out);
+  void *copy = malloc(bytes + 1);
+  if (copy && bytes) memcpy(copy, out->data, bytes);
+  out->data = copy;
+  return copy ? TN_OK : TN_OOM;
+}
+
 tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn_tensor *in, tn_tensor *out,
                           tn_diags *d) {
   tn_entry_info e;
@@ -115,9 +131,12 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
   memset(out, 0, e.noutputs * sizeof *out);
   tn_status st = o->api->shapes(s, (uint32_t)entry, in, out);
   for (uint32_t i = 0; st == TN_OK && i < e.noutputs; i++) {
+    if (!is_known(&out[i])) continue;
     out[i].data = malloc(tn_tensor_bytes(&out[i]) + 1);
     if (!out[i].data) return TN_OOM;
   }
   if (st == TN_OK) st = o->api->invoke(s, (uint32_t)entry, in, out);
+  for (uint32_t i = 0; st == TN_OK && i < e.noutputs; i++)
+    if (!out[i].data) st = take_result(o, s, i, &out[i]);
   return st == TN_OK ? TN_OK : tn_fail(d, st, NULL, e.name, "%s", o->api->error(s));
 }

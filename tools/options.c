@@ -20,7 +20,8 @@ static const option_row options[OPT_COUNT] = {
 static const tn_command *const commands[] = {
     &tn_cmd_compile, &tn_cmd_run,    &tn_cmd_chat,    &tn_cmd_bench,   &tn_cmd_perplexity,
     &tn_cmd_grammar, &tn_cmd_verify, &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,
-    &tn_cmd_models,  &tn_cmd_ops,    &tn_cmd_formats, &tn_cmd_plugins};
+    &tn_cmd_models,  &tn_cmd_ops,    &tn_cmd_formats, &tn_cmd_plugins,
+    &tn_cmd_export,  &tn_cmd_optimize};
 
 static void print_help(void) {
   puts("tenon compiles transformer models: a Hugging Face folder or a GGUF file goes in, a shared library "
@@ -197,11 +198,11 @@ uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, i
   return bad ? 0 : n;
 }
 
-/* All values of a repeated option, ':' between; NULL: not given. */
-static const char *joined(const tn_args *a, tn_arena *arena, uint8_t option) {
+/* All values of a repeated option, `between` between; NULL: not given. */
+static const char *joined(const tn_args *a, tn_arena *arena, uint8_t option, const char *between) {
   tn_buf list = {0};
   for (uint32_t i = 0; tn_args_nth(a, option, i); i++)
-    tn_buf_printf(&list, "%s%s", i ? ":" : "", tn_args_nth(a, option, i));
+    tn_buf_printf(&list, "%s%s", i ? between : "", tn_args_nth(a, option, i));
   const char *text = list.len ? tn_arena_str(arena, (tn_str){list.text, list.len}) : NULL;
   tn_buf_fini(&list);
   return text;
@@ -223,10 +224,12 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   for (const char *p; plugins && (p = tn_args_nth(a, OPT_plugin, o->nplugins)); o->nplugins++)
     plugins[o->nplugins] = p;
   o->plugins = plugins;
-  o->pages = joined(a, arena, OPT_page);
-  o->adapters = joined(a, arena, OPT_adapter);
+  o->pages = joined(a, arena, OPT_page, ":");
+  o->adapters = joined(a, arena, OPT_adapter, ":");
   o->adapter_mode = a->last[OPT_adapter_mode];
   o->kv = a->last[OPT_kv];
+  o->shapes = a->last[OPT_shapes];
+  o->fix = joined(a, arena, OPT_fix, ";");
 }
 
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s) {

@@ -20,15 +20,20 @@ void tn_report_loc(tn_module *m, tn_loc loc, tn_buf *out) {
   if (l.line) tn_buf_printf(out, ":%u", l.line);
 }
 
-static void report_fusions(tn_module *m, tn_pipeline_run *run, FILE *to) {
-  tn_map seen;
-  tn_map_init(&seen);
+/* How often each pattern matched, in order of first mention. */
+static void count_fusions(tn_pipeline_run *run, tn_map *seen) {
+  tn_map_init(seen);
   for (uint32_t i = 0; i < run->fusions.count; i++) {
     const tn_fusion *f = &run->fusions.items[i];
     uint64_t n = 0;
-    tn_map_get(&seen, tn_str_of(f->pattern), &n);
-    tn_map_put(&seen, tn_str_of(f->pattern), n + f->matched, NULL);
+    tn_map_get(seen, tn_str_of(f->pattern), &n);
+    tn_map_put(seen, tn_str_of(f->pattern), n + f->matched, NULL);
   }
+}
+
+static void report_fusions(tn_module *m, tn_pipeline_run *run, FILE *to) {
+  tn_map seen;
+  count_fusions(run, &seen);
   for (uint32_t i = 0; i < seen.count; i++)
     fprintf(to, "fusion %-24s %llu\n", seen.entries[i].key, (unsigned long long)seen.entries[i].value);
   for (uint32_t i = 0; i < run->fusions.count; i++) {
@@ -36,10 +41,60 @@ static void report_fusions(tn_module *m, tn_pipeline_run *run, FILE *to) {
     if (f->matched) continue;
     tn_buf where = {0};
     tn_report_loc(m, f->loc, &where);
+    if (f->blocker) {
+      tn_buf_puts(&where, ", blocked by ");
+      tn_report_loc(m, f->blocker, &where);
+    }
     fprintf(to, "near miss %s at %s: %s\n", f->pattern, tn_buf_cstr(&where),
             f->blocked_by ? f->blocked_by : "unknown");
     tn_buf_fini(&where);
   }
+  tn_map_fini(&seen);
+}
+
+static void put_place(tn_module *m, const char *key, tn_loc loc, tn_buf *out) {
+  tn_buf where = {0};
+  tn_report_loc(m, loc, &where);
+  tn_buf_printf(out, "\"%s\": ", key);
+  tn_buf_json(out, tn_str_of(tn_buf_cstr(&where)));
+  tn_buf_fini(&where);
+}
+
+static void put_near_miss(tn_module *m, const tn_fusion *f, tn_buf *out) {
+  tn_buf_puts(out, "{");
+  put_place(m, "at", f->loc, out);
+  tn_buf_puts(out, ", ");
+  if (f->blocker) {
+    put_place(m, "blocked_by", f->blocker, out);
+    tn_buf_puts(out, ", ");
+  }
+  tn_buf_puts(out, "\"why\": ");
+  tn_buf_json(out, tn_str_of(f->blocked_by ? f->blocked_by : "unknown"));
+  tn_buf_puts(out, "}");
+}
+
+static void report_fusions_json(tn_module *m, tn_pipeline_run *run, FILE *to) {
+  tn_map seen;
+  tn_buf out = {0};
+  count_fusions(run, &seen);
+  tn_buf_puts(&out, "{\"fusions\": [");
+  for (uint32_t i = 0; i < seen.count; i++) {
+    const char *comma = "";
+    tn_buf_puts(&out, i ? ", {\"pattern\": " : "{\"pattern\": ");
+    tn_buf_json(&out, tn_str_of(seen.entries[i].key));
+    tn_buf_printf(&out, ", \"matched\": %llu, \"near_misses\": [", (unsigned long long)seen.entries[i].value);
+    for (uint32_t k = 0; k < run->fusions.count; k++) {
+      const tn_fusion *f = &run->fusions.items[k];
+      if (f->matched || strcmp(f->pattern, seen.entries[i].key)) continue;
+      tn_buf_puts(&out, comma);
+      put_near_miss(m, f, &out);
+      comma = ", ";
+    }
+    tn_buf_puts(&out, "]}");
+  }
+  tn_buf_puts(&out, "]}\n");
+  fputs(tn_buf_cstr(&out), to);
+  tn_buf_fini(&out);
   tn_map_fini(&seen);
 }
 
@@ -61,7 +116,11 @@ void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FI
     for (uint32_t i = 0; i < run->times.count; i++)
       fprintf(to, "pass %-20s %8.3f ms\n", run->times.items[i].name, run->times.items[i].seconds * 1e3);
   if (a->given[OPT_rule_stats]) report_rules(run, to);
-  if (a->given[OPT_fusion_report]) report_fusions(m, run, to);
+  if (!a->given[OPT_fusion_report]) return;
+  if (a->given[OPT_json])
+    report_fusions_json(m, run, stdout);
+  else
+    report_fusions(m, run, to);
 }
 
 tn_status tn_report_profile(tn_session *s, FILE *to) {

@@ -73,6 +73,31 @@ static tn_status encode(task *t, const char *text, const char *pair, uint32_t fl
   return TN_OK;
 }
 
+/* By the names of model pages, and those of exporters. */
+static int32_t *tokens_of(const encoded *e, const char *input) {
+  if (!strcmp(input, "ids") || !strcmp(input, "input_ids")) return e->ids;
+  if (!strcmp(input, "mask") || !strcmp(input, "attention_mask")) return e->mask;
+  return !strcmp(input, "types") || !strcmp(input, "token_type_ids") ? e->types : NULL;
+}
+
+static int64_t *widened(task *t, const int32_t *ids, uint64_t n) {
+  int64_t *wide = tn_arena_alloc(&t->arena, (n + 1) * sizeof *wide);
+  for (uint64_t i = 0; wide && i < n; i++) wide[i] = ids[i];
+  return wide;
+}
+
+/* The output that is one vector for the text, where there are others; else the first. */
+static uint32_t vector_output(task *t, int entry) {
+  tn_entry_info info;
+  tn_arg_info arg;
+  t->o->api->entry(t->o->model, (uint32_t)entry, &info);
+  for (uint32_t i = 0; i < info.noutputs; i++)
+    if (t->o->api->output(t->o->model, (uint32_t)entry, i, &arg) == TN_OK &&
+        (!strcmp(arg.name, "embedding") || !strcmp(arg.name, "sentence_embedding")))
+      return i;
+  return 0;
+}
+
 /* Runs `entry` on one sequence; which of ids, mask, types it takes is asked. */
 static tn_status run_entry(task *t, int entry, const encoded *e, tn_tensor *out, uint32_t *nout) {
   tn_entry_info info;
@@ -85,15 +110,14 @@ static tn_status run_entry(task *t, int entry, const encoded *e, tn_tensor *out,
   for (uint32_t i = 0; i < info.ninputs; i++) {
     tn_arg_info arg;
     t->o->api->input(t->o->model, (uint32_t)entry, i, &arg);
-    int32_t *data = !strcmp(arg.name, "ids")     ? e->ids
-                    : !strcmp(arg.name, "mask")  ? e->mask
-                    : !strcmp(arg.name, "types") ? e->types
-                                                 : NULL;
-    if (!data)
+    int32_t *data = tokens_of(e, arg.name);
+    if (!data || (arg.dtype != TN_DT_i32 && arg.dtype != TN_DT_i64))
       return tn_fail(t->d, TN_UNSUPPORTED, NULL, info.name,
                      "the entry point needs an input '%s' that no text gives; use --entry and --input",
                      arg.name);
-    in[i] = (tn_tensor){data, TN_DT_i32, 2, {1, (int64_t)e->n}};
+    void *given = arg.dtype == TN_DT_i64 ? (void *)widened(t, data, e->n) : data;
+    if (!given) return TN_OOM;
+    in[i] = (tn_tensor){given, arg.dtype, 2, {1, (int64_t)e->n}};
   }
   *nout = info.noutputs;
   return tn_invoke_alloc(t->o, t->s, entry, in, out, t->d);
@@ -202,16 +226,17 @@ static tn_status features(task *t, const char *text) {
   uint32_t n = 0;
   const char *entry = tn_opened_entry(t->o, "embed") >= 0 ? "embed" : "encode";
   TN_TRY(ask(t, entry, "feature extraction", text, &e, out, &n));
+  const tn_tensor *v = &out[vector_output(t, tn_opened_entry(t->o, entry))];
   begin(t, text);
-  int64_t count = tn_tensor_count(&out[0]), shown = t->json ? count : count < 8 ? count : 8;
+  int64_t count = tn_tensor_count(v), shown = t->json ? count : count < 8 ? count : 8;
   if (t->json)
     fputs(", \"shape\": [", stdout);
   else
     fputs("  [", stdout);
-  for (uint32_t i = 0; i < out[0].rank; i++) printf("%s%lld", i ? ", " : "", (long long)out[0].shape[i]);
+  for (uint32_t i = 0; i < v->rank; i++) printf("%s%lld", i ? ", " : "", (long long)v->shape[i]);
   fputs(t->json ? "], \"values\": [" : "] ", stdout);
   for (int64_t i = 0; i < shown; i++)
-    printf(t->json ? "%s%.9g" : "%s%.5f", i ? ", " : "", tn_tensor_at(&out[0], i));
+    printf(t->json ? "%s%.9g" : "%s%.5f", i ? ", " : "", tn_tensor_at(v, i));
   puts(t->json ? "]" : shown < count ? ", ..." : "");
   end(t);
   free_outputs(out, n);

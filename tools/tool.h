@@ -33,7 +33,7 @@ typedef struct tn_command {
 
 extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check,
     tn_cmd_inspect, tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench,
-    tn_cmd_perplexity, tn_cmd_grammar;
+    tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize;
 
 int tn_tool_main(int argc, char **argv);
 
@@ -91,7 +91,7 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
                           tn_diags *d);
 
 /* How a model is read: for every command that imports one. */
-#define TN_MODEL_OPTIONS OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode
+#define TN_MODEL_OPTIONS OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix
 
 /* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
 #define TN_SAMPLING_OPTIONS                                                                                  \

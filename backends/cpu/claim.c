@@ -1,6 +1,8 @@
 /* claim.c - what this backend takes: single ops, and which ops may share a kernel. It says yes only to what
  * the skeletons can write, so that a claimed kernel always compiles. */
+#include "backends/cpu/conv.h"
 #include "backends/cpu/plugin.h"
+#include "backends/lib/lib.h"
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
 #include "ir/base/quant.h"
@@ -32,15 +34,19 @@ static bool sizes_known(tn_cpu *c, tn_module *m, tn_value v) {
   return true;
 }
 
-enum { NARROW = 1, PLAIN = 2 }; /* every operand: no f64; a type whose elements can be read */
+enum { NARROW = 1, PLAIN = 2 }; /* every operand: no f64; a type of whole bytes whose elements can be read */
 static const struct root_row {
   const char *name;
   uint32_t wants;
-} roots[] = {{"softmax", NARROW | PLAIN},
-             {"layer_norm", NARROW | PLAIN},
-             {"rms_norm", NARROW | PLAIN},
-             {"matmul", NARROW | PLAIN},
+} roots[] = {{"softmax", PLAIN},
+             {"layer_norm", PLAIN},
+             {"rms_norm", PLAIN},
+             {"matmul", PLAIN},
              {"expert_matmul", NARROW | PLAIN},
+             {"conv", NARROW | PLAIN},
+             {"conv_transpose", NARROW | PLAIN},
+             {"pool", PLAIN},
+             {"argpool", PLAIN},
              {"attention", NARROW | PLAIN},
              {"kv_update", PLAIN},
              {"reduce_sum", PLAIN},
@@ -49,15 +55,25 @@ static const struct root_row {
              {"reduce_min", PLAIN},
              {"reduce_prod", PLAIN},
              {"argmax", PLAIN},
+             {"argmin", PLAIN},
              {"cumsum", PLAIN},
+             {"cumprod", PLAIN},
              {"ssm_scan", NARROW | PLAIN},
-             {"sort", PLAIN},
-             {"top_k", PLAIN}};
+             {"sort", PLAIN}};
+
+static const struct root_row library = {"", PLAIN}; /* the ops of backends/lib */
 
 static const struct root_row *root_of(const char *name) {
   for (size_t i = 0; i < TN_COUNT(roots); i++)
     if (!strcmp(roots[i].name, name)) return &roots[i];
-  return NULL;
+  return tn_lib_find(name) ? &library : NULL;
+}
+
+/* The C kernels know floats of 16 bits and more; recurrences compute in f32. */
+static bool library_takes(const char *name, tn_dtype t, uint32_t bits, uint32_t cls) {
+  bool wide = t == TN_DT_f64 && (!strcmp(name, "lstm") || !strcmp(name, "gru") || !strcmp(name, "rnn") ||
+                                 !strcmp(name, "delta_scan"));
+  return !tn_lib_find(name) || ((cls != TN_CLASS_FLOAT || bits >= 16) && !wide);
 }
 
 /* Caches may be q8_0, which attention takes apart and kv_update writes: whole tensors, not views of them. */
@@ -76,17 +92,38 @@ static bool is_weight(tn_cpu *c, tn_module *m, tn_op op, uint32_t operand) {
          tn_quant_of(type_of(c, m, c->ir.op_operand(m, op, operand)).dtype);
 }
 
+/* A convolution's window must fit into scratch, a pool's be of a countable size. */
+static bool window_fits(tn_cpu *c, tn_module *m, tn_op op) {
+  const char *name = name_of(c, m, op);
+  bool transposed = !strcmp(name, "conv_transpose");
+  int64_t size[3], ones[] = {1, 1, 1}, taps = 1;
+  tn_attr sizes = {0}, strides = {0}, dilations = {0};
+  if (strstr(name, "pool") && c->ir.op_attr(m, op, "size", &sizes))
+    for (uint32_t i = 0; i < sizes.count; i++)
+      if (__builtin_mul_overflow(taps, sizes.u.ints[i], &taps) || taps > INT32_MAX) return false;
+  if (!transposed && strcmp(name, "conv")) return true;
+  tn_type_info w = type_of(c, m, c->ir.op_operand(m, op, 1));
+  for (uint32_t i = 2; i < w.rank; i++)
+    if (!c->ir.dim_is_const(m, w.dims[i], &size[i - 2])) return false;
+  c->ir.op_attr(m, op, "strides", &strides);
+  c->ir.op_attr(m, op, "dilations", &dilations);
+  return tn_cpu_conv_fits(w.rank - 2, size, strides.count ? strides.u.ints : ones,
+                          dilations.count ? dilations.u.ints : ones, transposed);
+}
+
 static uint32_t claim_root(tn_cpu *c, tn_module *m, tn_op op, uint32_t wants, const char **why) {
   for (uint32_t i = 0; i < c->ir.op_noperands(m, op); i++) {
     tn_value v = c->ir.op_operand(m, op, i);
     if (!v || is_cache(c, m, op, i) || is_weight(c, m, op, i)) continue;
     tn_dtype t = type_of(c, m, v).dtype;
     *why = "this operand type is not supported";
-    if (wants & PLAIN && !tn_ll_dtype_of(t).known) return 0;
+    if (wants & PLAIN && (!tn_ll_dtype_of(t).known || tn_ll_dtype_of(t).packed)) return 0;
+    if (!library_takes(name_of(c, m, op), t, c->ir.dtype_info(t)->bits, c->ir.dtype_info(t)->cls)) return 0;
     *why = "not available in f64";
     if (wants & NARROW && t == TN_DT_f64) return 0;
   }
-  return 1;
+  *why = "the window is too large";
+  return window_fits(c, m, op);
 }
 
 uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why) {
@@ -126,7 +163,7 @@ static bool elementwise(const char *name) {
 /* Nothing is lost by computing it again for each element of a larger tensor. */
 static bool cheap(const char *name) {
   return view(name) || ONE_OF(name, "cast", "bitcast", "neg", "abs", "add", "sub", "mul", "not", "and", "or",
-                              "compare", "select", "gather");
+                              "shl", "shr", "compare", "select", "gather");
 }
 
 /* Is v, seen through reshapes, made by op (or one of those reshapes op itself)? */
@@ -149,8 +186,8 @@ static int64_t axis_of(tn_cpu *c, tn_module *m, tn_op op) {
 
 static uint32_t fuse_epilogue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), b = type_of(c, m, c->ir.op_result(m, op, 0));
-  bool takes = ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "softmax", "layer_norm", "rms_norm",
-                      "attention");
+  bool takes = ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "conv", "conv_transpose", "softmax",
+                      "layer_norm", "rms_norm", "attention");
   return takes && elementwise(op_name) && same_dims(&a, &b);
 }
 
@@ -174,6 +211,9 @@ uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, t
   const char *name = name_of(c, m, op), *why;
   (void)t;
   if (root_of(name) || !tn_ll_can_eval(&c->ir, m, op, &why)) return 0;
+  /* only the loop packs elements of 4 or 2 bits into bytes */
+  if (role == TN_FUSE_EPILOGUE && tn_ll_dtype_of(type_of(c, m, c->ir.op_result(m, op, 0)).dtype).packed)
+    return 0;
   if (role == TN_FUSE_EPILOGUE) return fuse_epilogue(c, m, root, op, name);
   if (role == TN_FUSE_PROLOGUE) return fuse_prologue(c, m, root, op, name);
   return !root_of(name_of(c, m, root));

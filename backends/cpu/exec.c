@@ -1,6 +1,7 @@
 /* exec.c - the run side: a kernel package is linked into this process by LLVM's JIT linker, which only places
  * the object; no code is generated here. */
 #include "backends/cpu/plugin.h"
+#include "backends/lib/lib.h"
 #include <llvm-c/Core.h>
 #include <llvm-c/LLJIT.h>
 
@@ -42,6 +43,18 @@ static tn_status object_of(tn_cpu *c, const tn_target *t, tn_bytes image, tn_byt
   return TN_OK;
 }
 
+/* What kernels call of backends/lib is this plugin's own copy. */
+static LLVMErrorRef define_library(LLVMOrcLLJITRef jit, LLVMOrcJITDylibRef lib) {
+  LLVMOrcCSymbolMapPair pairs[TN_LIB_COUNT];
+  const tn_lib_row *rows = tn_lib_rows();
+  for (uint32_t i = 0; i < TN_LIB_COUNT; i++)
+    pairs[i] = (LLVMOrcCSymbolMapPair){
+        LLVMOrcLLJITMangleAndIntern(jit, rows[i].symbol),
+        {(LLVMOrcExecutorAddress)(uintptr_t)rows[i].fn,
+         {LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0}}};
+  return LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(pairs, TN_LIB_COUNT));
+}
+
 tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
   tn_cpu *c = self;
   tn_bytes object;
@@ -63,6 +76,9 @@ tn_status tn_cpu_load(void *self, const tn_target *t, tn_bytes image, tn_exec **
                                                            NULL, NULL);
   if (!e) {
     LLVMOrcJITDylibAddGenerator(lib, process);
+    e = define_library(x->jit, lib);
+  }
+  if (!e) {
     LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy(object.ptr, object.len, "kernels");
     e = LLVMOrcLLJITAddObjectFile(x->jit, lib, copy);
   }

@@ -1,5 +1,6 @@
 /* kernel.c - from a kernel op to its two functions, and the loops that skeletons are made of. */
 #include "backends/cpu/kernel.h"
+#include "backends/lib/lib.h"
 #include "backends/llvm/convert.h"
 #include <stdio.h>
 
@@ -26,7 +27,8 @@ static void note_value(tn_cpu_kernel *k, tn_value v) {
   tn_type_info t = tn_cpu_type(k, v);
   for (uint32_t i = 0; i < t.rank; i++) note_dim(k, t.dims[i]);
 }
-static const char *const dim_attrs[] = {"shape", "start", "stop", "sizes", "k", "q", "keys", "pos"};
+static const char *const dim_attrs[] = {"shape", "start", "stop", "sizes", "k",    "q",     "keys",
+                                        "pos",   "low",   "high", "n",     "rows", "total", "pieces"};
 
 static void note_op(tn_cpu_kernel *k, tn_op op) {
   const tn_ir *ir = k->u->ir;
@@ -127,28 +129,22 @@ void tn_cpu_kernel_fini(tn_cpu_kernel *k) { tn_ll_body_fini(&k->body); }
 static const struct {
   const char *root;
   tn_cpu_skeleton fn;
-} skeletons[] = {{"softmax", tn_cpu_emit_rows},
-                 {"layer_norm", tn_cpu_emit_rows},
-                 {"rms_norm", tn_cpu_emit_rows},
-                 {"reduce_sum", tn_cpu_emit_reduce},
-                 {"reduce_mean", tn_cpu_emit_reduce},
-                 {"reduce_max", tn_cpu_emit_reduce},
-                 {"reduce_min", tn_cpu_emit_reduce},
-                 {"reduce_prod", tn_cpu_emit_reduce},
-                 {"argmax", tn_cpu_emit_reduce},
-                 {"matmul", tn_cpu_emit_matmul},
-                 {"expert_matmul", tn_cpu_emit_expert_matmul},
-                 {"attention", tn_cpu_emit_attention},
-                 {"kv_update", tn_cpu_emit_kv_update},
-                 {"ssm_scan", tn_cpu_emit_ssm_scan},
-                 {"cumsum", tn_cpu_emit_cumsum},
-                 {"sort", tn_cpu_emit_sort},
-                 {"top_k", tn_cpu_emit_sort}};
+} skeletons[] = {{"softmax", tn_cpu_emit_rows},        {"layer_norm", tn_cpu_emit_rows},
+                 {"rms_norm", tn_cpu_emit_rows},       {"reduce_sum", tn_cpu_emit_reduce},
+                 {"reduce_mean", tn_cpu_emit_reduce},  {"reduce_max", tn_cpu_emit_reduce},
+                 {"reduce_min", tn_cpu_emit_reduce},   {"reduce_prod", tn_cpu_emit_reduce},
+                 {"argmax", tn_cpu_emit_reduce},       {"argmin", tn_cpu_emit_reduce},
+                 {"matmul", tn_cpu_emit_matmul},       {"expert_matmul", tn_cpu_emit_expert_matmul},
+                 {"conv", tn_cpu_emit_conv},           {"conv_transpose", tn_cpu_emit_conv},
+                 {"pool", tn_cpu_emit_pool},           {"argpool", tn_cpu_emit_pool},
+                 {"attention", tn_cpu_emit_attention}, {"kv_update", tn_cpu_emit_kv_update},
+                 {"ssm_scan", tn_cpu_emit_ssm_scan},   {"cumsum", tn_cpu_emit_running},
+                 {"cumprod", tn_cpu_emit_running},     {"sort", tn_cpu_emit_sort}};
 
 tn_cpu_skeleton tn_cpu_skeleton_of(const char *root) {
   for (size_t i = 0; i < TN_COUNT(skeletons); i++)
     if (!strcmp(skeletons[i].root, root)) return skeletons[i].fn;
-  return tn_cpu_emit_loop;
+  return tn_lib_find(root) ? tn_cpu_emit_library : tn_cpu_emit_loop;
 }
 
 /* ---- dims and scratch ---- */

@@ -51,14 +51,21 @@ void tn_cpu_kernel_fini(tn_cpu_kernel *k);
 typedef void (*tn_cpu_skeleton)(tn_cpu_kernel *k);
 void tn_cpu_emit_loop(tn_cpu_kernel *k);
 void tn_cpu_emit_rows(tn_cpu_kernel *k);   /* softmax, layer_norm, rms_norm along the last axis */
-void tn_cpu_emit_reduce(tn_cpu_kernel *k); /* reduce_*, argmax, softmax along another axis */
+void tn_cpu_emit_reduce(tn_cpu_kernel *k); /* reduce_*, argmax, argmin, softmax along another axis */
 void tn_cpu_emit_matmul(tn_cpu_kernel *k);
+void tn_cpu_emit_matmul64(tn_cpu_kernel *k); /* with an operand of f64 */
 void tn_cpu_emit_expert_matmul(tn_cpu_kernel *k);
+void tn_cpu_emit_conv(tn_cpu_kernel *k); /* conv, conv_transpose */
+void tn_cpu_emit_pool(tn_cpu_kernel *k); /* pool, argpool */
+/* A convolution with one channel and at most two outputs per group, and rows not too short; false: it is not
+ * one. */
+bool tn_cpu_emit_depthwise(tn_cpu_kernel *k);
 void tn_cpu_emit_attention(tn_cpu_kernel *k);
 void tn_cpu_emit_kv_update(tn_cpu_kernel *k);
-void tn_cpu_emit_cumsum(tn_cpu_kernel *k);
+void tn_cpu_emit_running(tn_cpu_kernel *k); /* cumsum, cumprod */
 void tn_cpu_emit_ssm_scan(tn_cpu_kernel *k);
-void tn_cpu_emit_sort(tn_cpu_kernel *k); /* sort, top_k */
+void tn_cpu_emit_sort(tn_cpu_kernel *k);
+void tn_cpu_emit_library(tn_cpu_kernel *k); /* every op of backends/lib */
 /* Writes the rows of a block format that v gathers to a plain buffer. */
 void tn_cpu_copy_blocks(tn_cpu_kernel *k, tn_value v, ll_val out);
 /* The skeleton for a root's mnemonic; the loop for any other. */

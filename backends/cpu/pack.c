@@ -2,7 +2,7 @@
  * panels of 16 result columns: for each k, 16 consecutive values; columns past the last are zeros. "panel16"
  * is made from a matrix stored [n, k], "panel16k" from one stored [k, n], "panelq" (backends/llvm/block.h)
  * from one of a block format stored [n, k]. A stack of matrices [e, n, k], the weight of expert_matmul, is
- * stored as e of them, one behind the other.
+ * stored as e of them, one behind the other. Weights of convolutions: pack_window.c.
  *
  * Packing streams: a few panels at a time, a few MB in memory whatever the size of the weight. */
 #include "backends/cpu/plugin.h"
@@ -38,8 +38,12 @@ static bool matrix(tn_cpu *c, tn_module *m, const tn_type_info *t, int64_t dims[
 }
 
 /* What the uses of a value say: bit 1: as rhs with trans_b, 2: as rhs without, 4: as data of a gather along
- * axis 0, 8: anything else, 16: as the experts' matrices. */
+ * axis 0, 8: anything else, 16: as the experts' matrices or those of a recurrence. */
 enum { BY_ROWS = 1, BY_COLUMNS = 2, GATHERED = 4, OTHER = 8, EXPERTS = 16 };
+
+static bool recurrence(const char *name) {
+  return !strcmp(name, "lstm") || !strcmp(name, "gru") || !strcmp(name, "rnn");
+}
 
 static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
   tn_value_info info;
@@ -55,7 +59,7 @@ static uint32_t uses_of(tn_cpu *c, tn_module *m, tn_value v) {
       all |= a.u.i ? BY_ROWS : BY_COLUMNS;
     else if (!strcmp(name, "gather") && operand == 0 && c->ir.op_attr(m, op, "axis", &a) && a.u.i == 0)
       all |= GATHERED;
-    else if (!strcmp(name, "expert_matmul") && operand == 1)
+    else if ((!strcmp(name, "expert_matmul") || recurrence(name)) && operand == 1)
       all |= EXPERTS;
     else
       all |= OTHER;
@@ -83,6 +87,8 @@ const char *tn_cpu_layout(void *self, tn_module *m, tn_weight w, uint64_t *bytes
   int64_t dims[3];
   c->ir.weight_get(m, w, &info);
   tn_type_info t = type_of(c, m, info.type);
+  const char *window = tn_cpu_window_layout(c, m, w, bytes);
+  if (window) return window;
   if (!matrix(c, m, &t, dims)) return NULL;
   uint32_t uses = uses_of(c, m, info.value);
   bool k_first = (uses & BY_COLUMNS) != 0, blocks = t.dtype >= TN_DT_BLOCK;
@@ -161,6 +167,7 @@ tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout,
   tn_cpu *c = self;
   tn_weight_info info;
   int64_t dims[3];
+  if (!strncmp(layout, "window", 6)) return tn_cpu_window_pack(c, m, w, in, out);
   c->ir.weight_get(m, w, &info);
   tn_type_info t = type_of(c, m, info.type);
   bool k_first = !strcmp(layout, "panel16k");

@@ -32,6 +32,10 @@ uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, t
 const char *tn_cpu_layout(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
 tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
                       const tn_writer *out);
+/* pack_window.c: the same for weights of convolutions; NULL: not one. */
+const char *tn_cpu_window_layout(tn_cpu *c, tn_module *m, tn_weight weight, uint64_t *bytes);
+tn_status tn_cpu_window_pack(tn_cpu *c, tn_module *m, tn_weight weight, const tn_reader *in,
+                             const tn_writer *out);
 /* compile.c; options: emit = object (default), llvm or asm: what the image is */
 tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
                          const tn_package_sink *out);

@@ -45,6 +45,12 @@ typedef struct walk {
   uint32_t axis; /* the axis of the lanes; axes behind it have size 1 */
 } walk;
 
+typedef struct packed {
+  tn_value v;
+  tn_type_info t;
+  ll_val out, bytes; /* bytes: of the result */
+} packed;
+
 static void store(tn_cpu_kernel *k, const walk *w, const tn_ll_index *ix) {
   for (uint32_t i = 0; i < k->nyields; i++)
     if (w->mine[i])
@@ -66,6 +72,33 @@ static void row_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_
     ix.at[i] = i < w->axis ? w->rows->at[i] : tn_ll_ix_scalar(ll_k(k->e, 0));
   ix.at[w->axis] = j;
   store(k, w, &ix);
+}
+
+/* Elements of 4 or 2 bits: a vector of them makes whole bytes, so threads meet at bytes only if the space is
+ * walked as one line, from which the coordinates are taken apart again. */
+static void packed_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
+  const packed *p = ctx;
+  tn_ll *e = k->e;
+  (void)acc;
+  ll_val line = j.v;
+  tn_ll_index ix = {.rank = p->t.rank, .mask = mask, .shape = p->t.dims};
+  for (uint32_t i = p->t.rank; i-- > 1;)
+    j = tn_ll_ix_div(&k->body, j, tn_ll_dim(&k->body, p->t.dims[i]), &ix.at[i]);
+  if (p->t.rank) ix.at[0] = j;
+  if (!tn_ll_index_vec(&ix)) ix.mask = NULL;
+  ll_val v = ll_wide(e, tn_ll_eval(&k->body, p->v, &ix), true);
+  uint32_t bits = tn_ll_dtype_of(p->t.dtype).packed, per = 8 / bits, bytes = e->lanes / per;
+  if (mask) v = ll_select(e, mask, v, ll_zero(LLVMTypeOf(v)));
+  v = LLVMBuildTrunc(e->b, v, ll_vec(e, LLVMIntTypeInContext(e->ctx, bits)), "");
+  v = ll_cast_bits(e, v, LLVMVectorType(e->i8, bytes));
+  ll_val first = ll_lshr(e, line, ll_k(e, __builtin_ctz(per)));
+  for (uint32_t i = 0; i < bytes; i++) {
+    ll_val at = ll_iadd(e, first, ll_k(e, i));
+    ll_if in;
+    if (mask) ll_if_begin(e, &in, ll_icmp(e, LLVMIntSLT, at, p->bytes));
+    ll_store(e, ll_lane(e, v, i), ll_at(e, p->out, at), 1);
+    if (mask) ll_if_end(e, &in);
+  }
 }
 
 /* This thread's columns of n, in whole vectors. */
@@ -115,6 +148,15 @@ static void walk_rows(tn_cpu_kernel *k, walk *w) {
   tn_cpu_rows_end(k, &rows);
 }
 
+static void walk_packed(tn_cpu_kernel *k, tn_value v, ll_val out) {
+  tn_ll *e = k->e;
+  packed p = {.v = v, .t = tn_cpu_type(k, v), .out = out};
+  ll_val n = tn_ll_dims(&k->body, p.t.dims, 0, p.t.rank), lo, hi;
+  p.bytes = ll_ceildiv(e, n, ll_k(e, 8 / tn_ll_dtype_of(p.t.dtype).packed));
+  share_columns(k, n, &lo, &hi);
+  tn_cpu_columns(k, lo, hi, packed_column, &p, NULL, 0);
+}
+
 void tn_cpu_emit_loop(tn_cpu_kernel *k) {
   bool done[TN_CPU_MAX_OUT] = {false};
   for (uint32_t i = 0; i < k->nyields; i++) {
@@ -124,10 +166,15 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k) {
       tn_cpu_copy_blocks(k, k->yields[i], k->outs[i]);
       continue;
     }
+    if (tn_ll_dtype_of(t.dtype).packed) {
+      walk_packed(k, k->yields[i], k->outs[i]);
+      continue;
+    }
     bool mine[TN_CPU_MAX_OUT] = {false}, line = true;
     for (uint32_t j = i; j < k->nyields; j++) {
       tn_type_info other = tn_cpu_type(k, k->yields[j]);
-      mine[j] = other.dtype < TN_DT_BLOCK && same_shape(&t, &other);
+      bool packs = other.dtype >= TN_DT_BLOCK || tn_ll_dtype_of(other.dtype).packed;
+      mine[j] = !packs && same_shape(&t, &other);
       done[j] = done[j] || mine[j];
       if (mine[j]) line = line && linear(k, k->yields[j], &t, 0);
     }

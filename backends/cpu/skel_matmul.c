@@ -488,6 +488,11 @@ void tn_cpu_emit_matmul(tn_cpu_kernel *k) {
   tn_ll *e = k->e;
   const tn_cpu_isa *isa = k->u->isa;
   mm x = {.k = k};
+  if (tn_cpu_type(k, tn_cpu_operand(k, 0)).dtype == TN_DT_f64 ||
+      tn_cpu_type(k, tn_cpu_operand(k, 1)).dtype == TN_DT_f64) {
+    tn_cpu_emit_matmul64(k);
+    return;
+  }
   read_operands(&x);
   bool direct = x.readable && !tn_ll_dim_multiple(&k->body, x.k_dim, PAGE_ELEMENTS);
   ask_scratch(&x, direct);

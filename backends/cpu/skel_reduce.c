@@ -1,6 +1,6 @@
-/* skel_reduce.c - reductions over any axes, argmax, and softmax along an axis other than the last. The
- * results are walked; for each, the reduced axes are looped over. If the last axis stays, lanes lie along it
- * and every lane has its own result; if it is reduced, lanes share one result and are folded at the end.
+/* skel_reduce.c - reductions over any axes, argmax, argmin, and softmax along an axis other than the last.
+ * The results are walked; for each, the reduced axes are looped over. If the last axis stays, lanes lie along
+ * it and every lane has its own result; if it is reduced, lanes share one result and are folded at the end.
  * Order depends on shapes only. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
@@ -12,6 +12,7 @@ typedef struct red {
   tn_type_info tx, to;
   const char *name;
   bool reduced[TN_MAX_RANK], keep, fold; /* fold: the last axis is among the reduced ones */
+  bool arg, last;                        /* argmax or argmin; of equals the highest index */
   tn_dtype acc_type; /* f32 or f64; of integers 64 bits, or the type itself where only order counts */
   tn_cpu_rows rows;
   tn_ll_ix outer[TN_MAX_RANK]; /* coordinates of x: of the kept axes; filled in for the reduced ones */
@@ -25,7 +26,7 @@ static bool is(const red *r, const char *name) { return !strcmp(r->name, name); 
 
 static ll_val neutral(red *r, ll_type t) {
   tn_ll *e = r->k->e;
-  bool low = is(r, "reduce_max") || is(r, "argmax"), high = is(r, "reduce_min");
+  bool low = is(r, "reduce_max") || is(r, "argmax"), high = is(r, "reduce_min") || is(r, "argmin");
   if (is_float(r)) {
     double inf = __builtin_inf();
     return ll_real(e, t, low ? -inf : high ? inf : is(r, "reduce_prod") ? 1 : 0);
@@ -42,7 +43,7 @@ static ll_val neutral(red *r, ll_type t) {
 /* Is x before y: strictly larger (max) or smaller (min), with NaN before everything. */
 static ll_val better(red *r, ll_val x, ll_val y) {
   tn_ll *e = r->k->e;
-  bool min = is(r, "reduce_min");
+  bool min = is(r, "reduce_min") || is(r, "argmin");
   if (is_float(r)) {
     ll_val nan = ll_and(e, ll_fcmp(e, LLVMRealUNO, x, x), ll_fcmp(e, LLVMRealORD, y, y));
     return ll_or(e, nan, ll_fcmp(e, min ? LLVMRealOLT : LLVMRealOGT, x, y));
@@ -58,6 +59,11 @@ static ll_val combine(red *r, ll_val x, ll_val y) {
   return ll_select(e, better(r, x, y), x, y);
 }
 
+/* Neither is before the other: equal, or both NaN. */
+static ll_val tied(red *r, ll_val x, ll_val y) {
+  return ll_not(r->k->e, ll_or(r->k->e, better(r, x, y), better(r, y, x)));
+}
+
 /* ---- the loops over reduced axes ---- */
 static tn_ll_index x_index(red *r, ll_val mask) {
   tn_ll_index ix = {.rank = r->tx.rank, .mask = mask};
@@ -69,14 +75,14 @@ static ll_val x_value(red *r, const tn_ll_index *ix) {
 }
 static ll_val ix_as(red *r, tn_ll_ix ix, bool vec) { return vec ? tn_ll_ix_vector(&r->k->body, ix) : ix.v; }
 
-/* One step: acc[0] the value so far, acc[1] (argmax) its index along the axis. */
+/* One step: acc[0] the value so far, acc[1] (argmax, argmin) its index along the axis. */
 static void step(red *r, ll_val mask, ll_val *acc) {
   tn_ll *e = r->k->e;
   tn_ll_index ix = x_index(r, mask);
   bool vec = ll_is_vec(acc[0]);
   ll_val x = ll_wide(e, x_value(r, &ix), vec);
   if (mask && r->fold) x = ll_select(e, mask, x, neutral(r, LLVMTypeOf(x)));
-  if (!is(r, "argmax")) {
+  if (!r->arg) {
     acc[0] = combine(r, acc[0], x);
     return;
   }
@@ -84,6 +90,7 @@ static void step(red *r, ll_val mask, ll_val *acc) {
   ll_val at = ll_wide(e, ix_as(r, r->outer[axis], r->outer[axis].kind != TN_IX_SCALAR), vec);
   /* index -1: nothing yet, so even the lowest value is taken once */
   ll_val take = ll_or(e, better(r, x, acc[0]), ll_icmp(e, LLVMIntSLT, acc[1], ll_i(e, acc[1], 0)));
+  if (r->last) take = ll_or(e, take, tied(r, x, acc[0]));
   if (mask && r->fold) take = ll_and(e, take, mask);
   acc[0] = ll_select(e, take, x, acc[0]);
   acc[1] = ll_select(e, take, at, acc[1]);
@@ -119,7 +126,7 @@ static void reduce_from(red *r, uint32_t axis, ll_val *acc, uint32_t n) {
   tn_ll_body_forget(&r->k->body);
 }
 
-/* Lanes to one: of equal values the lowest index counts. */
+/* Lanes to one: of equal values the lowest index counts, or the highest. */
 static void fold_lanes(red *r, ll_val *acc, uint32_t n) {
   tn_ll *e = r->k->e;
   ll_val v = ll_lane(e, acc[0], 0), at = n > 1 ? ll_lane(e, acc[1], 0) : NULL;
@@ -135,8 +142,8 @@ static void fold_lanes(red *r, ll_val *acc, uint32_t n) {
   for (uint32_t i = 1; i < e->lanes; i++) {
     ll_val x = ll_lane(e, acc[0], i), j = ll_lane(e, acc[1], i), zero = ll_k(e, 0);
     ll_val there = ll_icmp(e, LLVMIntSGE, j, zero), none = ll_icmp(e, LLVMIntSLT, at, zero);
-    ll_val tie = ll_not(e, ll_or(e, better(r, x, v), better(r, v, x)));
-    ll_val take = ll_or(e, better(r, x, v), ll_and(e, tie, ll_icmp(e, LLVMIntSLT, j, at)));
+    ll_val before = ll_icmp(e, r->last ? LLVMIntSGT : LLVMIntSLT, j, at);
+    ll_val take = ll_or(e, better(r, x, v), ll_and(e, tied(r, x, v), before));
     take = ll_and(e, there, ll_or(e, none, take));
     v = ll_select(e, take, x, v);
     at = ll_select(e, take, j, at);
@@ -155,7 +162,7 @@ static ll_val reduced_count(red *r) {
 /* The result(s) at the current coordinates, in r->result. */
 static void reduce_here(red *r) {
   tn_ll *e = r->k->e;
-  bool arg = is(r, "argmax"), vec = r->fold || r->outer[r->tx.rank - 1].kind != TN_IX_SCALAR;
+  bool arg = r->arg, vec = r->fold || r->outer[r->tx.rank - 1].kind != TN_IX_SCALAR;
   ll_type t = tn_ll_register_type(e, r->acc_type);
   if (vec) t = ll_vec(e, t);
   ll_val acc[2] = {neutral(r, t), ll_int(e, vec ? ll_vec(e, e->i64) : e->i64, -1)};
@@ -241,22 +248,22 @@ static ll_val give_share(void *ctx, const tn_ll_index *ix) {
   tn_ll *e = s->r.k->e;
   ll_val x = ll_wide(e, x_value(&s->r, ix), true);
   x = ll_fmul(e, tn_ll_exp_neg(e, ll_fsub(e, x, s->top)), s->scale);
-  return tn_ll_convert(e, TN_DT_f32, s->r.tx.dtype, x);
+  return tn_ll_convert(e, s->r.acc_type, s->r.tx.dtype, x);
 }
 static void softmax_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *none) {
   inner *s = ctx;
   red *r = &s->r;
   tn_ll *e = k->e;
   (void)none;
-  ll_val size = tn_ll_dim(&k->body, r->tx.dims[s->axis]),
-         inf = ll_real(e, ll_vec(e, e->f32), __builtin_inf());
+  ll_type t = ll_vec(e, tn_ll_register_type(e, r->acc_type));
+  ll_val size = tn_ll_dim(&k->body, r->tx.dims[s->axis]), inf = ll_real(e, t, __builtin_inf());
   for (uint32_t i = 0, at = 0; i + 1 < r->tx.rank; i++)
     if (i != s->axis) r->outer[i] = r->rows.at[at++];
   r->outer[r->tx.rank - 1] = j;
   r->mask = mask;
   ll_loop l;
   for (int pass = 0; pass < 3; pass++) {
-    ll_val acc = pass ? ll_zero(ll_vec(e, e->f32)) : ll_neg(e, inf);
+    ll_val acc = pass ? ll_zero(t) : ll_neg(e, inf);
     ll_loop_begin(e, &l, ll_k(e, 0), size, ll_k(e, 1), &acc, 1);
     tn_ll_body_forget(&k->body);
     acc = l.phi[0];
@@ -296,7 +303,8 @@ static void walk_softmax(inner *s) {
 /* ---- the kernel ---- */
 static void read_axes(red *r) {
   tn_ll_body *b = &r->k->body;
-  if (is(r, "argmax")) {
+  if (r->arg) {
+    r->last = tn_ll_attr_int(b, r->k->root, "last");
     r->reduced[tn_ll_axis(tn_ll_attr_int(b, r->k->root, "axis"), r->tx.rank)] = true;
   } else {
     tn_attr axes = tn_ll_attr(b, r->k->root, "axes");
@@ -319,8 +327,9 @@ void tn_cpu_emit_reduce(tn_cpu_kernel *k) {
     walk_softmax(&s);
     return;
   }
+  r->arg = is(r, "argmax") || is(r, "argmin");
   read_axes(r);
-  bool ordered = is(r, "argmax") || is(r, "reduce_max") || is(r, "reduce_min");
+  bool ordered = r->arg || is(r, "reduce_max") || is(r, "reduce_min");
   if (!is_float(r) && !ordered)
     r->acc_type = tn_ll_dtype_of(r->acc_type).cls == TN_CLASS_INT ? TN_DT_i64 : TN_DT_u64;
   tn_ll_body_give(&k->body, r->out, give_result, r);

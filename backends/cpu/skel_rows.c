@@ -1,7 +1,7 @@
 /* skel_rows.c - softmax, layer_norm and rms_norm along the last axis: each thread takes whole rows. The
  * operand is read straight from memory if it is an f32 buffer; otherwise the prologue is evaluated once per
- * row into scratch. Statistics are f32, in vector lanes that are added up as a tree; layer_norm takes the
- * mean first, then the variance of the differences. */
+ * row into scratch. Statistics are f32, of f64 they are f64, in vector lanes that are added up as a tree;
+ * layer_norm takes the mean first, then the variance of the differences. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
@@ -11,30 +11,37 @@ typedef struct norm {
   tn_value x, out;
   tn_type_info t;
   tn_cpu_rows rows;
-  ll_val stage;            /* room for the row in scratch, f32 */
-  bool direct, read_stage; /* x is an f32 buffer; x is read from scratch */
+  tn_dtype acc_type;       /* of statistics and of the row in scratch: f32, or f64 for f64 */
+  ll_type acc, lanes;      /* acc_type as one number and as a vector */
+  ll_val stage;            /* room for the row in scratch */
+  bool direct, read_stage; /* x is a buffer of acc_type; x is read from scratch */
   ll_val mean, factor;     /* softmax: largest element and 1 / sum */
   tn_value scale, bias;
   double offset;
 } norm;
 
-static ll_val staged(tn_ll *e, ll_val stage, const tn_ll_index *ix) {
+static uint32_t acc_bytes(const norm *n) { return tn_ll_dtype_of(n->acc_type).bytes; }
+static ll_val staged(norm *n, const tn_ll_index *ix) {
+  tn_ll *e = n->k->e;
   tn_ll_ix j = ix->at[ix->rank - 1];
-  ll_val p = ll_at(e, stage, ll_imul(e, j.v, ll_k(e, 4)));
-  return ll_load_masked(e, ll_vec(e, e->f32), p, ix->mask, 4);
+  ll_val p = ll_at(e, n->stage, ll_imul(e, j.v, ll_k(e, acc_bytes(n))));
+  return ll_load_masked(e, n->lanes, p, ix->mask, acc_bytes(n));
+}
+static ll_val eval_acc(norm *n, tn_value v, const tn_ll_index *ix) {
+  return tn_ll_convert(n->k->e, tn_cpu_type(n->k, v).dtype, n->acc_type, tn_ll_eval(&n->k->body, v, ix));
 }
 /* x as the kernel's ops see it, when it lies in scratch. */
 static ll_val give_x(void *ctx, const tn_ll_index *ix) {
   norm *n = ctx;
-  return tn_ll_convert(n->k->e, TN_DT_f32, n->t.dtype, staged(n->k->e, n->stage, ix));
+  return tn_ll_convert(n->k->e, n->acc_type, n->t.dtype, staged(n, ix));
 }
 static ll_val x_at(norm *n, tn_ll_ix j, ll_val mask) {
   tn_ll_index ix = tn_cpu_row_index(&n->rows, &n->t, j, mask);
-  return n->read_stage ? staged(n->k->e, n->stage, &ix) : tn_ll_eval_f32(&n->k->body, n->x, &ix);
+  return n->read_stage ? staged(n, &ix) : eval_acc(n, n->x, &ix);
 }
 static void put_stage(norm *n, tn_ll_ix j, ll_val mask, ll_val x) {
   tn_ll *e = n->k->e;
-  ll_store_masked(e, x, ll_at(e, n->stage, ll_imul(e, j.v, ll_k(e, 4))), mask, 4);
+  ll_store_masked(e, x, ll_at(e, n->stage, ll_imul(e, j.v, ll_k(e, acc_bytes(n)))), mask, acc_bytes(n));
 }
 /* Lanes outside count as `rest`. */
 static ll_val masked(tn_ll *e, ll_val mask, ll_val x, double rest) {
@@ -78,7 +85,7 @@ static void yield_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, l
 
 static ll_val total(norm *n, tn_cpu_column_fn fn, double init, ll_val (*op)(tn_ll *, ll_val, ll_val)) {
   tn_ll *e = n->k->e;
-  ll_val acc = ll_real(e, ll_vec(e, e->f32), init);
+  ll_val acc = ll_real(e, n->lanes, init);
   tn_cpu_columns(n->k, ll_k(e, 0), tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), fn, n, &acc, 1);
   return ll_reduce_with(e, acc, op);
 }
@@ -90,7 +97,7 @@ static void each(norm *n, tn_cpu_column_fn fn) {
 /* ---- the roots ---- */
 static ll_val row_length(norm *n) {
   tn_ll *e = n->k->e;
-  return LLVMBuildSIToFP(e->b, tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), e->f32, "");
+  return LLVMBuildSIToFP(e->b, tn_ll_dim(&n->k->body, n->t.dims[n->t.rank - 1]), n->acc, "");
 }
 static void norm_statistics(norm *n, bool centred) {
   tn_ll *e = n->k->e;
@@ -114,12 +121,12 @@ static void softmax_statistics(norm *n) {
 
 static ll_val per_feature(norm *n, tn_value v, const tn_ll_index *ix) {
   tn_ll_index at = {.rank = 1, .at = {ix->at[ix->rank - 1]}, .mask = ix->mask};
-  return tn_ll_eval_f32(&n->k->body, v, &at);
+  return eval_acc(n, v, &at);
 }
 static ll_val give_norm(void *ctx, const tn_ll_index *ix) {
   norm *n = ctx;
   tn_ll *e = n->k->e;
-  ll_val x = tn_ll_eval_f32(&n->k->body, n->x, ix);
+  ll_val x = eval_acc(n, n->x, ix);
   if (n->mean) x = ll_fsub(e, x, ll_splat(e, n->mean));
   x = ll_fmul(e, x, ll_splat(e, n->factor));
   if (n->scale) {
@@ -131,13 +138,13 @@ static ll_val give_norm(void *ctx, const tn_ll_index *ix) {
   } else if (n->offset != 0) {
     x = ll_fmul(e, x, ll_f(e, x, n->offset)); /* no scale: the offset alone, as a scale of 0 would give */
   }
-  return tn_ll_convert(e, TN_DT_f32, tn_cpu_type(n->k, n->out).dtype, x);
+  return tn_ll_convert(e, n->acc_type, tn_cpu_type(n->k, n->out).dtype, x);
 }
 static ll_val give_softmax(void *ctx, const tn_ll_index *ix) {
   norm *n = ctx;
   tn_ll *e = n->k->e;
-  ll_val x = ll_fmul(e, staged(e, n->stage, ix), ll_splat(e, n->factor));
-  return tn_ll_convert(e, TN_DT_f32, tn_cpu_type(n->k, n->out).dtype, x);
+  ll_val x = ll_fmul(e, staged(n, ix), ll_splat(e, n->factor));
+  return tn_ll_convert(e, n->acc_type, tn_cpu_type(n->k, n->out).dtype, x);
 }
 
 static bool softmax_last(tn_cpu_kernel *k, const tn_type_info *t) {
@@ -155,8 +162,11 @@ void tn_cpu_emit_rows(tn_cpu_kernel *k) {
   if (!softmax) n.scale = tn_cpu_operand(k, 1);
   if (layer) n.bias = tn_cpu_operand(k, 2);
   if (!softmax && !layer) n.offset = tn_ll_attr_float(&k->body, k->root, "offset");
-  n.direct = n.t.dtype == TN_DT_f32 && tn_cpu_arg_buffer(k, n.x);
-  if (softmax || !n.direct) n.stage = tn_cpu_scratch(k, n.t.dims[n.t.rank - 1], 4);
+  n.acc_type = n.t.dtype == TN_DT_f64 ? TN_DT_f64 : TN_DT_f32;
+  n.acc = tn_ll_register_type(k->e, n.acc_type);
+  n.lanes = ll_vec(k->e, n.acc);
+  n.direct = n.t.dtype == n.acc_type && tn_cpu_arg_buffer(k, n.x);
+  if (softmax || !n.direct) n.stage = tn_cpu_scratch(k, n.t.dims[n.t.rank - 1], acc_bytes(&n));
 
   ll_val sizes[TN_MAX_RANK], lo, hi;
   for (uint32_t i = 0; i + 1 < n.t.rank; i++) sizes[i] = tn_ll_dim(&k->body, n.t.dims[i]);

@@ -1,4 +1,4 @@
-/* skel_sort.c - sort and top_k: each line becomes pairs (64-bit key, index) in scratch, which a bottom-up
+/* skel_sort.c - sort: each line becomes pairs (64-bit key, index) in scratch, which a bottom-up
  * merge sort orders; both results are then read through the indices. Keys order like the numbers, 0 and -0
  * are equal, NaN is above all; merging takes the left of equals, so equal keys keep their order. */
 #include "backends/cpu/kernel.h"
@@ -10,7 +10,7 @@ typedef struct order {
   tn_type_info t;
   uint32_t axis;
   bool down;
-  ll_val n, count;         /* of a line; how many are written */
+  ll_val n;                /* of a line */
   ll_val keys[2], ids[2];  /* scratch, i64 [n] each, from which and into which a pass goes */
   const tn_cpu_rows *rows; /* over all axes but the sorted one */
 } order;
@@ -103,7 +103,7 @@ static void write_out(order *o, ll_val ids) {
   tn_cpu_kernel *k = o->k;
   tn_ll *e = k->e;
   ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), o->count, ll_k(e, 1), NULL, 0);
+  ll_loop_begin(e, &l, ll_k(e, 0), o->n, ll_k(e, 1), NULL, 0);
   tn_ll_body_forget(&k->body);
   ll_val id = get(o, ids, l.iv);
   tn_ll_index to = line_index(o, l.iv), from = line_index(o, id);
@@ -122,12 +122,10 @@ static void write_out(order *o, ll_val ids) {
 void tn_cpu_emit_sort(tn_cpu_kernel *k) {
   tn_ll *e = k->e;
   order o = {.k = k, .x = tn_cpu_operand(k, 0)};
-  bool top = !strcmp(k->root_name, "top_k");
   o.t = tn_cpu_type(k, o.x);
   o.axis = tn_ll_axis(tn_ll_attr_int(&k->body, k->root, "axis"), o.t.rank);
-  o.down = top || tn_ll_attr_int(&k->body, k->root, "descending");
+  o.down = tn_ll_attr_int(&k->body, k->root, "descending");
   o.n = tn_ll_dim(&k->body, o.t.dims[o.axis]);
-  o.count = top ? tn_ll_dim(&k->body, tn_ll_attr(&k->body, k->root, "k").u.dim) : o.n;
   for (int i = 0; i < 2; i++) {
     o.keys[i] = tn_cpu_scratch(k, o.t.dims[o.axis], 8);
     o.ids[i] = tn_cpu_scratch(k, o.t.dims[o.axis], 8);

@@ -1,5 +1,5 @@
 /* skel_state.c - kv_update: rows of x are converted, or packed as q8_0, into a state, which is the result's
- * buffer; and cumsum, a running sum along one axis (in f64 for floats, so long sums keep their precision). */
+ * buffer; and cumsum and cumprod along one axis (in f64 for floats, so long sums keep their precision). */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
 
@@ -98,12 +98,12 @@ void tn_cpu_emit_kv_update(tn_cpu_kernel *k) {
   tn_cpu_rows_end(k, &rows);
 }
 
-/* ---- cumsum ---- */
+/* ---- cumsum, cumprod ---- */
 typedef struct scan {
   tn_value x;
   tn_type_info t;
   uint32_t axis;
-  bool exclusive, reverse;
+  bool exclusive, reverse, product;
   tn_dtype acc_type;
   const tn_cpu_rows *rows; /* over all axes but the scanned one and, unless that is the last, the last */
 } scan;
@@ -127,30 +127,33 @@ static void scan_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll
   (void)none;
   bool vec = s->axis != s->t.rank - 1, f = tn_ll_dtype_of(s->acc_type).cls == TN_CLASS_FLOAT;
   ll_type t = tn_ll_register_type(e, s->acc_type);
-  ll_val acc = ll_zero(vec ? ll_vec(e, t) : t), n = tn_ll_dim(&k->body, s->t.dims[s->axis]);
+  if (vec) t = ll_vec(e, t);
+  ll_val acc = f ? ll_real(e, t, s->product) : ll_int(e, t, s->product),
+         n = tn_ll_dim(&k->body, s->t.dims[s->axis]);
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), n, ll_k(e, 1), &acc, 1);
   tn_ll_body_forget(&k->body);
   ll_val at = s->reverse ? ll_sub(e, ll_sub(e, n, ll_k(e, 1)), l.iv) : l.iv;
   tn_ll_index ix = line_index(s, tn_ll_ix_scalar(at), j, mask);
   ll_val x = tn_ll_convert(e, s->t.dtype, s->acc_type, ll_wide(e, tn_ll_eval(&k->body, s->x, &ix), vec));
-  ll_val sum = f ? ll_fadd(e, l.phi[0], x) : ll_add(e, l.phi[0], x);
+  ll_val sum = s->product ? (f ? ll_fmul : ll_mul)(e, l.phi[0], x) : (f ? ll_fadd : ll_add)(e, l.phi[0], x);
   ll_val out = tn_ll_convert(e, s->acc_type, s->t.dtype, s->exclusive ? l.phi[0] : sum);
   tn_ll_store_at(&k->body, k->yields[0], k->outs[0], &ix, out);
   ll_loop_end(e, &l, &sum);
   tn_ll_body_forget(&k->body);
 }
 
-void tn_cpu_emit_cumsum(tn_cpu_kernel *k) {
+void tn_cpu_emit_running(tn_cpu_kernel *k) {
   scan s = {.x = tn_cpu_operand(k, 0)};
   s.t = tn_cpu_type(k, s.x);
   s.axis = tn_ll_axis(tn_ll_attr_int(&k->body, k->root, "axis"), s.t.rank);
   s.exclusive = tn_ll_attr_int(&k->body, k->root, "exclusive");
   s.reverse = tn_ll_attr_int(&k->body, k->root, "reverse");
+  s.product = !strcmp(k->root_name, "cumprod");
   uint32_t cls = tn_ll_dtype_of(s.t.dtype).cls, n = 0;
   s.acc_type = cls == TN_CLASS_FLOAT ? TN_DT_f64 : cls == TN_CLASS_INT ? TN_DT_i64 : TN_DT_u64;
   if (k->nyields != 1 || k->yields[0] != tn_cpu_result(k, 0))
-    tn_ll_fail(k->e, "cumsum shares a kernel with other results");
+    tn_ll_fail(k->e, "a running sum shares a kernel with other results");
   ll_val sizes[TN_MAX_RANK], outer = ll_k(k->e, 1), lo, hi;
   bool last = s.axis == s.t.rank - 1;
   for (uint32_t i = 0; i + 1 < s.t.rank; i++) {

@@ -268,6 +268,22 @@ static ll_val load_gathered(tn_ll_body *b, ll_type t, ll_val buffer, ll_val at, 
   return v;
 }
 
+/* Elements of 4 or 2 bits: the byte, then the bits in it, low ones first. */
+static ll_val load_packed(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_place *p,
+                          const tn_ll_index *ix) {
+  tn_ll *e = b->e;
+  uint32_t bits = tn_ll_dtype_of(t->dtype).packed, shift = bits == 4 ? 1 : 2;
+  ll_val at = place_lanes(b, p), byte;
+  at = at ? ll_iadd(e, at, ll_splat(e, p->scalar)) : p->scalar;
+  ll_val where = ll_lshr(e, at, ll_i(e, at, shift)), within = ll_and(e, at, ll_i(e, at, (1 << shift) - 1));
+  if (ll_is_vec(at))
+    byte = load_scattered(b, e->i8, buffer, where, ix, 1);
+  else
+    byte = tn_ll_load_guarded(b, e->i8, ll_at(e, buffer, where), ix, 1);
+  within = LLVMBuildTrunc(e->b, ll_mul(e, within, ll_i(e, at, bits)), LLVMTypeOf(byte), "");
+  return tn_ll_wrap(e, t->dtype, ll_lshr(e, byte, within));
+}
+
 ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix) {
   tn_ll *e = b->e;
   tn_ll_dtype d = tn_ll_dtype_of(t->dtype);
@@ -278,6 +294,7 @@ ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, co
     return LLVMGetPoison(mt);
   }
   tn_ll_place p = place_of(b, t, ix);
+  if (d.packed) return load_packed(b, t, buffer, &p, ix);
   ll_val base = ll_at(e, buffer, ll_imul(e, p.scalar, ll_k(e, d.bytes))), v;
   if (!p.step && !p.vector) {
     v = tn_ll_load_guarded(b, mt, base, ix, d.bytes);

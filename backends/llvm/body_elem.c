@@ -2,6 +2,7 @@
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/math.h"
+#include <math.h>
 
 /* What one element of an op needs: operands in compute form (floats) or register form, the operands' type. */
 typedef struct elem {
@@ -44,6 +45,20 @@ static ll_val f_sigmoid(elem *c) { return tn_ll_sigmoid(c->e, c->x[0]); }
 static ll_val f_erf(elem *c) { return tn_ll_erf(c->e, c->x[0]); }
 static ll_val f_sin(elem *c) { return tn_ll_sin(c->e, c->x[0]); }
 static ll_val f_cos(elem *c) { return tn_ll_cos(c->e, c->x[0]); }
+#define TN_MATH(op)                                                                                          \
+  static ll_val f_##op(elem *c) { return tn_ll_##op(c->e, c->x[0]); }
+TN_MATH(tan)
+TN_MATH(asin)
+TN_MATH(acos)
+TN_MATH(atan)
+TN_MATH(sinh)
+TN_MATH(cosh)
+TN_MATH(asinh)
+TN_MATH(acosh)
+TN_MATH(atanh)
+TN_MATH(expm1)
+TN_MATH(log1p)
+#undef TN_MATH
 static ll_val f_floor(elem *c) { return ll_call1(c->e, "llvm.floor", c->x[0]); }
 static ll_val f_ceil(elem *c) { return ll_call1(c->e, "llvm.ceil", c->x[0]); }
 static ll_val f_round(elem *c) { return ll_call1(c->e, "llvm.rint", c->x[0]); }
@@ -76,23 +91,39 @@ static ll_val int_div(elem *c, bool rem) {
 }
 static ll_val f_div(elem *c) { return is_float(c) ? ll_fdiv(c->e, c->x[0], c->x[1]) : int_div(c, false); }
 
-/* x - floor(x / y) y loses everything when the quotient is large; frem would be a library call. The quotient
- * is taken in f64 (exact enough for f32), and the result is corrected by one step either way. */
-static ll_val float_mod(elem *c) {
+/* x less the multiple of y next to it towards 0, for x, y >= 0. The rounded quotient may be one too large. */
+static ll_val mod_step(tn_ll *e, ll_val x, ll_val y) {
+  ll_val r = ll_fma(e, ll_neg(e, ll_call1(e, "llvm.trunc", ll_fdiv(e, x, y))), y, x);
+  r = ll_select(e, ll_fcmp(e, LLVMRealOLT, r, ll_f(e, r, 0)), ll_fadd(e, r, y), r);
+  return ll_select(e, ll_fcmp(e, LLVMRealOGE, r, y), ll_fsub(e, r, y), r);
+}
+/* C's fmod; frem would be a library call. In f64 a step is exact while the quotient has at most 53 bits; f32
+ * has quotients of up to 277 bits, which go in six steps from multiples y 2^240 down. f64 is left with one
+ * step. */
+static ll_val c_fmod(elem *c) {
   tn_ll *e = c->e;
   ll_type t = LLVMTypeOf(c->x[0]), d = ll_like(e, c->x[0], e->f64);
   bool narrow = t != d;
   ll_val x = narrow ? LLVMBuildFPExt(e->b, c->x[0], d, "") : c->x[0];
-  ll_val y = narrow ? LLVMBuildFPExt(e->b, c->x[1], d, "") : c->x[1], z = ll_zero(d);
-  ll_val q = ll_call1(e, "llvm.floor", ll_fdiv(e, x, y));
-  ll_val r = ll_fma(e, ll_neg(e, q), y, x);
-  ll_val up = ll_fcmp(e, LLVMRealOGE, ll_call1(e, "llvm.fabs", r), ll_call1(e, "llvm.fabs", y));
-  r = ll_select(e, up, ll_fsub(e, r, y), r);
-  ll_val wrong = ll_fcmp(e, LLVMRealOLT, ll_fmul(e, r, y), z);
-  r = ll_select(e, wrong, ll_fadd(e, r, y), r);
-  r = ll_select(e, ll_fcmp(e, LLVMRealOEQ, y, z), z, r);
+  ll_val y = narrow ? LLVMBuildFPExt(e->b, c->x[1], d, "") : c->x[1];
+  ll_val size = ll_call1(e, "llvm.fabs", x), by = ll_call1(e, "llvm.fabs", y), r = size;
+  for (int i = narrow ? 5 : 0; i >= 0; i--) r = mod_step(e, r, ll_fmul(e, by, ll_f(e, by, ldexp(1, 48 * i))));
+  ll_val inf = ll_f(e, y, __builtin_inf());
+  ll_val small = ll_and(e, ll_fcmp(e, LLVMRealOEQ, by, inf), ll_fcmp(e, LLVMRealOLT, size, inf));
+  r = ll_call2(e, "llvm.copysign", ll_select(e, small, size, r), x);
   return narrow ? LLVMBuildFPTrunc(e->b, r, t, "") : r;
 }
+/* Python's: the sign of y, and 0 for y = 0. */
+static ll_val float_mod(elem *c) {
+  tn_ll *e = c->e;
+  ll_val y = c->x[1], z = zero(c), r = c_fmod(c);
+  ll_val differ = ll_fcmp(e, LLVMRealOLT, ll_fmul(e, ll_call2(e, "llvm.copysign", ll_f(e, y, 1), y), r), z);
+  r = ll_select(e, differ, ll_fadd(e, r, y), r);
+  r = ll_select(e, ll_fcmp(e, LLVMRealOEQ, r, z), ll_call2(e, "llvm.copysign", z, y), r);
+  ll_val number = ll_fcmp(e, LLVMRealORD, c->x[0], c->x[0]);
+  return ll_select(e, ll_and(e, number, ll_fcmp(e, LLVMRealOEQ, y, z)), z, r);
+}
+static ll_val f_fmod(elem *c) { return is_float(c) ? c_fmod(c) : int_div(c, true); }
 static ll_val f_mod(elem *c) {
   if (is_float(c)) return float_mod(c);
   ll_val r = int_div(c, true);
@@ -102,12 +133,35 @@ static ll_val f_mod(elem *c) {
   ll_val some = ll_icmp(e, LLVMIntNE, r, zero(c));
   return ll_select(e, ll_and(e, differ, some), ll_add(e, r, c->x[1]), r);
 }
-static ll_val f_pow(elem *c) {
-  if (is_float(c)) return tn_ll_pow(c->e, c->x[0], c->x[1]);
-  ll_val p = tn_ll_pow(c->e, tn_ll_convert(c->e, c->dt, TN_DT_f64, c->x[0]),
-                       tn_ll_convert(c->e, c->dt, TN_DT_f64, c->x[1]));
-  return tn_ll_convert(c->e, TN_DT_f64, c->dt, ll_call1(c->e, "llvm.rint", p));
+/* By squaring, wrapping like products. A negative power is 0 but for the bases 1 and -1. */
+static ll_val int_pow(elem *c) {
+  tn_ll *e = c->e;
+  ll_val a = c->x[0], y = c->x[1], one = ll_i(e, a, 1), r = one, minus = ll_i(e, a, -1);
+  uint32_t bits = tn_ll_dtype_of(c->dt).bytes * 8 - is_signed(c);
+  for (uint32_t i = 0; i < bits; i++) {
+    ll_val bit = LLVMBuildTrunc(e->b, ll_lshr(e, y, ll_i(e, y, i)), ll_like(e, y, e->i1), "");
+    r = ll_select(e, bit, ll_mul(e, r, a), r);
+    a = ll_mul(e, a, a);
+  }
+  if (!is_signed(c)) return r;
+  ll_val odd = LLVMBuildTrunc(e->b, y, ll_like(e, y, e->i1), "");
+  ll_val low = ll_select(e, ll_icmp(e, LLVMIntEQ, c->x[0], minus), ll_select(e, odd, minus, one), zero(c));
+  low = ll_select(e, ll_icmp(e, LLVMIntEQ, c->x[0], one), one, low);
+  return ll_select(e, ll_icmp(e, LLVMIntSLT, y, zero(c)), low, r);
 }
+static ll_val f_pow(elem *c) { return is_float(c) ? tn_ll_pow(c->e, c->x[0], c->x[1]) : int_pow(c); }
+
+/* The hardware's shifts take the count modulo the width, LLVM's are undefined beyond it. */
+static ll_val shifted(elem *c, ll_val (*shift)(tn_ll *, ll_val, ll_val)) {
+  tn_ll *e = c->e;
+  tn_ll_dtype d = tn_ll_dtype_of(c->dt);
+  ll_val x = c->x[0], width = ll_i(e, x, d.packed ? d.packed : d.bytes * 8);
+  if (d.packed) x = ll_and(e, x, ll_i(e, x, (1 << d.packed) - 1));
+  ll_val in = ll_icmp(e, LLVMIntULT, c->x[1], width);
+  return ll_select(e, in, shift(e, x, ll_select(e, in, c->x[1], zero(c))), zero(c));
+}
+static ll_val f_shl(elem *c) { return shifted(c, ll_shl); }
+static ll_val f_shr(elem *c) { return shifted(c, ll_lshr); }
 static ll_val extreme(elem *c, const char *intrinsic, LLVMIntPredicate s, LLVMIntPredicate u) {
   if (is_float(c)) return ll_call2(c->e, intrinsic, c->x[0], c->x[1]);
   return ll_select(c->e, ll_icmp(c->e, is_signed(c) ? s : u, c->x[0], c->x[1]), c->x[0], c->x[1]);
@@ -142,18 +196,21 @@ static const struct elem_row {
   elem_fn fn;
   uint32_t n;
   char kind;
-  bool f64;
-} rows[] = {{"neg", f_neg, 1, 'V', 1},         {"abs", f_abs, 1, 'V', 1},   {"sign", f_sign, 1, 'V', 1},
-            {"exp", f_exp, 1, 'V', 1},         {"log", f_log, 1, 'V', 1},   {"sqrt", f_sqrt, 1, 'V', 1},
-            {"rsqrt", f_rsqrt, 1, 'V', 1},     {"tanh", f_tanh, 1, 'V', 1}, {"erf", f_erf, 1, 'V', 0},
-            {"sigmoid", f_sigmoid, 1, 'V', 1}, {"sin", f_sin, 1, 'V', 1},   {"cos", f_cos, 1, 'V', 1},
-            {"floor", f_floor, 1, 'V', 1},     {"ceil", f_ceil, 1, 'V', 1}, {"round", f_round, 1, 'V', 1},
-            {"silu", f_silu, 1, 'V', 1},       {"relu", f_relu, 1, 'V', 1}, {"not", f_not, 1, 'P', 1},
-            {"gelu", f_gelu, 1, 'V', 0},       {"add", f_add, 2, 'V', 1},   {"sub", f_sub, 2, 'V', 1},
-            {"mul", f_mul, 2, 'V', 1},         {"div", f_div, 2, 'V', 1},   {"pow", f_pow, 2, 'V', 1},
-            {"min", f_min, 2, 'V', 1},         {"max", f_max, 2, 'V', 1},   {"mod", f_mod, 2, 'V', 1},
-            {"and", f_and, 2, 'P', 1},         {"or", f_or, 2, 'P', 1},     {"xor", f_xor, 2, 'P', 1},
-            {"compare", f_compare, 2, 'B', 1}};
+} rows[] = {{"neg", f_neg, 1, 'V'},         {"abs", f_abs, 1, 'V'},     {"sign", f_sign, 1, 'V'},
+            {"exp", f_exp, 1, 'V'},         {"log", f_log, 1, 'V'},     {"sqrt", f_sqrt, 1, 'V'},
+            {"rsqrt", f_rsqrt, 1, 'V'},     {"tanh", f_tanh, 1, 'V'},   {"erf", f_erf, 1, 'V'},
+            {"sigmoid", f_sigmoid, 1, 'V'}, {"sin", f_sin, 1, 'V'},     {"cos", f_cos, 1, 'V'},
+            {"tan", f_tan, 1, 'V'},         {"asin", f_asin, 1, 'V'},   {"acos", f_acos, 1, 'V'},
+            {"atan", f_atan, 1, 'V'},       {"sinh", f_sinh, 1, 'V'},   {"cosh", f_cosh, 1, 'V'},
+            {"asinh", f_asinh, 1, 'V'},     {"acosh", f_acosh, 1, 'V'}, {"atanh", f_atanh, 1, 'V'},
+            {"expm1", f_expm1, 1, 'V'},     {"log1p", f_log1p, 1, 'V'}, {"floor", f_floor, 1, 'V'},
+            {"ceil", f_ceil, 1, 'V'},       {"round", f_round, 1, 'V'}, {"silu", f_silu, 1, 'V'},
+            {"relu", f_relu, 1, 'V'},       {"not", f_not, 1, 'P'},     {"gelu", f_gelu, 1, 'V'},
+            {"add", f_add, 2, 'V'},         {"sub", f_sub, 2, 'V'},     {"mul", f_mul, 2, 'V'},
+            {"div", f_div, 2, 'V'},         {"pow", f_pow, 2, 'V'},     {"min", f_min, 2, 'V'},
+            {"max", f_max, 2, 'V'},         {"mod", f_mod, 2, 'V'},     {"fmod", f_fmod, 2, 'V'},
+            {"and", f_and, 2, 'P'},         {"or", f_or, 2, 'P'},       {"xor", f_xor, 2, 'P'},
+            {"shl", f_shl, 2, 'P'},         {"shr", f_shr, 2, 'P'},     {"compare", f_compare, 2, 'B'}};
 
 static const struct elem_row *row_of(const char *name) {
   for (size_t i = 0; i < TN_COUNT(rows); i++)
@@ -184,7 +241,8 @@ static ll_val eval_row(tn_ll_body *b, tn_op op, const struct elem_row *r, const 
     if (c.cls == TN_CLASS_FLOAT && r->kind != 'P') c.x[i] = tn_ll_to_compute(b->e, c.dt, c.x[i]);
   }
   ll_val v = r->fn(&c);
-  return c.cls == TN_CLASS_FLOAT && r->kind == 'V' ? tn_ll_from_compute(b->e, c.dt, v) : v;
+  if (c.cls == TN_CLASS_FLOAT) return r->kind == 'V' ? tn_ll_from_compute(b->e, c.dt, v) : v;
+  return r->kind == 'B' ? v : tn_ll_wrap(b->e, c.dt, v);
 }
 
 static ll_val eval_select(tn_ll_body *b, tn_op op, const tn_type_info *to, const tn_ll_index *ix) {
@@ -198,7 +256,7 @@ static ll_val eval_select(tn_ll_body *b, tn_op op, const tn_type_info *to, const
 static ll_val bitcast(tn_ll_body *b, tn_dtype from, tn_dtype to, ll_val x) {
   x = tn_ll_to_memory(b->e, from, x);
   x = ll_cast_bits(b->e, x, ll_like(b->e, x, tn_ll_memory_type(b->e, to)));
-  return tn_ll_from_memory(b->e, to, x);
+  return tn_ll_wrap(b->e, to, tn_ll_from_memory(b->e, to, x));
 }
 
 bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix,
@@ -211,7 +269,9 @@ bool tn_ll_eval_elementwise(tn_ll_body *b, tn_op op, const char *name, tn_value 
   if (!strcmp(name, "cast") || !strcmp(name, "bitcast")) {
     tn_dtype from = tn_ll_type(b, b->ir->op_operand(b->m, op, 0)).dtype;
     ll_val x = operand(b, op, 0, &to, ix);
-    *r = name[0] == 'c' ? tn_ll_convert(b->e, from, to.dtype, x) : bitcast(b, from, to.dtype, x);
+    *r = name[0] == 'b' ? bitcast(b, from, to.dtype, x)
+                        : tn_ll_cast(b->e, from, to.dtype, x, tn_ll_attr_str(b, op, "overflow"),
+                                     tn_ll_attr_str(b, op, "round"));
     return true;
   }
   const struct elem_row *row = row_of(name);
@@ -247,8 +307,6 @@ bool tn_ll_can_eval(const tn_ir *ir, tn_module *m, tn_op op, const char **why) {
     tn_dtype t = type_in(ir, m, v).dtype;
     *why = "this operand type is not supported";
     if (t >= TN_DT_BLOCK ? !blocks : !tn_ll_dtype_of(t).known) return false;
-    *why = "not available in f64";
-    if (row && !row->f64 && t == TN_DT_f64) return false;
   }
   for (uint32_t i = 0; i < ir->op_nresults(m, op); i++) {
     *why = "this result type is not supported";

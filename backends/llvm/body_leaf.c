@@ -18,7 +18,8 @@ static ll_val scalar_constant(tn_ll_body *b, tn_dtype t, const void *bytes) {
 static ll_val eval_constant(tn_ll_body *b, tn_op op, tn_value v, const tn_ll_index *ix) {
   tn_type_info t = tn_ll_type(b, v);
   tn_bytes data = tn_ll_attr(b, op, "value").u.data;
-  if (data.len == tn_ll_dtype_of(t.dtype).bytes) return scalar_constant(b, t.dtype, data.ptr);
+  tn_ll_dtype d = tn_ll_dtype_of(t.dtype);
+  if (data.len == d.bytes && !d.packed) return scalar_constant(b, t.dtype, data.ptr);
   ll_val g = NULL;
   for (uint32_t i = 0; i < b->constants.count; i++)
     if (b->constants.items[i].v == v) g = b->constants.items[i].r;

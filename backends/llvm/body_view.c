@@ -91,12 +91,27 @@ static ll_val eval_reshape(tn_ll_body *b, tn_op op, const tn_type_info *to, cons
 }
 
 /* ---- the other views ---- */
+/* Does only the run show whether an operand's dim is repeated? */
+static bool at_run_time(tn_ll_body *b, tn_dim from, tn_dim to) {
+  int64_t n;
+  return from != to && !tn_ll_dim_const(b, from, &n);
+}
+static tn_ll_ix zero_if_one(tn_ll_body *b, tn_ll_ix ix, tn_dim d) {
+  tn_ll *e = b->e;
+  ll_val one = ll_icmp(e, LLVMIntEQ, tn_ll_dim(b, d), ll_k(e, 1));
+  if (ix.kind == TN_IX_SCALAR) return tn_ll_ix_scalar(ll_select(e, one, ll_k(e, 0), ix.v));
+  ll_val v = tn_ll_ix_vector(b, ix);
+  return (tn_ll_ix){ll_select(e, one, ll_zero(LLVMTypeOf(v)), v), TN_IX_VECTOR, 0};
+}
 static ll_val eval_broadcast(tn_ll_body *b, tn_op op, const tn_type_info *to, const tn_ll_index *ix) {
   tn_type_info from = tn_ll_type(b, operand(b, op, 0));
   tn_ll_index at;
   tn_ll_broadcast_index(b, &from, to, ix, &at);
   at.flat = NULL;
-  return tn_ll_eval(b, operand(b, op, 0), &at);
+  for (uint32_t i = 0; i < from.rank; i++)
+    if (at_run_time(b, from.dims[i], to->dims[i + to->rank - from.rank]))
+      at.at[i] = zero_if_one(b, at.at[i], from.dims[i]);
+  return eval_mapped(b, operand(b, op, 0), &at);
 }
 
 static ll_val eval_transpose(tn_ll_body *b, tn_op op, const tn_ll_index *ix) {

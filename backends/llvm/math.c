@@ -41,15 +41,18 @@ static const double exp64[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,        1
                                1.0 / 720,     1.0 / 5040,     1.0 / 40320,     1.0 / 362880,
                                1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 
-/* n = round(x / ln2), and e^(x - n ln2). */
-static ll_val exp_reduced(tn_ll *e, ll_val x, ll_val *n) {
+/* n = round(x / ln2), and e^(x - n ln2) - 1. */
+static ll_val expm1_reduced(tn_ll *e, ll_val x, ll_val *n) {
   bool d = wide(e, x);
   *n = ll_call1(e, "llvm.rint", ll_fmul(e, x, ll_f(e, x, LOG2E)));
   double hi = d ? 6.93147180369123816490e-01 : 0.693359375, lo = LN2 - hi;
   ll_val r = ll_fma(e, *n, ll_f(e, x, -hi), x);
   r = ll_fma(e, *n, ll_f(e, x, -lo), r);
   ll_val q = d ? ll_poly(e, r, exp64, TN_COUNT(exp64)) : ll_poly(e, r, exp32, TN_COUNT(exp32));
-  return ll_fadd(e, ll_fma(e, ll_fmul(e, r, r), q, r), ll_f(e, x, 1));
+  return ll_fma(e, ll_fmul(e, r, r), q, r);
+}
+static ll_val exp_reduced(tn_ll *e, ll_val x, ll_val *n) {
+  return ll_fadd(e, expm1_reduced(e, x, n), ll_f(e, x, 1));
 }
 
 ll_val tn_ll_exp(tn_ll *e, ll_val x) {
@@ -60,7 +63,14 @@ ll_val tn_ll_exp(tn_ll *e, ll_val x) {
   return ll_select(e, ll_fcmp(e, LLVMRealUNO, x, x), x, r);
 }
 
+/* Within half an octave of 1 the part without the 1; elsewhere subtracting it loses at most a bit. */
+ll_val tn_ll_expm1(tn_ll *e, ll_val x) {
+  ll_val n, near = expm1_reduced(e, x, &n), one = ll_f(e, x, 1);
+  return ll_select(e, ll_fcmp(e, LLVMRealOEQ, n, ll_f(e, x, 0)), near, ll_fsub(e, tn_ll_exp(e, x), one));
+}
+
 ll_val tn_ll_exp_neg(tn_ll *e, ll_val x) {
+  if (wide(e, x)) return tn_ll_exp(e, x);
   ll_val in = ll_fcmp(e, LLVMRealUGE, x, ll_f(e, x, -87.0)); /* NaN is in, and stays */
   ll_val n, p = exp_reduced(e, ll_select(e, in, x, ll_f(e, x, -87.0)), &n);
   ll_type ti = ll_like(e, x, e->i32);
@@ -111,6 +121,15 @@ ll_val tn_ll_log(tn_ll *e, ll_val x) {
   return ll_select(e, ll_fcmp(e, LLVMRealOEQ, x, ll_real(e, t, 0)), ll_real(e, t, -__builtin_inf()), r);
 }
 
+/* The logarithm of 1 + x as it was rounded, and what the rounding cut off, to first order. */
+ll_val tn_ll_log1p(tn_ll *e, ll_val x) {
+  ll_val one = ll_f(e, x, 1), u = ll_fadd(e, x, one), zero = ll_f(e, x, 0);
+  ll_val lost = ll_fdiv(e, ll_fsub(e, x, ll_fsub(e, u, one)), u);
+  ll_val there =
+      ll_and(e, ll_fcmp(e, LLVMRealOGT, u, zero), ll_fcmp(e, LLVMRealOLT, u, ll_f(e, x, __builtin_inf())));
+  return ll_fadd(e, tn_ll_log(e, u), ll_select(e, there, lost, zero));
+}
+
 /* (tanh(x) - x) / x^3 in x^2, |x| < 0.63 */
 static const double tanh32[] = {-3.333333135e-01, 1.333319545e-01,  -5.394537747e-02,
                                 2.169260755e-02,  -8.156280033e-03, 2.122745616e-03};
@@ -145,7 +164,24 @@ static const double erf_far[] = {1.781231840e-04,  -1.129527330e+00, -6.33332848
                                  -1.082784683e-01, 2.510174736e-02,  -4.153769463e-03,
                                  4.265033640e-04,  -1.926238838e-05, -1.697712406e-07};
 
+/* Below 3 the series 2 / sqrt(pi) x e^(-x^2) (1 + 2 x^2 / 3 + (2 x^2)^2 / 15 + ...), whose terms are all
+ * positive; above, the continued fraction of erfc (Abramowitz and Stegun 7.1.14). */
+static ll_val erf64(tn_ll *e, ll_val x) {
+  double c[48] = {1};
+  for (int i = 1; i < 48; i++) c[i] = c[i - 1] * 2 / (2 * i + 1);
+  ll_val a = ll_call1(e, "llvm.fabs", x), s = ll_fmul(e, a, a), bell = tn_ll_exp(e, ll_neg(e, s));
+  ll_val near = ll_fmul(e, ll_fmul(e, bell, ll_fmul(e, a, ll_f(e, x, 1.12837916709551257390))),
+                        ll_poly(e, s, c, TN_COUNT(c)));
+  ll_val f = a;
+  for (int i = 16; i; i--) f = ll_fadd(e, a, ll_fdiv(e, ll_f(e, x, i * 0.5), f));
+  ll_val far = ll_fdiv(e, ll_fmul(e, bell, ll_f(e, x, 0.56418958354775628695)), f);
+  far = ll_fsub(e, ll_f(e, x, 1), far);
+  ll_val r = ll_select(e, ll_fcmp(e, LLVMRealULT, a, ll_f(e, x, 3)), near, far); /* NaN stays */
+  return ll_call2(e, "llvm.copysign", r, x);
+}
+
 ll_val tn_ll_erf(tn_ll *e, ll_val x) {
+  if (wide(e, x)) return erf64(e, x);
   ll_val a = ll_call1(e, "llvm.fabs", x);
   ll_val s = ll_fmul(e, x, x);
   ll_val near = ll_fma(e, x, ll_poly(e, s, erf_near, TN_COUNT(erf_near)), x);

@@ -31,6 +31,8 @@ static int64_t python_mod(int64_t a, int64_t b) {
   return r && (r < 0) != (b < 0) ? r + b : r;
 }
 
+static int64_t c_mod(int64_t a, int64_t b) { return !b || b == -1 ? 0 : a % b; }
+
 static double python_fmod(double a, double b) {
   if (b == 0) return isnan(a) ? a : 0;
   double r = fmod(a, b);
@@ -54,6 +56,7 @@ NUMBER_OP(add, a + b, (int64_t)((uint64_t)a + (uint64_t)b), a + b)
 NUMBER_OP(sub, a - b, (int64_t)((uint64_t)a - (uint64_t)b), a - b)
 NUMBER_OP(mul, a *b, (int64_t)((uint64_t)a * (uint64_t)b), a *b)
 NUMBER_OP(div, a / b, divide(a, b), b ? a / b : 0)
+NUMBER_OP(fmod, fmod(a, b), c_mod(a, b), b ? a % b : 0)
 NUMBER_OP(pow, pow(a, b), signed_power(a, b), power(a, b))
 NUMBER_OP(min, isnan(a) || a < b ? a : b, a < b ? a : b, a < b ? a : b)
 NUMBER_OP(max, isnan(a) || a > b ? a : b, a > b ? a : b, a > b ? a : b)
@@ -96,6 +99,31 @@ tn_status tn_ref_op_compare(tn_ref_call *c) {
   for (size_t i = 0; i < TN_COUNT(rows); i++)
     if (!strcmp(cmp, rows[i].cmp)) return run(c, rows[i].floats, rows[i].sints, rows[i].uints);
   return tn_ref_fail(c, TN_INVALID, "no comparison '%s'", cmp);
+}
+
+/* Bits beyond the type's own were cut off when the operand was loaded, but for the sign's, which shr masks.
+ */
+static void shl_bits(const void *ctx, const tn_ref_chunk *in, tn_ref_chunk *out, int64_t n) {
+  uint64_t width = *(const uint32_t *)ctx;
+  for (int64_t i = 0; i < n; i++) {
+    uint64_t a = (uint64_t)in[0].i[i], b = (uint64_t)in[1].i[i];
+    out->i[i] = b < width ? (int64_t)(a << b) : 0;
+  }
+}
+static void shr_bits(const void *ctx, const tn_ref_chunk *in, tn_ref_chunk *out, int64_t n) {
+  uint64_t width = *(const uint32_t *)ctx, mask = UINT64_MAX >> (64 - width);
+  for (int64_t i = 0; i < n; i++) {
+    uint64_t a = (uint64_t)in[0].i[i] & mask, b = (uint64_t)in[1].i[i];
+    out->i[i] = b < width ? (int64_t)(a >> b) : 0;
+  }
+}
+tn_status tn_ref_op_shl(tn_ref_call *c) {
+  uint32_t width = tn_ref_bits(c->in[0].dtype);
+  return tn_ref_elementwise(c, shl_bits, &width);
+}
+tn_status tn_ref_op_shr(tn_ref_call *c) {
+  uint32_t width = tn_ref_bits(c->in[0].dtype);
+  return tn_ref_elementwise(c, shr_bits, &width);
 }
 
 /* Copies 64-bit patterns: a double's or an integer's. */

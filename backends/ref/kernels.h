@@ -2,6 +2,7 @@
  * typed loads and stores of rows, strides, and the dim evaluator. Private to backends/ref. */
 #ifndef TN_REF_KERNELS_H
 #define TN_REF_KERNELS_H
+#include "backends/lib/lib.h"
 #include "backends/ref/ref.h"
 
 /* One tn_ref_op_OP per op but for the structural ones, which are not computed. */
@@ -14,7 +15,10 @@
 #define TN_REF_scan(name) TN_REF_ROW(name)
 #define TN_REF_order(name) TN_REF_ROW(name)
 #define TN_REF_linear(name) TN_REF_ROW(name)
+#define TN_REF_irregular(name) TN_REF_ROW(name)
 #define TN_REF_norm(name) TN_REF_ROW(name)
+#define TN_REF_spatial(name) TN_REF_ROW(name)
+#define TN_REF_text(name) TN_REF_ROW(name)
 #define TN_REF_attention(name) TN_REF_ROW(name)
 
 #define TN_REF_ROW(name) tn_status tn_ref_op_##name(tn_ref_call *c);
@@ -59,6 +63,10 @@ void tn_ref_store_int(tn_ref_tensor *t, int64_t first, int64_t n, const int64_t 
 void tn_ref_copy(tn_ref_tensor *to, int64_t at, const tn_ref_tensor *from, int64_t first, int64_t n);
 void tn_ref_zero(tn_ref_tensor *t, int64_t at, int64_t n);
 
+/* Element i of a float of 8 bits: what is beyond its numbers saturates or becomes infinity or NaN; `up` is
+ * how f8e8m0 rounds (base.h). */
+void tn_ref_set_narrow(tn_ref_tensor *t, int64_t i, double v, bool saturate, int up);
+
 /* ---- calls
  * -------------------------------------------------------------------------------------------------- */
 /* Writes c->error and returns `s`. */
@@ -66,6 +74,8 @@ tn_status tn_ref_fail(tn_ref_call *c, tn_status s, const char *fmt, ...) TN_PRIN
 /* Scratch of n items; NULL: no memory (then return TN_OOM). */
 void *tn_ref_scratch(tn_ref_call *c, int64_t n, size_t item);
 
+/* The kernel of backends/lib for an op on all operands and results; scratch in bytes. */
+tn_status tn_ref_library(tn_ref_call *c, const char *op, const tn_lib_attr *attrs, int64_t scratch);
 tn_attr tn_ref_attr(tn_ref_call *c, const char *name);
 int64_t tn_ref_attr_int(tn_ref_call *c, const char *name); /* BOOL, INT, DTYPE */
 double tn_ref_attr_float(tn_ref_call *c, const char *name);

@@ -57,13 +57,24 @@ static tn_status sort_lines(tn_ref_call *c, bool down) {
 tn_status tn_ref_op_sort(tn_ref_call *c) { return sort_lines(c, tn_ref_attr_int(c, "descending")); }
 tn_status tn_ref_op_top_k(tn_ref_call *c) { return sort_lines(c, true); }
 
-tn_status tn_ref_op_argmax(tn_ref_call *c) {
+/* `down`: the smallest; keys turn over, but for NaN, which comes before all numbers either way. */
+static tn_status index_along(tn_ref_call *c, bool down) {
+  bool last = tn_ref_attr_int(c, "last");
   tn_ref_axis a = tn_ref_around(&c->in[0], tn_ref_attr_axis(c, "axis"));
   for (int64_t l = 0; l < a.outer * a.inner; l++) {
     int64_t base = l / a.inner * a.n * a.inner + l % a.inner, best = 0;
-    for (int64_t i = 1; i < a.n; i++)
-      if (key_of(&c->in[0], base + i * a.inner) > key_of(&c->in[0], base + best * a.inner)) best = i;
+    int64_t top = 0;
+    for (int64_t i = 0; i < a.n; i++) {
+      int64_t key = key_of(&c->in[0], base + i * a.inner);
+      if (down && !(key == INT64_MAX && tn_ref_is_float(c->in[0].dtype))) key = ~key;
+      if (!i || key > top || (last && key == top)) {
+        top = key;
+        best = i;
+      }
+    }
     tn_ref_set_int(&c->out[0], l, best);
   }
   return TN_OK;
 }
+tn_status tn_ref_op_argmax(tn_ref_call *c) { return index_along(c, false); }
+tn_status tn_ref_op_argmin(tn_ref_call *c) { return index_along(c, true); }

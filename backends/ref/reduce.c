@@ -113,21 +113,21 @@ static int64_t cumsum_at(const tn_ref_axis *a, int64_t line, int64_t i, bool rev
   return (o * a->n + (reverse ? a->n - 1 - i : i)) * a->inner + k;
 }
 
-tn_status tn_ref_op_cumsum(tn_ref_call *c) {
+static tn_status running(tn_ref_call *c, bool product) {
   tn_ref_axis a = tn_ref_around(&c->in[0], tn_ref_attr_axis(c, "axis"));
   bool exclusive = tn_ref_attr_int(c, "exclusive"), reverse = tn_ref_attr_int(c, "reverse");
   bool is_float = tn_ref_is_float(c->in[0].dtype);
   for (int64_t line = 0; line < a.outer * a.inner; line++) {
-    double f = 0;
-    uint64_t u = 0;
+    double f = product;
+    uint64_t u = product;
     for (int64_t i = 0; i < a.n; i++) {
       int64_t at = cumsum_at(&a, line, i, reverse);
       double was_f = f;
       uint64_t was_u = u;
-      if (is_float)
-        f += tn_ref_get(&c->in[0], at);
-      else
-        u += (uint64_t)tn_ref_get_int(&c->in[0], at);
+      double x = is_float ? tn_ref_get(&c->in[0], at) : 0;
+      uint64_t k = is_float ? 0 : (uint64_t)tn_ref_get_int(&c->in[0], at);
+      f = product ? f * x : f + x;
+      u = product ? u * k : u + k;
       if (is_float)
         tn_ref_set(&c->out[0], at, exclusive ? was_f : f);
       else
@@ -136,6 +136,9 @@ tn_status tn_ref_op_cumsum(tn_ref_call *c) {
   }
   return TN_OK;
 }
+
+tn_status tn_ref_op_cumsum(tn_ref_call *c) { return running(c, false); }
+tn_status tn_ref_op_cumprod(tn_ref_call *c) { return running(c, true); }
 
 tn_status tn_ref_op_softmax(tn_ref_call *c) {
   const tn_ref_tensor *x = &c->in[0];

@@ -70,6 +70,18 @@ static float round_to_odd(double v) {
   return nextafterf(x.f, v > (double)x.f ? INFINITY : -INFINITY);
 }
 
+/* The narrow floats, by their form; false: not one of them. */
+static bool f8_form(tn_dtype t, tn_f8 *form) {
+  switch (t) {
+  case TN_DT_f8e4m3: *form = TN_F8E4M3; return true;
+  case TN_DT_f8e5m2: *form = TN_F8E5M2; return true;
+  case TN_DT_f8e4m3fnuz: *form = TN_F8E4M3FNUZ; return true;
+  case TN_DT_f8e5m2fnuz: *form = TN_F8E5M2FNUZ; return true;
+  case TN_DT_f4e2m1: *form = TN_F4E2M1; return true;
+  default: return false;
+  }
+}
+
 static int64_t sub_byte(const tn_ref_tensor *t, int64_t i) {
   uint32_t bits = tn_ref_bits(t->dtype), per = 8 / bits;
   uint32_t q = ((const uint8_t *)t->data)[(uint64_t)i / per] >> (uint64_t)i % per * bits & ((1u << bits) - 1);
@@ -114,8 +126,16 @@ double tn_ref_get(const tn_ref_tensor *t, int64_t i) {
   case TN_DT_f32: return (double)((const float *)t->data)[i];
   case TN_DT_f16: return (double)half_to_float(((const uint16_t *)t->data)[i]);
   case TN_DT_bf16: return (double)tn_bf16_to_f32(((const uint16_t *)t->data)[i]);
-  case TN_DT_f8e4m3: return (double)tn_f8e4m3_to_f32(((const uint8_t *)t->data)[i]);
-  case TN_DT_f8e5m2: return (double)tn_f8e5m2_to_f32(((const uint8_t *)t->data)[i]);
+  case TN_DT_f8e4m3:
+  case TN_DT_f8e5m2:
+  case TN_DT_f8e4m3fnuz:
+  case TN_DT_f8e5m2fnuz: {
+    tn_f8 form = TN_F8E4M3;
+    f8_form(t->dtype, &form);
+    return (double)tn_f8_to_f32(form, ((const uint8_t *)t->data)[i]);
+  }
+  case TN_DT_f8e8m0: return (double)tn_f8e8m0_to_f32(((const uint8_t *)t->data)[i]);
+  case TN_DT_f4e2m1: return (double)tn_f8_to_f32(TN_F4E2M1, (uint8_t)sub_byte(t, i));
   case TN_DT_u64: return (double)((const uint64_t *)t->data)[i];
   default: return (double)tn_ref_get_int(t, i);
   }
@@ -157,14 +177,27 @@ static void set_integer(tn_ref_tensor *t, int64_t i, double v) {
     tn_ref_set_int(t, i, is_signed ? (int64_t)v : (int64_t)(uint64_t)v);
 }
 
+void tn_ref_set_narrow(tn_ref_tensor *t, int64_t i, double v, bool saturate, int up) {
+  tn_f8 form;
+  uint8_t *p = (uint8_t *)t->data + i;
+  if (t->dtype == TN_DT_f8e8m0)
+    *p = tn_f32_to_f8e8m0(round_to_odd(v), up, saturate);
+  else if (f8_form(t->dtype, &form))
+    *p = tn_f32_to_f8(form, round_to_odd(v), saturate);
+}
+
 void tn_ref_set(tn_ref_tensor *t, int64_t i, double v) {
   switch (t->dtype) {
   case TN_DT_f64: ((double *)t->data)[i] = v; break;
   case TN_DT_f32: ((float *)t->data)[i] = (float)v; break;
   case TN_DT_f16: ((uint16_t *)t->data)[i] = tn_f32_to_f16(round_to_odd(v)); break;
   case TN_DT_bf16: ((uint16_t *)t->data)[i] = tn_f32_to_bf16(round_to_odd(v)); break;
-  case TN_DT_f8e4m3: ((uint8_t *)t->data)[i] = tn_f32_to_f8e4m3(round_to_odd(v)); break;
-  case TN_DT_f8e5m2: ((uint8_t *)t->data)[i] = tn_f32_to_f8e5m2(round_to_odd(v)); break;
+  case TN_DT_f8e4m3: tn_ref_set_narrow(t, i, v, true, 0); break;
+  case TN_DT_f8e5m2:
+  case TN_DT_f8e4m3fnuz:
+  case TN_DT_f8e5m2fnuz:
+  case TN_DT_f8e8m0: tn_ref_set_narrow(t, i, v, false, 0); break;
+  case TN_DT_f4e2m1: set_sub_byte(t, i, tn_f32_to_f8(TN_F4E2M1, round_to_odd(v), true)); break;
   case TN_DT_bool: ((uint8_t *)t->data)[i] = v != 0; break;
   default: set_integer(t, i, v);
   }
@@ -226,7 +259,7 @@ void tn_ref_store_int(tn_ref_tensor *t, int64_t first, int64_t n, const int64_t 
 void tn_ref_copy(tn_ref_tensor *to, int64_t at, const tn_ref_tensor *from, int64_t first, int64_t n) {
   uint32_t values, bytes;
   if (!tn_ref_block(from->dtype, &values, &bytes)) {
-    for (int64_t i = 0; i < n; i++) tn_ref_set_int(to, at + i, tn_ref_get_int(from, first + i));
+    for (int64_t i = 0; i < n; i++) set_sub_byte(to, at + i, sub_byte(from, first + i));
     return;
   }
   uint8_t *dst = (uint8_t *)to->data + at / values * bytes;
@@ -242,5 +275,5 @@ void tn_ref_zero(tn_ref_tensor *t, int64_t at, int64_t n) {
   if (tn_ref_block(t->dtype, &values, &bytes))
     memset((uint8_t *)t->data + at / values * bytes, 0, (size_t)(n / values * bytes));
   else
-    for (int64_t i = 0; i < n; i++) tn_ref_set_int(t, at + i, 0);
+    for (int64_t i = 0; i < n; i++) set_sub_byte(t, at + i, 0);
 }

@@ -41,6 +41,17 @@ FLOAT_OP(sigmoid, sigmoid(x))
 FLOAT_OP(erf, erf(x))
 FLOAT_OP(sin, sin(x))
 FLOAT_OP(cos, cos(x))
+FLOAT_OP(tan, tan(x))
+FLOAT_OP(asin, asin(x))
+FLOAT_OP(acos, acos(x))
+FLOAT_OP(atan, atan(x))
+FLOAT_OP(sinh, sinh(x))
+FLOAT_OP(cosh, cosh(x))
+FLOAT_OP(asinh, asinh(x))
+FLOAT_OP(acosh, acosh(x))
+FLOAT_OP(atanh, atanh(x))
+FLOAT_OP(expm1, expm1(x))
+FLOAT_OP(log1p, log1p(x))
 FLOAT_OP(floor, floor(x))
 FLOAT_OP(ceil, ceil(x))
 FLOAT_OP(round, nearbyint(x))
@@ -91,9 +102,23 @@ tn_status tn_ref_op_gelu(tn_ref_call *c) {
   return tn_ref_fail(c, TN_INVALID, "no form '%s' of gelu", form);
 }
 
+/* To floats of 8 bits, when an attribute says what is beyond their numbers or how f8e8m0 rounds. */
+static tn_status cast_narrow(tn_ref_call *c, const char *overflow, const char *round) {
+  const tn_ref_tensor *x = &c->in[0];
+  int up = !strcmp(round, "up") ? 1 : !strcmp(round, "down") ? -1 : 0;
+  int64_t n = tn_ref_count(x);
+  for (int64_t i = 0; i < n; i++)
+    tn_ref_set_narrow(&c->out[0], i, tn_ref_get(x, i), !strcmp(overflow, "largest"), up);
+  return TN_OK;
+}
+
 /* Integers among themselves wrap; everything else goes through a double. */
 tn_status tn_ref_op_cast(tn_ref_call *c) {
   const tn_ref_tensor *x = &c->in[0];
+  const char *overflow = tn_ref_attr(c, "overflow").u.s, *round = tn_ref_attr(c, "round").u.s;
+  bool narrow = tn_ref_is_float(c->out[0].dtype) && tn_ref_bits(c->out[0].dtype) == 8;
+  if (narrow && (strcmp(overflow, "type") || strcmp(round, "nearest")))
+    return cast_narrow(c, overflow, round);
   int64_t n = tn_ref_count(x);
   bool u64_to_float = x->dtype == TN_DT_u64 && tn_ref_is_float(c->out[0].dtype);
   if (tn_ref_is_float(x->dtype) || u64_to_float)

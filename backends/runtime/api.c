@@ -2,7 +2,7 @@
 #include "backends/runtime/rt.h"
 
 const char *tn_rt_name(tn_model *m) { return tn_view_str(&m->view, m->view.head->name); }
-uint32_t tn_rt_entry_count(tn_model *m) { return m->view.nentries; }
+uint32_t tn_rt_entry_count(tn_model *m) { return m->view.head->npublic; }
 uint32_t tn_rt_meta_count(tn_model *m) { return m->view.nmeta; }
 const char *tn_rt_meta(tn_model *m, const char *key) { return tn_view_meta(&m->view, key); }
 const char *tn_rt_meta_key(tn_model *m, uint32_t i) {
@@ -10,7 +10,7 @@ const char *tn_rt_meta_key(tn_model *m, uint32_t i) {
 }
 
 tn_status tn_rt_entry(tn_model *m, uint32_t entry, tn_entry_info *out) {
-  if (entry >= m->view.nentries) return TN_NOT_FOUND;
+  if (entry >= m->view.head->npublic) return TN_NOT_FOUND;
   const tn_prog_entry *e = &m->view.entries[entry];
   *out = (tn_entry_info){tn_view_str(&m->view, e->name), e->ninputs, e->noutputs};
   return TN_OK;
@@ -24,12 +24,12 @@ static tn_status describe(tn_model *m, uint32_t first, uint32_t n, uint32_t i, t
 }
 
 tn_status tn_rt_input(tn_model *m, uint32_t entry, uint32_t i, tn_arg_info *out) {
-  if (entry >= m->view.nentries) return TN_NOT_FOUND;
+  if (entry >= m->view.head->npublic) return TN_NOT_FOUND;
   return describe(m, m->view.entries[entry].first_input, m->view.entries[entry].ninputs, i, out);
 }
 
 tn_status tn_rt_output(tn_model *m, uint32_t entry, uint32_t i, tn_arg_info *out) {
-  if (entry >= m->view.nentries) return TN_NOT_FOUND;
+  if (entry >= m->view.head->npublic) return TN_NOT_FOUND;
   return describe(m, m->view.entries[entry].first_output, m->view.entries[entry].noutputs, i, out);
 }
 
@@ -46,7 +46,7 @@ const tn_model_api tn_rt_api = {
     .tokenize = tn_rt_tokenize, .detokenize = tn_rt_detokenize, .token_text = tn_rt_token_text,
     .token_id = tn_rt_token_id,
     .generate = tn_rt_generate, .generate_batch = tn_rt_generate_batch,
-    .adapter = tn_rt_adapter,
+    .adapter = tn_rt_adapter, .result = tn_rt_result,
 };
 /* clang-format on */
 

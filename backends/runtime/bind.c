@@ -21,7 +21,7 @@ static tn_rt_number divide(int64_t a, int64_t b, bool remainder) {
 }
 
 static tn_rt_number combine(uint32_t kind, tn_rt_number a, tn_rt_number b) {
-  if (a.state) return a;
+  if (a.state && (a.state == TN_NUMBER_UNBOUND || !b.state)) return a;
   if (b.state) return b;
   int64_t r;
   switch (kind) {
@@ -36,16 +36,15 @@ static tn_rt_number combine(uint32_t kind, tn_rt_number a, tn_rt_number b) {
   }
 }
 
+static inline tn_rt_number eval(const tn_prog_expr *e, const int64_t *dims, const bool *bound,
+                                const tn_rt_number *all) {
+  if (e->kind == TN_DIM_CONST) return number(e->value);
+  if (e->kind == TN_DIM_SYM) return bound[e->a] ? number(dims[e->a]) : no_number(TN_NUMBER_UNBOUND);
+  return combine(e->kind, all[e->a], all[e->b]);
+}
+
 void tn_rt_eval(const tn_view *v, const int64_t *dims, const bool *bound, tn_rt_number *out) {
-  for (uint32_t i = 0; i < v->nexprs; i++) {
-    const tn_prog_expr *e = &v->exprs[i];
-    if (e->kind == TN_DIM_CONST)
-      out[i] = number(e->value);
-    else if (e->kind == TN_DIM_SYM)
-      out[i] = bound[e->a] ? number(dims[e->a]) : no_number(TN_NUMBER_UNBOUND);
-    else
-      out[i] = combine(e->kind, out[e->a], out[e->b]);
-  }
+  for (uint32_t i = 0; i < v->nexprs; i++) out[i] = eval(&v->exprs[i], dims, bound, out);
 }
 
 const char *tn_rt_number_why(uint32_t state) {
@@ -90,47 +89,51 @@ static tn_status check_type(tn_session *s, const tn_prog_arg *a, const tn_tensor
   return TN_OK;
 }
 
-static tn_status bind_dim(tn_session *s, const tn_prog_arg *a, uint32_t dim, int64_t value) {
+tn_status tn_rt_bind_dim(tn_session *s, tn_frame *f, const char *what, const char *name, uint32_t dim,
+                         int64_t value, int64_t least) {
   const tn_view *v = &s->model->view;
-  if (value < 1)
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the least is 1", arg_name(v, a),
-                      dim_name(v, dim), (long long)value);
+  if (value < least)
+    return tn_rt_fail(s, TN_INVALID, "%s '%s' has %s = %lld, the least is %lld", what, name, dim_name(v, dim),
+                      (long long)value, (long long)least);
   if (value > s->model->limits[dim])
-    return tn_rt_fail(s, TN_INVALID, "input '%s' has %s = %lld, the limit is %lld", arg_name(v, a),
-                      dim_name(v, dim), (long long)value, (long long)s->model->limits[dim]);
-  s->dims[dim] = value;
-  s->bound[dim] = true;
+    return tn_rt_fail(s, TN_INVALID, "%s '%s' has %s = %lld, the limit is %lld", what, name, dim_name(v, dim),
+                      (long long)value, (long long)s->model->limits[dim]);
+  f->dims[dim] = value;
+  f->bound[dim] = true;
   return TN_OK;
 }
 
-static tn_status bind_input(tn_session *s, const tn_prog_arg *a, const tn_tensor *t) {
+static tn_status bind_input(tn_session *s, tn_frame *f, const tn_prog_arg *a, const tn_tensor *t,
+                            int64_t least) {
   const tn_view *v = &s->model->view;
-  TN_TRY(check_type(s, a, t));
   for (uint32_t i = 0; i < a->rank; i++) {
     const tn_prog_expr *e = &v->exprs[v->scalars[a->shape + i]];
-    if (e->kind == TN_DIM_SYM && !s->bound[e->a]) TN_TRY(bind_dim(s, a, e->a, t->shape[i]));
+    if (e->kind == TN_DIM_SYM && !f->bound[e->a])
+      TN_TRY(tn_rt_bind_dim(s, f, "input", arg_name(v, a), e->a, t->shape[i], least));
   }
   return TN_OK;
 }
 
-static tn_status check_shape(tn_session *s, const tn_prog_arg *a, const tn_tensor *t) {
+tn_status tn_rt_check_shape(tn_session *s, const tn_frame *f, const char *what, const tn_prog_arg *a,
+                            const tn_tensor *t) {
   const tn_view *v = &s->model->view;
   for (uint32_t i = 0; i < a->rank; i++) {
     uint32_t row = v->scalars[a->shape + i];
-    const tn_rt_number *want = &s->exprs[row];
+    const tn_rt_number *want = &f->exprs[row];
     if (!want->state && want->value == t->shape[i]) continue;
     tn_buf text = {0};
     tn_view_expr_text(v, row, &text);
     tn_status status;
     if (want->state)
-      status = tn_rt_fail(s, TN_INVALID, "input '%s': dim %u, %s, %s", arg_name(v, a), i, tn_buf_cstr(&text),
-                          tn_rt_number_why(want->state));
+      status = tn_rt_fail(s, TN_INVALID, "%s '%s': dim %u, %s, %s", what, arg_name(v, a), i,
+                          tn_buf_cstr(&text), tn_rt_number_why(want->state));
     else if (v->exprs[row].kind == TN_DIM_CONST)
-      status = tn_rt_fail(s, TN_INVALID, "input '%s' has %lld in dim %u, expected %lld", arg_name(v, a),
+      status = tn_rt_fail(s, TN_INVALID, "%s '%s' has %lld in dim %u, expected %lld", what, arg_name(v, a),
                           (long long)t->shape[i], i, (long long)want->value);
     else
-      status = tn_rt_fail(s, TN_INVALID, "input '%s' has %lld in dim %u, expected %s = %lld", arg_name(v, a),
-                          (long long)t->shape[i], i, tn_buf_cstr(&text), (long long)want->value);
+      status =
+          tn_rt_fail(s, TN_INVALID, "%s '%s' has %lld in dim %u, expected %s = %lld", what, arg_name(v, a),
+                     (long long)t->shape[i], i, tn_buf_cstr(&text), (long long)want->value);
     tn_buf_fini(&text);
     return status;
   }
@@ -138,9 +141,9 @@ static tn_status check_shape(tn_session *s, const tn_prog_arg *a, const tn_tenso
 }
 
 /* A constraint about dims that this entry does not have says nothing here. */
-static tn_status check_constraint(tn_session *s, const tn_prog_constraint *c) {
+static tn_status check_constraint(tn_session *s, const tn_frame *f, const tn_prog_constraint *c) {
   const tn_view *v = &s->model->view;
-  const tn_rt_number *a = &s->exprs[c->a], *b = &s->exprs[c->b];
+  const tn_rt_number *a = &f->exprs[c->a], *b = &f->exprs[c->b];
   if (a->state == TN_NUMBER_UNBOUND || b->state == TN_NUMBER_UNBOUND) return TN_OK;
   if (!a->state && !b->state && a->value <= b->value) return TN_OK;
   tn_buf left = {0}, right = {0};
@@ -167,7 +170,7 @@ static tn_status check_states(tn_session *s) {
   const tn_view *v = &s->model->view;
   for (uint32_t i = 0; i < v->nstates; i++) {
     uint64_t bytes;
-    if (!tn_rt_arg_bytes(s->exprs, v, &v->states[i].arg, &bytes))
+    if (!tn_rt_arg_bytes(s->top.exprs, v, &v->states[i].arg, &bytes))
       return tn_rt_fail(s, TN_INVALID, "state '%s': its size cannot be worked out from the inputs",
                         arg_name(v, &v->states[i].arg));
     if (bytes != s->state_bytes[i])
@@ -179,17 +182,104 @@ static tn_status check_states(tn_session *s) {
   return TN_OK;
 }
 
+/* ---- sizes that the run makes known -------------------------------------------------------------------- */
+
+static bool is_open(const tn_frame *f, const tn_prog_constraint *c) {
+  return f->exprs[c->a].state == TN_NUMBER_UNBOUND || f->exprs[c->b].state == TN_NUMBER_UNBOUND;
+}
+
+static void open_late(const tn_view *v, const tn_rt_scope *scope, tn_frame *f) {
+  f->nopen = f->nlate;
+  f->nopen_constraints = 0;
+  if (!f->nlate) return;
+  memcpy(f->open_rows, f->late_rows, f->nlate * sizeof *f->open_rows);
+  for (uint32_t i = 0; i < scope->nconstraints; i++)
+    if (is_open(f, &v->constraints[scope->constraints[i]]))
+      f->open_constraints[f->nopen_constraints++] = scope->constraints[i];
+}
+
+/* What has to wait for the entry's host steps. */
+static void note_open(const tn_view *v, const tn_rt_scope *scope, tn_frame *f) {
+  f->nlate = 0;
+  for (uint32_t i = 0; i < scope->nrows; i++)
+    if (f->exprs[scope->rows[i]].state == TN_NUMBER_UNBOUND) f->late_rows[f->nlate++] = scope->rows[i];
+  open_late(v, scope, f);
+}
+
+tn_status tn_rt_rebind(tn_session *s, tn_frame *f) {
+  const tn_view *v = &s->model->view;
+  uint32_t rows = 0, constraints = 0;
+  for (uint32_t i = 0; i < f->nopen; i++) {
+    uint32_t row = f->open_rows[i];
+    f->exprs[row] = eval(&v->exprs[row], f->dims, f->bound, f->exprs);
+    if (f->exprs[row].state == TN_NUMBER_UNBOUND) f->open_rows[rows++] = row;
+  }
+  f->nopen = rows;
+  for (uint32_t i = 0; i < f->nopen_constraints; i++) {
+    uint32_t row = f->open_constraints[i];
+    if (is_open(f, &v->constraints[row]))
+      f->open_constraints[constraints++] = row;
+    else
+      TN_TRY(check_constraint(s, f, &v->constraints[row]));
+  }
+  f->nopen_constraints = constraints;
+  return TN_OK;
+}
+
+/* ---- the inputs of a call ------------------------------------------------------------------------------ */
+
+static tn_status check_shapes(tn_session *s, const tn_frame *f, const tn_prog_entry *e, const tn_tensor *in) {
+  const tn_prog_arg *args = s->model->view.args + e->first_input;
+  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(tn_rt_check_shape(s, f, "input", &args[i], &in[i]));
+  return TN_OK;
+}
+
 tn_status tn_rt_bind(tn_session *s, const tn_prog_entry *e, const tn_tensor *in) {
   const tn_model *m = s->model;
   const tn_view *v = &m->view;
+  const tn_prog_arg *args = v->args + e->first_input;
+  tn_frame *f = &s->top;
   bool stateful = m->stateful[e - v->entries];
   for (uint32_t i = 0; i < v->ndims; i++) {
-    s->bound[i] = v->dims[i].source != TN_PROG_DIM_INPUT;
-    s->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity : stateful ? s->position : 0;
+    f->bound[i] = v->dims[i].source != TN_PROG_DIM_INPUT;
+    f->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity : stateful ? s->position : 0;
   }
-  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(bind_input(s, &v->args[e->first_input + i], &in[i]));
-  tn_rt_eval(v, s->dims, s->bound, s->exprs);
-  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(check_shape(s, &v->args[e->first_input + i], &in[i]));
-  for (uint32_t i = 0; i < v->nconstraints; i++) TN_TRY(check_constraint(s, &v->constraints[i]));
+  for (uint32_t i = 0; i < e->ninputs; i++) {
+    TN_TRY(check_type(s, &args[i], &in[i]));
+    TN_TRY(bind_input(s, f, &args[i], &in[i], s->model->least));
+  }
+  tn_rt_eval(v, f->dims, f->bound, f->exprs);
+  TN_TRY(check_shapes(s, f, e, in));
+  for (uint32_t i = 0; i < v->nconstraints; i++) TN_TRY(check_constraint(s, f, &v->constraints[i]));
+  if (m->dynamic[e - v->entries]) note_open(v, &m->scopes[e - v->entries], f);
   return stateful ? check_states(s) : TN_OK;
+}
+
+/* The dims are those of the last call: only what its host steps found out is forgotten. */
+static void forget_late(const tn_view *v, const tn_rt_scope *scope, tn_frame *f) {
+  for (uint32_t i = 0; i < f->nlate; i++) f->exprs[f->late_rows[i]] = no_number(TN_NUMBER_UNBOUND);
+  open_late(v, scope, f);
+}
+
+tn_status tn_rt_bind_call(tn_session *s, const tn_frame *from, tn_frame *f, const tn_prog_entry *e,
+                          const tn_tensor *in) {
+  const tn_view *v = &s->model->view;
+  const tn_rt_scope *scope = &s->model->scopes[e - v->entries];
+  memcpy(f->dims, from->dims, v->ndims * sizeof *f->dims);
+  memcpy(f->bound, from->bound, v->ndims * sizeof *f->bound);
+  for (uint32_t i = 0; i < scope->nlate; i++) f->dims[scope->late[i]] = f->bound[scope->late[i]] = 0;
+  for (uint32_t i = 0; i < e->ninputs; i++) TN_TRY(bind_input(s, f, &v->args[e->first_input + i], &in[i], 0));
+  if (f->entry && !memcmp(f->dims, f->planned, v->ndims * sizeof *f->dims) &&
+      !memcmp(f->bound, f->planned_bound, v->ndims * sizeof *f->bound)) {
+    forget_late(v, scope, f);
+    return check_shapes(s, f, e, in);
+  }
+  f->entry = NULL;
+  for (uint32_t i = 0; i < scope->nrows; i++)
+    f->exprs[scope->rows[i]] = eval(&v->exprs[scope->rows[i]], f->dims, f->bound, f->exprs);
+  TN_TRY(check_shapes(s, f, e, in));
+  for (uint32_t i = 0; i < scope->nconstraints; i++)
+    TN_TRY(check_constraint(s, f, &v->constraints[scope->constraints[i]]));
+  note_open(v, scope, f);
+  return TN_OK;
 }

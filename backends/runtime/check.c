@@ -4,7 +4,7 @@
 #include "backends/runtime/runtime.h"
 #include "backends/runtime/view.h"
 
-enum { MAX_ARGS = 256, MAX_OPERANDS = 4096, MAX_DIMS = 4096 };
+enum { MAX_ARGS = 256, MAX_OPERANDS = 4096, MAX_DIMS = 65536, MAX_DEPTH = 64 };
 
 typedef struct tn_check {
   tn_view *v;
@@ -104,7 +104,8 @@ static tn_status check_dims(const tn_check *c) {
   for (uint32_t i = 0; i < v->nscalars; i++)
     TN_TRY(check_row(c, "scalar", i, "expression", v->scalars[i], v->nexprs));
   for (uint32_t i = 0; i < v->nslots; i++)
-    TN_TRY(check_row(c, "slot", i, "expression", v->slots[i].bytes, v->nexprs));
+    if (v->slots[i].bytes != TN_PROG_NONE || !v->slots[i].after)
+      TN_TRY(check_row(c, "slot", i, "expression", v->slots[i].bytes, v->nexprs));
   for (uint32_t i = 0; i < v->nconstraints; i++) {
     TN_TRY(check_row(c, "constraint", i, "expression", v->constraints[i].a, v->nexprs));
     TN_TRY(check_row(c, "constraint", i, "expression", v->constraints[i].b, v->nexprs));
@@ -162,11 +163,116 @@ static tn_status check_things(const tn_check *c) {
   return TN_OK;
 }
 
+/* ---- steps --------------------------------------------------------------------------------------------- */
+
+static tn_status check_operand(const tn_check *c, const tn_prog_entry *e, const tn_prog_variant *var,
+                               uint32_t i, uint32_t k) {
+  const tn_view *v = c->v;
+  const tn_prog_step *s = &v->steps[i];
+  const tn_prog_operand *o = &v->operands[s->first_operand + k];
+  const uint32_t counts[] = {[TN_PROG_SLOT] = var->nslots,
+                             [TN_PROG_INPUT] = e->ninputs,
+                             [TN_PROG_OUTPUT] = e->noutputs,
+                             [TN_PROG_WEIGHT] = v->nweights,
+                             [TN_PROG_STATE] = v->nstates};
+  bool given =
+      (s->kind == TN_PROG_IF || s->kind == TN_PROG_LOOP) && k >= s->noperands - v->calls[s->kernel].nresults;
+  if (o->kind == TN_PROG_ABSENT && s->kind == TN_PROG_LOOP && k < 2) return TN_OK;
+  if (given && o->kind != TN_PROG_SLOT) return BAD(c, "step %u: operand %u has kind %u", i, k, o->kind);
+  if (o->kind >= TN_COUNT(counts)) return BAD(c, "step %u: operand %u has kind %u", i, k, o->kind);
+  TN_TRY(check_row(c, "step", i, "operand", o->index, counts[o->kind]));
+  if (o->kind != TN_PROG_SLOT) return TN_OK;
+  /* A slot that is not there yet; what a call gives is there when the call is done. */
+  uint32_t after = v->slots[var->first_slot + o->index].after, at = i - var->first_step;
+  if (given ? after == at + 1 && v->slots[var->first_slot + o->index].bytes == TN_PROG_NONE : after <= at)
+    return TN_OK;
+  return BAD(c, "step %u: operand %u is slot %u, which is there behind step %u", i, k, o->index,
+             var->first_step + after);
+}
+
+static tn_status check_callee(const tn_check *c, const tn_prog_entry *e, uint32_t i, uint32_t row,
+                              uint32_t inputs, uint32_t outputs) {
+  const tn_view *v = c->v;
+  TN_TRY(check_row(c, "step", i, "entry", row, v->nentries));
+  const tn_prog_entry *f = &v->entries[row];
+  if (f <= e || row < v->head->npublic)
+    return BAD(c, "step %u calls entry %u, which is not behind it", i, row);
+  if (f->ninputs == inputs && f->noutputs == outputs) return TN_OK;
+  return BAD(c, "step %u calls entry %u with %u inputs and %u outputs, it has %u and %u", i, row, inputs,
+             outputs, f->ninputs, f->noutputs);
+}
+
+/* Input or output k of a callee is what the caller takes it for; `drop`: leading dims that only the caller
+ * sees. */
+static tn_status check_passed(const tn_check *c, uint32_t i, const char *what, const tn_prog_arg *theirs,
+                              const tn_prog_arg *ours, uint32_t drop) {
+  if (theirs->dtype == ours->dtype && theirs->rank + drop == ours->rank) return TN_OK;
+  return BAD(c, "step %u: %s '%s' has another type than the call says", i, what,
+             c->v->strings + theirs->name);
+}
+
+static tn_status check_call(const tn_check *c, const tn_prog_entry *e, uint32_t i) {
+  const tn_view *v = c->v;
+  const tn_prog_step *s = &v->steps[i];
+  const tn_prog_call *call = &v->calls[s->kernel];
+  bool loop = s->kind == TN_PROG_LOOP;
+  uint32_t lead = loop ? 2 : 1, shift = loop;
+  TN_TRY(check_rows(c, "step", i, "arguments", call->first_arg, call->nargs, v->nargs));
+  TN_TRY(check_rows(c, "step", i, "arguments", call->first_result, call->nresults, v->nargs));
+  if (call->nargs > MAX_ARGS || call->nresults > MAX_ARGS ||
+      s->noperands != lead + call->nargs + call->nresults)
+    return BAD(c, "step %u has %u operands for a call with %u inputs and %u results", i, s->noperands,
+               call->nargs, call->nresults);
+  if (loop ? call->carried > call->nargs || call->carried > call->nresults : call->carried)
+    return BAD(c, "step %u carries %u values", i, call->carried);
+  for (uint32_t side = 0; side < (loop ? 1 : 2); side++) {
+    uint32_t row = side ? call->otherwise : call->entry;
+    TN_TRY(check_callee(c, e, i, row, call->nargs + shift, call->nresults + shift));
+    const tn_prog_arg *in = v->args + v->entries[row].first_input,
+                      *out = v->args + v->entries[row].first_output;
+    for (uint32_t k = 0; k < call->nargs; k++)
+      TN_TRY(check_passed(c, i, "input", &in[k + shift], &v->args[call->first_arg + k], 0));
+    for (uint32_t k = 0; k < call->nresults; k++)
+      TN_TRY(check_passed(c, i, "output", &out[k + shift], &v->args[call->first_result + k],
+                          loop && k >= call->carried));
+    for (uint32_t k = 0; k < call->carried && loop; k++)
+      TN_TRY(check_passed(c, i, "output", &out[k + 1], &in[k + 1], 0));
+    const tn_prog_arg counter = {.dtype = TN_DT_i64}, again = {.dtype = TN_DT_bool};
+    if (loop) TN_TRY(check_passed(c, i, "input", &in[0], &counter, 0));
+    if (loop) TN_TRY(check_passed(c, i, "output", &out[0], &again, 0));
+  }
+  return TN_OK;
+}
+
+static bool is_integer(uint32_t dtype) { return dtype >= TN_DT_i64 && dtype <= TN_DT_bool; }
+
+static tn_status check_host_step(const tn_check *c, const tn_prog_entry *e, uint32_t i) {
+  const tn_view *v = c->v;
+  const tn_prog_step *s = &v->steps[i];
+  if (s->nscalars || s->flags || s->work || s->scratch != TN_PROG_NONE)
+    return BAD(c, "step %u is no kernel, but has scalars, scratch, flags or work", i);
+  if (s->kind != TN_PROG_BIND) {
+    TN_TRY(check_row(c, "step", i, "call", s->kernel, v->ncalls));
+    if (s->kind == TN_PROG_LOOP && !is_integer(v->calls[s->kernel].trip))
+      return BAD(c, "step %u has a trip count of element type %u", i, v->calls[s->kernel].trip);
+    return check_call(c, e, i);
+  }
+  TN_TRY(check_row(c, "step", i, "bind", s->kernel, v->nbinds));
+  const tn_prog_bind *b = &v->binds[s->kernel];
+  TN_TRY(check_row(c, "bind", s->kernel, "dim", b->dim, v->ndims));
+  if (v->dims[b->dim].source != TN_PROG_DIM_INPUT)
+    return BAD(c, "bind %u gives dim %u a value", s->kernel, b->dim);
+  if (b->max != TN_PROG_NONE) TN_TRY(check_row(c, "bind", s->kernel, "expression", b->max, v->nexprs));
+  if (is_integer(b->dtype) && s->noperands == 1) return TN_OK;
+  return BAD(c, "step %u binds a dim to %u operands of element type %u", i, s->noperands, b->dtype);
+}
+
 static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_prog_variant *var,
                             uint32_t i) {
   const tn_view *v = c->v;
   const tn_prog_step *s = &v->steps[i];
-  TN_TRY(check_row(c, "step", i, "kernel", s->kernel, v->nkernels));
+  if (s->kind > TN_PROG_LOOP) return BAD(c, "step %u has kind %u", i, s->kind);
+  if (s->kind == TN_PROG_KERNEL) TN_TRY(check_row(c, "step", i, "kernel", s->kernel, v->nkernels));
   TN_TRY(check_rows(c, "step", i, "operands", s->first_operand, s->noperands, v->noperands));
   TN_TRY(check_rows(c, "step", i, "scalars", s->first_scalar, s->nscalars, v->nscalars));
   TN_TRY(check_str(c, "step", i, s->loc, true));
@@ -176,16 +282,8 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
   if (s->scratch != TN_PROG_NONE) TN_TRY(check_row(c, "step", i, "expression", s->scratch, v->nexprs));
   if (s->work) TN_TRY(check_row(c, "step", i, "expression", s->work - 1, v->nexprs));
   if (s->flags & ~(uint32_t)TN_KERNEL_SINGLE) return BAD(c, "step %u has flags %#x", i, s->flags);
-  const uint32_t counts[] = {[TN_PROG_SLOT] = var->nslots,
-                             [TN_PROG_INPUT] = e->ninputs,
-                             [TN_PROG_OUTPUT] = e->noutputs,
-                             [TN_PROG_WEIGHT] = v->nweights,
-                             [TN_PROG_STATE] = v->nstates};
-  for (uint32_t k = 0; k < s->noperands; k++) {
-    const tn_prog_operand *o = &v->operands[s->first_operand + k];
-    if (o->kind >= TN_COUNT(counts)) return BAD(c, "step %u: operand %u has kind %u", i, k, o->kind);
-    TN_TRY(check_row(c, "step", i, "operand", o->index, counts[o->kind]));
-  }
+  if (s->kind != TN_PROG_KERNEL) TN_TRY(check_host_step(c, e, i));
+  for (uint32_t k = 0; k < s->noperands; k++) TN_TRY(check_operand(c, e, var, i, k));
   return TN_OK;
 }
 
@@ -198,15 +296,49 @@ static tn_status check_variant(const tn_check *c, const tn_prog_entry *e, uint32
   if (!last) TN_TRY(check_row(c, "variant", i, "dim", var->dim, v->ndims));
   TN_TRY(check_rows(c, "variant", i, "steps", var->first_step, var->nsteps, v->nsteps));
   TN_TRY(check_rows(c, "variant", i, "slots", var->first_slot, var->nslots, v->nslots));
+  for (uint32_t k = 0; k < var->nslots; k++) {
+    const tn_prog_slot *slot = &v->slots[var->first_slot + k];
+    if (slot->after > var->nsteps ||
+        (slot->after && v->steps[var->first_step + slot->after - 1].kind == TN_PROG_KERNEL))
+      return BAD(c, "slot %u is there behind step %u, which is no host step of its variant",
+                 var->first_slot + k, var->first_step + slot->after);
+  }
   *steps += var->nsteps;
   if (*steps > v->nsteps) return BAD(c, "variant %u shares steps with another", i);
   for (uint32_t k = 0; k < var->nsteps; k++) TN_TRY(check_step(c, e, var, var->first_step + k));
   return TN_OK;
 }
 
+/* Each call inside a call takes a part of the stack. Calls go to entries behind their own. */
+static tn_status check_depth(const tn_check *c) {
+  const tn_view *v = c->v;
+  tn_arena arena;
+  tn_arena_init(&arena);
+  uint32_t *depth = tn_arena_alloc(&arena, v->nentries * sizeof *depth), deepest = 0;
+  for (uint32_t e = 0; depth && e < v->nentries; e++)
+    for (uint32_t i = 0; i < v->entries[e].nvariants; i++) {
+      const tn_prog_variant *var = &v->variants[v->entries[e].first_variant + i];
+      for (uint32_t s = 0; s < var->nsteps; s++) {
+        const tn_prog_step *step = &v->steps[var->first_step + s];
+        if (step->kind != TN_PROG_IF && step->kind != TN_PROG_LOOP) continue;
+        const tn_prog_call *call = &v->calls[step->kernel];
+        uint32_t rows[2] = {call->entry, step->kind == TN_PROG_IF ? call->otherwise : call->entry};
+        for (uint32_t k = 0; k < 2; k++)
+          if (depth[rows[k]] <= depth[e]) depth[rows[k]] = depth[e] + 1;
+        if (depth[e] >= deepest) deepest = depth[e] + 1;
+      }
+    }
+  tn_arena_fini(&arena);
+  if (!depth) return tn_view_fail(c->error, c->error_size, TN_OOM, "no memory to check the program");
+  if (deepest > MAX_DEPTH) return BAD(c, "calls inside calls, more than %d", MAX_DEPTH);
+  return TN_OK;
+}
+
 static tn_status check_entries(const tn_check *c) {
   const tn_view *v = c->v;
   uint64_t steps = 0, variants = 0;
+  if (v->head->npublic > v->nentries)
+    return BAD(c, "%u of %u entries are public", v->head->npublic, v->nentries);
   for (uint32_t i = 0; i < v->nentries; i++) {
     const tn_prog_entry *e = &v->entries[i];
     TN_TRY(check_str(c, "entry", i, e->name, false));
@@ -218,10 +350,13 @@ static tn_status check_entries(const tn_check *c) {
                  e->nvariants);
     variants += e->nvariants;
     if (variants > v->nvariants) return BAD(c, "entry %u shares variants with another", i);
+  }
+  for (uint32_t i = 0; i < v->nentries; i++) {
+    const tn_prog_entry *e = &v->entries[i];
     for (uint32_t k = 0; k < e->nvariants; k++)
       TN_TRY(check_variant(c, e, e->first_variant + k, k + 1 == e->nvariants, &steps));
   }
-  return TN_OK;
+  return v->ncalls ? check_depth(c) : TN_OK;
 }
 
 tn_status tn_view_open(tn_bytes blob, tn_view *v, char *error, uint64_t error_size) {

@@ -58,24 +58,22 @@ static tn_status map_weight(tn_model *m, uint32_t i, tn_bytes packed, const char
 
 /* ---- tables -------------------------------------------------------------------------------------------- */
 
-static void measure_variant(tn_model *m, const tn_prog_variant *var) {
+static void measure_variant(const tn_view *v, const tn_prog_variant *var, tn_rt_sizes *z) {
   uint64_t operands = 0, scalars = 0;
   for (uint32_t k = 0; k < var->nsteps; k++) {
-    operands += m->view.steps[var->first_step + k].noperands;
-    scalars += m->view.steps[var->first_step + k].nscalars;
+    operands += v->steps[var->first_step + k].noperands;
+    scalars += v->steps[var->first_step + k].nscalars;
   }
-  if (var->nsteps > m->max_steps) m->max_steps = var->nsteps;
-  if (var->nslots > m->max_slots) m->max_slots = var->nslots;
-  if (operands > m->max_operands) m->max_operands = operands;
-  if (scalars > m->max_scalars) m->max_scalars = scalars;
+  if (var->nsteps > z->steps) z->steps = var->nsteps;
+  if (var->nslots > z->slots) z->slots = var->nslots;
+  if (operands > z->operands) z->operands = operands;
+  if (scalars > z->scalars) z->scalars = scalars;
 }
 
-static void measure(tn_model *m) {
-  for (uint32_t i = 0; i < m->view.nentries; i++) {
-    const tn_prog_entry *e = &m->view.entries[i];
-    if (e->ninputs > m->max_inputs) m->max_inputs = e->ninputs;
-    for (uint32_t k = 0; k < e->nvariants; k++) measure_variant(m, &m->view.variants[e->first_variant + k]);
-  }
+void tn_rt_measure(const tn_view *v, const tn_prog_entry *e, tn_rt_sizes *z) {
+  if (e->ninputs > z->inputs) z->inputs = e->ninputs;
+  if (e->noutputs > z->outputs) z->outputs = e->noutputs;
+  for (uint32_t k = 0; k < e->nvariants; k++) measure_variant(v, &v->variants[e->first_variant + k], z);
 }
 
 static bool describe(tn_model *m) {
@@ -83,10 +81,13 @@ static bool describe(tn_model *m) {
   m->limits = tn_arena_alloc(&m->arena, v->ndims * sizeof *m->limits);
   m->shapes = tn_arena_alloc(&m->arena, v->nargs * sizeof *m->shapes);
   m->stateful = tn_arena_alloc(&m->arena, v->nentries * sizeof *m->stateful);
+  m->dynamic = tn_arena_alloc(&m->arena, v->nentries * sizeof *m->dynamic);
   if (m->arena.failed) return false;
   for (uint32_t i = 0; i < v->ndims; i++) m->limits[i] = tn_view_limit(v, i);
-  for (uint32_t i = 0; i < v->nentries; i++)
-    m->nstateful += m->stateful[i] = tn_view_uses_states(v, &v->entries[i]);
+  tn_view_find_stateful(v, m->stateful);
+  for (uint32_t i = 0; i < v->nentries; i++) m->dynamic[i] = tn_view_is_dynamic(v, &v->entries[i]);
+  for (uint32_t i = 0; i < v->head->npublic; i++) m->nstateful += m->stateful[i];
+  if (!tn_rt_scopes(m)) return false;
   tn_buf text = {0};
   for (uint32_t i = 0; i < v->nargs; i++) {
     text.len = 0;
@@ -102,7 +103,10 @@ tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights
                               char *error, uint64_t error_size) {
   tn_words w = {error, error_size};
   const tn_prog_span blob = m->view.head->tokenizer;
-  measure(m);
+  const char *least = tn_view_meta(&m->view, "least_size");
+  m->least = !least || strcmp(least, "0") != 0;
+  for (uint32_t i = 0; i < m->view.head->npublic; i++)
+    tn_rt_measure(&m->view, &m->view.entries[i], &m->sizes);
   m->weights = tn_arena_alloc(&m->arena, m->view.nweights * sizeof *m->weights);
   if (!m->weights || !describe(m)) return FAIL(&w, TN_OOM, "no memory");
   for (uint32_t i = 0; i < m->view.nweights; i++)

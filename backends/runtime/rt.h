@@ -19,6 +19,19 @@ typedef struct tn_rt_file {
   tn_file map;
 } tn_rt_file;
 
+/* What an entry with host steps, or one that is called, has to look at when a dim gets a value. */
+typedef struct tn_rt_scope {
+  uint32_t *rows, *constraints, *late; /* expressions that it needs; constraints about dims that it gives */
+  uint32_t nrows, nconstraints, nlate; /* values; dims that its host steps give values */
+} tn_rt_scope;
+
+/* Tables of a frame. */
+typedef struct tn_rt_sizes {
+  uint32_t steps, slots, inputs, outputs; /* the most of any variant or entry */
+  uint64_t operands, scalars;             /* of all steps of one variant */
+} tn_rt_sizes;
+void tn_rt_measure(const tn_view *v, const tn_prog_entry *e, tn_rt_sizes *z);
+
 struct tn_model {
   tn_view view;
   tn_arena arena;        /* owns the tables below */
@@ -27,13 +40,15 @@ struct tn_model {
   int64_t *limits;       /* per dim: its largest legal value */
   const char **shapes;   /* per row of args, as text */
   bool *stateful;        /* per entry: its steps use a state */
+  bool *dynamic;         /* per entry: it has host steps */
+  tn_rt_scope *scopes;   /* per entry; empty unless it is dynamic or called */
   uint32_t nstateful;
-  uint32_t max_steps, max_slots, max_inputs; /* of any variant or entry */
-  uint64_t max_operands, max_scalars;        /* of all steps of any variant */
-  tn_file library, packed;                   /* ahead of time: the artefact, the external weights */
-  TN_VEC(tn_rt_file) files;                  /* weights that stay in their original files */
-  tn_tokenizer *tokenizer;                   /* NULL: none */
+  tn_rt_sizes sizes;        /* the largest of any public entry */
+  tn_file library, packed;  /* ahead of time: the artefact, the external weights */
+  TN_VEC(tn_rt_file) files; /* weights that stay in their original files */
+  tn_tokenizer *tokenizer;  /* NULL: none */
   bool keep_values;
+  int64_t least; /* the smallest size of an input: 1, or 0 where the model takes empty ones */
 };
 
 typedef struct tn_rt_memory {
@@ -41,15 +56,48 @@ typedef struct tn_rt_memory {
   uint64_t bytes;
 } tn_rt_memory;                                          /* anonymous pages, zeroed */
 bool tn_rt_memory_grow(tn_rt_memory *m, uint64_t bytes); /* contents are lost; false: no memory, as before */
+bool tn_rt_memory_extend(tn_rt_memory *m, uint64_t bytes); /* contents stay */
 void tn_rt_memory_free(tn_rt_memory *m);
 
 /* One step, ready to run. */
 typedef struct tn_rt_step {
-  tn_rt_kernel kernel;
+  tn_rt_kernel kernel; /* fn NULL: a host step, ctx is what it keeps */
   void *const *bufs;
   const int64_t *dims;
   uint32_t row, single;
 } tn_rt_step;
+
+/* One entry while it runs: the values of its dims and the memory of its values. The session has one for the
+ * entry that is called from outside, and each IF and LOOP step has its own for what it calls, kept from call
+ * to call (frame.c). */
+typedef struct tn_frame {
+  tn_arena arena;             /* of a called entry: owns it and the tables below */
+  const tn_prog_entry *entry; /* what the plan is for; NULL: none yet */
+  const tn_prog_variant *variant;
+  const tn_prog_variant *laid_out; /* what `steps` are of; NULL: none */
+  int64_t *dims;                   /* per dim */
+  bool *bound;                     /* per dim */
+  tn_rt_number *exprs;             /* per expression */
+  int64_t *planned;                /* the dims of the plan */
+  bool *planned_bound; /* the same; NULL in the session's own frame, where they follow from the entry */
+  const void **inputs; /* of the call */
+  void **outputs;      /* NULL: where it lies is not known yet */
+  tn_rt_memory *kept;  /* per output: memory for it where the caller gave none */
+  uint32_t nkept;
+  tn_tensor *results; /* per output: its shape and place, once known */
+  tn_rt_memory slots; /* the arena */
+  void **slot;        /* per slot of the variant; NULL: not there yet */
+  uint64_t *slot_bytes;
+  tn_rt_step *steps;
+  uint32_t nsteps;
+  bool shared;                /* some step is for all threads */
+  void **bufs;                /* of all steps */
+  int64_t *scalars;           /* of all steps */
+  uint32_t *late_rows, nlate; /* expressions that had no value when the entry was called */
+  uint32_t *open_rows, nopen; /* those that have none now */
+  uint32_t *open_constraints, nopen_constraints;
+  struct tn_rt_host *hosts; /* what its host steps keep */
+} tn_frame;
 
 struct tn_session {
   tn_model *model;
@@ -57,27 +105,17 @@ struct tn_session {
   uint32_t nthreads;
   int64_t batch, capacity, position;
   tn_arena arena;          /* owns the tables below */
-  int64_t *dims;           /* per dim */
-  bool *bound;             /* per dim */
-  tn_rt_number *exprs;     /* per expression */
+  tn_frame top;            /* of the entry that is called from outside */
   tn_rt_memory *states;    /* per state */
   uint64_t *state_bytes;   /* per state: its exact size */
   bool *rewinds;           /* per state: it has places per token; false: it sums up all tokens */
   tn_rt_memory *converted; /* per input: its integers in the declared type */
-  const void **inputs;     /* of the call: the caller's data or `converted` */
-  void **outputs;
-  tn_rt_memory slots, scratch;
-  uint64_t scratch_stride;        /* bytes between two threads' scratch */
-  uint64_t *slot_at, *slot_bytes; /* per slot of the variant: offset in `slots`, size */
-  tn_rt_step *steps;
-  uint32_t nsteps;
-  bool shared;                /* some step is for all threads */
-  void **bufs;                /* of all steps */
-  int64_t *scalars;           /* of all steps */
-  const tn_prog_entry *entry; /* what the plan below `dims` is for; NULL: none yet */
-  const tn_prog_variant *variant;
-  int64_t *planned; /* the dims of that plan */
-  double *seconds;  /* per row of steps, when profiling */
+  tn_rt_memory scratch;
+  uint64_t scratch_stride; /* bytes between two threads' scratch */
+  const tn_rt_step *walk;  /* the steps that all threads run now */
+  uint32_t nwalk;
+  uint32_t nresults; /* outputs of the last call; 0: it failed */
+  double *seconds;   /* per row of steps, when profiling */
   uint64_t *calls;
   bool profile;
   struct tn_rt_kept *kept; /* by generation, for its next call; NULL: nothing */
@@ -96,10 +134,58 @@ bool tn_rt_shape(const tn_rt_number *exprs, const uint32_t *shape, uint32_t rank
 bool tn_rt_arg_bytes(const tn_rt_number *exprs, const tn_view *v, const tn_prog_arg *a, uint64_t *bytes);
 /* Gives the dims their values from the inputs' shapes, evaluates every expression and checks all limits. */
 tn_status tn_rt_bind(tn_session *s, const tn_prog_entry *e, const tn_tensor *in);
+/* The same for an entry that another calls, whose frame `from` is; f->entry is set. */
+tn_status tn_rt_bind_call(tn_session *s, const tn_frame *from, tn_frame *f, const tn_prog_entry *e,
+                          const tn_tensor *in);
+/* Dim `dim` gets its value from `what`, which is named `name`; at least `least`. */
+tn_status tn_rt_bind_dim(tn_session *s, tn_frame *f, const char *what, const char *name, uint32_t dim,
+                         int64_t value, int64_t least);
+/* The tensor must have the shape that the arguments' row says. */
+tn_status tn_rt_check_shape(tn_session *s, const tn_frame *f, const char *what, const tn_prog_arg *a,
+                            const tn_tensor *t);
+/* Expressions and constraints that had to wait for a dim: those whose dims all have values now. */
+tn_status tn_rt_rebind(tn_session *s, tn_frame *f);
 const char *tn_rt_number_why(uint32_t state);
+
+/* frame.c */
+bool tn_rt_scopes(tn_model *m); /* fills m->scopes; false: no memory */
+/* Tables for entry e; NULL: for any of the public ones, one after the other. */
+bool tn_rt_frame_tables(const tn_model *m, const tn_prog_entry *e, tn_frame *f, tn_arena *a);
+void tn_rt_frame_fini(tn_session *s, tn_frame *f);
+tn_status tn_rt_plan(tn_session *s, tn_frame *f, const tn_prog_entry *e);
+void tn_rt_point(tn_session *s, tn_frame *f, uint32_t from, uint32_t to);
+/* Shape of output i in f->results; dims that are not known yet are -1. */
+tn_status tn_rt_output_shape(tn_session *s, tn_frame *f, const tn_prog_arg *a, tn_tensor *out);
+/* Memory for outputs whose shape is known now. */
+tn_status tn_rt_frame_outputs(tn_session *s, tn_frame *f);
+/* Behind a host step: slots and outputs whose sizes are known now. */
+tn_status tn_rt_frame_learn(tn_session *s, tn_frame *f, uint32_t step);
+/* Runs an entry with host steps; its frame is planned. */
+tn_status tn_rt_frame_run(tn_session *s, tn_frame *f);
+/* Calls entry e from frame `from`; *f is made when first needed. Results are in (*f)->results. */
+tn_status tn_rt_frame_call(tn_session *s, const tn_frame *from, tn_frame **f, const tn_prog_entry *e,
+                           const tn_tensor *in);
+
+/* host.c: what a host step keeps between calls. */
+typedef struct tn_rt_host {
+  struct tn_rt_host *next;
+  uint32_t row;            /* of steps */
+  uint32_t *slots, nslots; /* whose size is known behind it */
+  tn_rt_memory late;       /* where they lie */
+  tn_frame *frames[2];     /* of the entries that it calls */
+  tn_arena arena;          /* owns the tables below */
+  tn_tensor *args, *results;
+  tn_rt_memory *spare; /* LOOP, per carried value: the frame writes one, the next iteration reads the other */
+  tn_rt_memory *stacks; /* LOOP, per slice */
+} tn_rt_host;
+static inline tn_rt_host *tn_rt_kept_by(const tn_rt_step *step) { return step->kernel.ctx; }
+tn_rt_host *tn_rt_host_of(tn_session *s, tn_frame *f, uint32_t step); /* NULL: no memory */
+void tn_rt_host_free(tn_session *s, tn_rt_host *h);
+tn_status tn_rt_host_step(tn_session *s, tn_frame *f, uint32_t step);
 
 /* invoke.c */
 tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **out);
+void tn_rt_walk(tn_session *s, const tn_rt_step *steps, uint32_t n, bool shared); /* kernels */
 
 /* load.c: what both ways of opening share. m->view and m->kernels are filled in. On failure the caller closes
  * m. */
@@ -140,6 +226,7 @@ tn_status tn_rt_generate(tn_session *s, const int32_t *ids, uint64_t nids, const
 tn_status tn_rt_generate_batch(tn_session *s, const tn_prompt *prompts, uint32_t n, const tn_sampling *o,
                                tn_on_new_token each, void *user);
 tn_status tn_rt_adapter(tn_session *s, const char *name, float weight);
+tn_status tn_rt_result(tn_session *s, uint32_t i, tn_tensor *out);
 #pragma GCC visibility pop
 
 #endif

@@ -37,6 +37,8 @@ typedef struct tn_rt_step_time {
   double seconds;
 } tn_rt_step_time;
 uint32_t tn_rt_step_times(tn_session *s, tn_rt_step_time *out, uint32_t room); /* number of rows */
+/* The value of a dim in the last call; 0: it had none. */
+int64_t tn_rt_dim(tn_session *s, const char *name);
 /* The bytes of arena slot `slot` after the last invoke (for verify --per-node). NULL: none. */
 const void *tn_rt_slot(tn_session *s, uint32_t slot, uint64_t *bytes);
 

@@ -20,7 +20,7 @@ static const tn_view *view_of(const tn_scorer *sc) { return &sc->s->model->view;
 
 static void find(tn_scorer *sc, uint32_t which) {
   const tn_view *v = view_of(sc);
-  for (uint32_t i = 0; i < v->nentries && !sc->entries[which]; i++)
+  for (uint32_t i = 0; i < v->head->npublic && !sc->entries[which]; i++)
     if (!strcmp(tn_view_str(v, v->entries[i].name), faces[which].name))
       sc->entries[which] = &v->entries[i], sc->index[which] = i;
 }

@@ -18,27 +18,13 @@ tn_status tn_rt_fail(tn_session *s, tn_status status, const char *fmt, ...) {
 static bool allocate(tn_session *s) {
   const tn_model *m = s->model;
   const tn_view *v = &m->view;
-  uint32_t outputs = 0;
-  for (uint32_t i = 0; i < v->nentries; i++)
-    if (v->entries[i].noutputs > outputs) outputs = v->entries[i].noutputs;
 #define TABLE(field, n) s->field = tn_arena_alloc(&s->arena, (size_t)(n) * sizeof *s->field)
-  TABLE(dims, v->ndims);
-  TABLE(bound, v->ndims);
-  TABLE(planned, v->ndims);
-  TABLE(exprs, v->nexprs);
   TABLE(states, v->nstates);
   TABLE(state_bytes, v->nstates);
   TABLE(rewinds, v->nstates);
-  TABLE(converted, m->max_inputs);
-  TABLE(inputs, m->max_inputs);
-  TABLE(outputs, outputs);
-  TABLE(slot_at, m->max_slots);
-  TABLE(slot_bytes, m->max_slots);
-  TABLE(steps, m->max_steps);
-  TABLE(bufs, m->max_operands);
-  TABLE(scalars, m->max_scalars);
+  TABLE(converted, m->sizes.inputs);
 #undef TABLE
-  return !s->arena.failed;
+  return tn_rt_frame_tables(m, NULL, &s->top, &s->arena);
 }
 
 /* The least limit of the dims that are capacities. */
@@ -84,15 +70,15 @@ static bool find_rewinds(tn_session *s) {
 static tn_status allocate_states(tn_session *s) {
   const tn_view *v = &s->model->view;
   for (uint32_t i = 0; i < v->ndims; i++) {
-    s->bound[i] = true;
-    s->dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity
-                 : v->dims[i].source == TN_PROG_DIM_INPUT  ? s->batch
-                                                           : 0;
+    s->top.bound[i] = true;
+    s->top.dims[i] = v->dims[i].source == TN_PROG_DIM_CAPACITY ? s->capacity
+                     : v->dims[i].source == TN_PROG_DIM_INPUT  ? s->batch
+                                                               : 0;
   }
-  tn_rt_eval(v, s->dims, s->bound, s->exprs);
+  tn_rt_eval(v, s->top.dims, s->top.bound, s->top.exprs);
   for (uint32_t i = 0; i < v->nstates; i++) {
     const char *name = tn_view_str(v, v->states[i].arg.name);
-    if (!tn_rt_arg_bytes(s->exprs, v, &v->states[i].arg, &s->state_bytes[i]))
+    if (!tn_rt_arg_bytes(s->top.exprs, v, &v->states[i].arg, &s->state_bytes[i]))
       return tn_rt_fail(s, TN_INVALID, "state '%s' is too large for a batch of %lld and a capacity of %lld",
                         name, (long long)s->batch, (long long)s->capacity);
     if (!tn_rt_memory_grow(&s->states[i], s->state_bytes[i]))
@@ -136,9 +122,9 @@ void tn_rt_session_free(tn_session *s) {
   if (!s) return;
   tn_pool_free(s->pool);
   for (uint32_t i = 0; s->states && i < s->model->view.nstates; i++) tn_rt_memory_free(&s->states[i]);
-  for (uint32_t i = 0; s->converted && i < s->model->max_inputs; i++) tn_rt_memory_free(&s->converted[i]);
+  for (uint32_t i = 0; s->converted && i < s->model->sizes.inputs; i++) tn_rt_memory_free(&s->converted[i]);
   tn_rt_kept_free(s->kept);
-  tn_rt_memory_free(&s->slots);
+  tn_rt_frame_fini(s, &s->top);
   tn_rt_memory_free(&s->scratch);
   tn_mem_free(s->seconds);
   tn_mem_free(s->calls);

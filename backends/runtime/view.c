@@ -95,20 +95,39 @@ bool tn_view_is_setting(const tn_view *v, uint32_t state) {
   return !strcmp(tn_view_str(v, v->states[state].arg.name), "adapters");
 }
 
-static bool variant_uses_states(const tn_view *v, const tn_prog_variant *var) {
+static bool callees_use_states(const tn_view *v, const tn_prog_step *step, const bool *stateful) {
+  if (step->kind != TN_PROG_IF && step->kind != TN_PROG_LOOP) return false;
+  const tn_prog_call *call = &v->calls[step->kernel];
+  return stateful[call->entry] || (step->kind == TN_PROG_IF && stateful[call->otherwise]);
+}
+
+static bool variant_uses_states(const tn_view *v, const tn_prog_variant *var, const bool *stateful) {
   for (uint32_t s = 0; s < var->nsteps; s++) {
     const tn_prog_step *step = &v->steps[var->first_step + s];
     for (uint32_t o = 0; o < step->noperands; o++) {
       const tn_prog_operand *operand = &v->operands[step->first_operand + o];
       if (operand->kind == TN_PROG_STATE && !tn_view_is_setting(v, operand->index)) return true;
     }
+    if (callees_use_states(v, step, stateful)) return true;
   }
   return false;
 }
 
-bool tn_view_uses_states(const tn_view *v, const tn_prog_entry *e) {
-  for (uint32_t i = 0; i < e->nvariants; i++)
-    if (variant_uses_states(v, &v->variants[e->first_variant + i])) return true;
+/* From the last entry on: calls go to entries behind their own. */
+void tn_view_find_stateful(const tn_view *v, bool *out) {
+  for (uint32_t e = v->nentries; e-- > 0;) {
+    out[e] = false;
+    for (uint32_t i = 0; i < v->entries[e].nvariants; i++)
+      out[e] |= variant_uses_states(v, &v->variants[v->entries[e].first_variant + i], out);
+  }
+}
+
+bool tn_view_is_dynamic(const tn_view *v, const tn_prog_entry *e) {
+  for (uint32_t i = 0; i < e->nvariants; i++) {
+    const tn_prog_variant *var = &v->variants[e->first_variant + i];
+    for (uint32_t s = 0; s < var->nsteps; s++)
+      if (v->steps[var->first_step + s].kind != TN_PROG_KERNEL) return true;
+  }
   return false;
 }
 

@@ -12,7 +12,8 @@
   X(entries, tn_prog_entry) X(variants, tn_prog_variant) X(args, tn_prog_arg)                  \
   X(slots, tn_prog_slot) X(steps, tn_prog_step) X(operands, tn_prog_operand)                   \
   X(scalars, uint32_t) X(weights, tn_prog_weight) X(states, tn_prog_state)                     \
-  X(kernels, tn_prog_kernel) X(meta, tn_prog_meta)
+  X(kernels, tn_prog_kernel) X(meta, tn_prog_meta) X(binds, tn_prog_bind)                      \
+  X(calls, tn_prog_call)
 /* clang-format on */
 
 typedef struct tn_view {
@@ -36,10 +37,12 @@ void tn_view_expr_text(const tn_view *v, uint32_t expr, tn_buf *out);
 void tn_view_shape_text(const tn_view *v, uint32_t rank, uint32_t shape, tn_buf *out);
 /* The dim's largest legal value: its own limit and every constraint `dim <= number`. */
 int64_t tn_view_limit(const tn_view *v, uint32_t dim);
-/* Whether any step of the entry uses a state. */
 /* The weights of adapters (adapter.c): a setting of the session, no memory of tokens. */
 bool tn_view_is_setting(const tn_view *v, uint32_t state);
-bool tn_view_uses_states(const tn_view *v, const tn_prog_entry *e);
+/* Per entry: whether any of its steps, or of an entry that it calls, uses a state. */
+void tn_view_find_stateful(const tn_view *v, bool *out);
+/* Whether the entry has host steps: sizes that only the run makes known. */
+bool tn_view_is_dynamic(const tn_view *v, const tn_prog_entry *e);
 /* Bytes of one row-major tensor of n values; false on overflow or an unknown type. */
 bool tn_view_bytes(uint32_t dtype, uint64_t n, uint64_t *bytes);
 const char *tn_view_dtype_name(uint32_t dtype); /* NULL: no such type */

@@ -8,6 +8,7 @@ static const form_method methods[] = {
     {"awq", form_check_awq, form_awq},
     {"packed", form_check_packed, form_packed},
     {"int8", form_check_int8, form_int8},
+    {"blocks", form_check_blocks, form_blocks},
     {"fp8", form_check_fp8, form_fp8},
     {"mxfp4", form_check_mxfp4, form_mxfp4},
     {"nvfp4", form_check_nvfp4, form_nvfp4},

@@ -46,6 +46,22 @@ tn_status form_expect(tn_form *f, uint32_t part, uint64_t rows, uint64_t row_byt
 tn_status form_strip(tn_form *f, uint64_t item, uint32_t part, uint64_t row_bytes, uint64_t first,
                      uint64_t rows, uint64_t at, uint64_t bytes, void *dst);
 
+/* A band in memory, from which form_band_put makes blocks: codes, zeros and scales of every row. */
+typedef struct form_codes {
+  uint8_t *codes, *zeros, *scales; /* [rows, k], [rows, groups], [rows, groups, scale_bytes] */
+  void *raw;                       /* words as they are in the file */
+  uint8_t *line;                   /* k bytes */
+} form_codes;
+/* raw_bytes: the most that a method reads at once. */
+tn_status form_codes_init(tn_form *f, form_codes *b, uint64_t rows, uint64_t raw_bytes);
+void form_codes_fini(form_codes *b);
+void form_codes_put(const tn_form *f, const form_codes *b, uint64_t rows, uint8_t *dst);
+/* Bits, groups and scales of the weight's type. zeros: it has to store some. */
+tn_status form_check_type(tn_form *f, bool zeros);
+
+/* blocks.c */
+tn_status form_check_blocks(tn_form *f);
+tn_status form_blocks(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst);
 /* ints.c */
 tn_status form_check_gptq(tn_form *f), form_check_awq(tn_form *f), form_check_packed(tn_form *f),
     form_check_int8(tn_form *f);

@@ -1,15 +1,10 @@
 /* ints.c - integer codes with scales and zeros: GPTQ, AWQ, compressed-tensors. A method lays codes (a byte
- * each), zeros and scales of a band side by side; put_rows writes them as blocks. */
+ * each), zeros and scales of a band side by side; form_codes_put writes them as blocks. */
 #include "frontend/forms/form.h"
 
-typedef struct band {
-  uint8_t *codes, *zeros, *scales; /* [rows, k], [rows, groups], [rows, groups, scale_bytes] */
-  void *raw;                       /* words as they are in the file */
-  uint8_t *line;                   /* k bytes */
-} band;
+typedef form_codes band;
 
-/* raw_bytes: the most that a method reads at once. */
-static tn_status band_init(tn_form *f, band *b, uint64_t rows, uint64_t raw_bytes) {
+tn_status form_codes_init(tn_form *f, form_codes *b, uint64_t rows, uint64_t raw_bytes) {
   uint64_t scales = rows * f->groups * (f->scale_bytes ? f->scale_bytes : 1);
   uint8_t *p = tn_mem_alloc(rows * f->k + rows * f->groups + scales + f->k + raw_bytes + 16);
   *b = (band){.raw = p}; /* first: aligned */
@@ -21,7 +16,7 @@ static tn_status band_init(tn_form *f, band *b, uint64_t rows, uint64_t raw_byte
   return TN_OK;
 }
 
-static void band_fini(band *b) { tn_mem_free(b->raw); }
+void form_codes_fini(form_codes *b) { tn_mem_free(b->raw); }
 
 /* ---- blocks ---- */
 
@@ -56,7 +51,7 @@ static void put_row(const tn_form *f, const uint8_t *codes, const uint8_t *zeros
   }
 }
 
-static void put_rows(const tn_form *f, const band *b, uint64_t rows, uint8_t *dst) {
+void form_codes_put(const tn_form *f, const form_codes *b, uint64_t rows, uint8_t *dst) {
   for (uint64_t r = 0; r < rows; r++) {
     uint8_t *codes = b->codes + r * f->k;
     if (f->order) {
@@ -94,8 +89,7 @@ static uint32_t scale_size(const tn_quant *q) {
   return kind == TN_QN_ONE ? 0 : kind == TN_QN_F32 ? 4 : 2;
 }
 
-/* Bits, groups and scales of the weight's type. */
-static tn_status check_type(tn_form *f, bool zeros) {
+tn_status form_check_type(tn_form *f, bool zeros) {
   const tn_quant *q = f->q;
   if (!q || q->level == TN_QL_GRID || q->level == TN_QL_TRITS || (zeros && !q->zero_bits) || f->k % 32)
     return form_fail(f, TN_INVALID, "cannot make weights of this type");
@@ -123,7 +117,7 @@ static uint32_t tail_parts(const tn_form *f) {
  * scales [groups, rows]. v1: zeros are stored less one, by subtraction from whole words. ---- */
 
 tn_status form_check_gptq(tn_form *f) {
-  TN_TRY(check_type(f, true));
+  TN_TRY(form_check_type(f, true));
   TN_TRY(form_parts(f, 2 + tail_parts(f)));
   if (f->rows % 32)
     return form_fail(f, TN_INVALID, "%llu rows are not whole words of zeros", (unsigned long long)f->rows);
@@ -174,10 +168,10 @@ static tn_status gptq_band(tn_form *f, uint64_t item, uint64_t first, uint64_t r
 tn_status form_gptq(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst) {
   band b;
   uint64_t codes = f->k * f->bits / 8 * rows, scales = f->groups * rows * 4;
-  tn_status s = band_init(f, &b, rows, codes > scales ? codes : scales);
+  tn_status s = form_codes_init(f, &b, rows, codes > scales ? codes : scales);
   if (s == TN_OK) s = gptq_band(f, item, first, rows, &b);
-  if (s == TN_OK) put_rows(f, &b, rows, dst);
-  band_fini(&b);
+  if (s == TN_OK) form_codes_put(f, &b, rows, dst);
+  form_codes_fini(&b);
   return s;
 }
 
@@ -185,7 +179,7 @@ tn_status form_gptq(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, ui
  * rows]. ---- */
 
 tn_status form_check_awq(tn_form *f) {
-  TN_TRY(check_type(f, true));
+  TN_TRY(form_check_type(f, true));
   TN_TRY(form_parts(f, 2 + tail_parts(f)));
   if (f->bits != 4 || f->rows % 8)
     return form_fail(f, TN_INVALID, "%llu rows of %u bits are not whole words of nibbles",
@@ -215,10 +209,10 @@ static tn_status awq_band(tn_form *f, uint64_t item, uint64_t first, uint64_t ro
 tn_status form_awq(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst) {
   band b;
   uint64_t codes = f->k * rows / 2, scales = f->groups * rows * 4;
-  tn_status s = band_init(f, &b, rows, codes > scales ? codes : scales);
+  tn_status s = form_codes_init(f, &b, rows, codes > scales ? codes : scales);
   if (s == TN_OK) s = awq_band(f, item, first, rows, &b);
-  if (s == TN_OK) put_rows(f, &b, rows, dst);
-  band_fini(&b);
+  if (s == TN_OK) form_codes_put(f, &b, rows, dst);
+  form_codes_fini(&b);
   return s;
 }
 
@@ -229,7 +223,7 @@ tn_status form_awq(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uin
 static uint64_t zero_lines(const tn_form *f, uint64_t rows) { return (rows * f->bits + 31) / 32; }
 
 tn_status form_check_packed(tn_form *f) {
-  TN_TRY(check_type(f, false));
+  TN_TRY(form_check_type(f, false));
   uint32_t zeros = f->q->zero_bits != 0;
   TN_TRY(form_parts(f, 1 + zeros + tail_parts(f)));
   TN_TRY(form_expect(f, 0, f->rows, f->k * f->bits / 8));
@@ -267,10 +261,10 @@ static tn_status packed_band(tn_form *f, uint64_t item, uint64_t first, uint64_t
 tn_status form_packed(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst) {
   band b;
   uint64_t codes = f->k * f->bits / 8 * rows, zeros = (zero_lines(f, rows) + f->bits + 1) * f->groups * 4;
-  tn_status s = band_init(f, &b, rows, codes > zeros ? codes : zeros);
+  tn_status s = form_codes_init(f, &b, rows, codes > zeros ? codes : zeros);
   if (s == TN_OK) s = packed_band(f, item, first, rows, &b);
-  if (s == TN_OK) put_rows(f, &b, rows, dst);
-  band_fini(&b);
+  if (s == TN_OK) form_codes_put(f, &b, rows, dst);
+  form_codes_fini(&b);
   return s;
 }
 
@@ -278,7 +272,7 @@ tn_status form_packed(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, 
  * groups]; scales [rows, groups]. ---- */
 
 tn_status form_check_int8(tn_form *f) {
-  TN_TRY(check_type(f, false));
+  TN_TRY(form_check_type(f, false));
   if (f->bits != 8) return form_fail(f, TN_INVALID, "cannot make codes of %u bits", f->bits);
   uint32_t zeros = f->q->zero_bits != 0;
   TN_TRY(form_parts(f, 1 + zeros + tail_parts(f)));
@@ -300,9 +294,9 @@ static tn_status int8_band(tn_form *f, uint64_t item, uint64_t first, uint64_t r
 
 tn_status form_int8(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst) {
   band b;
-  tn_status s = band_init(f, &b, rows, 0);
+  tn_status s = form_codes_init(f, &b, rows, 0);
   if (s == TN_OK) s = int8_band(f, item, first, rows, &b);
-  if (s == TN_OK) put_rows(f, &b, rows, dst);
-  band_fini(&b);
+  if (s == TN_OK) form_codes_put(f, &b, rows, dst);
+  form_codes_fini(&b);
   return s;
 }

@@ -134,10 +134,21 @@ static inline float tn_bf16_to_f32(uint16_t h) {
   return x.f;
 }
 uint16_t tn_f32_to_bf16(float f); /* to nearest even; NaN stays NaN */
-float tn_f8e4m3_to_f32(uint8_t h);
-float tn_f8e5m2_to_f32(uint8_t h);
-uint8_t tn_f32_to_f8e4m3(float f); /* to nearest even, saturating to 448 */
-uint8_t tn_f32_to_f8e5m2(float f);
+/* Floats of 8 and 4 bits. FNUZ: no infinities, no -0, the code of -0 is NaN. f4e2m1 has neither infinity nor
+ * NaN: it always saturates, and NaN becomes -0. */
+typedef enum tn_f8 { TN_F8E4M3, TN_F8E5M2, TN_F8E4M3FNUZ, TN_F8E5M2FNUZ, TN_F4E2M1 } tn_f8;
+float tn_f8_to_f32(tn_f8 form, uint8_t code);
+/* To nearest even. Beyond the largest number: that number, or infinity or NaN, whichever the form has. */
+uint8_t tn_f32_to_f8(tn_f8 form, float f, bool saturate);
+static inline float tn_f8e4m3_to_f32(uint8_t h) { return tn_f8_to_f32(TN_F8E4M3, h); }
+static inline float tn_f8e5m2_to_f32(uint8_t h) { return tn_f8_to_f32(TN_F8E5M2, h); }
+/* As arithmetic in these types rounds: e4m3 saturates to 448, e5m2 overflows to infinity. */
+static inline uint8_t tn_f32_to_f8e4m3(float f) { return tn_f32_to_f8(TN_F8E4M3, f, true); }
+static inline uint8_t tn_f32_to_f8e5m2(float f) { return tn_f32_to_f8(TN_F8E5M2, f, false); }
+/* f8e8m0: powers of two, 2^-127 to 2^127, and NaN (0xff). The sign is lost; 0 becomes 2^-127. `up`: 1 to the
+ * next power above, -1 below, 0 to the nearer one. */
+float tn_f8e8m0_to_f32(uint8_t code);
+uint8_t tn_f32_to_f8e8m0(float f, int up, bool saturate);
 
 /* ---- files
  * -------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ static float float_of(uint32_t u) {
 typedef struct narrow {
   int ebits, mbits, bias;
 } narrow;
-static const narrow f16 = {5, 10, 15}, f8e4m3 = {4, 3, 7}, f8e5m2 = {5, 2, 15};
+static const narrow f16 = {5, 10, 15};
 
 /* The finite value of `code` (sign removed), all exponents taken as ordinary. */
 static float widen(uint32_t code, narrow k) {
@@ -63,29 +63,47 @@ uint16_t tn_f32_to_bf16(float f) {
   return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-/* e4m3 (OCP OFP8, "FN"): no infinities, only the code with all bits set is NaN. */
-float tn_f8e4m3_to_f32(uint8_t h) {
-  uint32_t sign = (uint32_t)(h & 0x80) << 24, abs = h & 0x7f;
-  if (abs == 0x7f) return float_of(sign | 0x7fc00000);
-  return float_of(sign | bits_of(widen(abs, f8e4m3)));
+/* The forms of 8 and 4 bits: the layout, the bits of a magnitude, its largest finite code, what overflows to
+ * when nothing saturates, and NaN. */
+static const struct form {
+  narrow layout;
+  uint8_t bits, last, over, nan;
+  bool fnuz;
+} forms[] = {
+    [TN_F8E4M3] = {{4, 3, 7}, 7, 0x7e, 0x7f, 0x7f, false}, /* OCP OFP8, "FN": no infinities */
+    [TN_F8E5M2] = {{5, 2, 15}, 7, 0x7b, 0x7c, 0x7e, false},
+    [TN_F8E4M3FNUZ] = {{4, 3, 8}, 7, 0x7f, 0x80, 0x80, true},
+    [TN_F8E5M2FNUZ] = {{5, 2, 16}, 7, 0x7f, 0x80, 0x80, true},
+    [TN_F4E2M1] = {{2, 1, 1}, 3, 7, 7, 0, false},
+};
+
+float tn_f8_to_f32(tn_f8 form, uint8_t code) {
+  const struct form *k = &forms[form];
+  uint32_t abs = code & ((1u << k->bits) - 1), sign = (uint32_t)(code >> k->bits & 1) << 31;
+  if (k->fnuz && code == k->nan) return float_of(0x7fc00000);
+  if (abs <= k->last) return float_of(sign | bits_of(widen(abs, k->layout)));
+  bool infinity = k->over != k->nan && abs == k->over;
+  uint32_t payload = (abs & ((1u << k->layout.mbits) - 1)) << (23 - k->layout.mbits);
+  return float_of(sign | (infinity ? 0x7f800000 : 0x7f800000 | payload));
 }
 
-float tn_f8e5m2_to_f32(uint8_t h) {
-  uint32_t sign = (uint32_t)(h & 0x80) << 24, abs = h & 0x7f;
-  if (abs >= 0x7c) return float_of(sign | 0x7f800000 | (abs & 3) << 21);
-  return float_of(sign | bits_of(widen(abs, f8e5m2)));
+uint8_t tn_f32_to_f8(tn_f8 form, float f, bool saturate) {
+  const struct form *k = &forms[form];
+  uint32_t u = bits_of(f), abs = u & 0x7fffffff, sign = u >> 31 << k->bits;
+  if (abs > 0x7f800000) return k->fnuz ? k->nan : form == TN_F4E2M1 ? 8 : (uint8_t)(sign | k->nan);
+  uint32_t code = round_to(abs, k->layout);
+  if (code > k->last) code = saturate ? k->last : k->over;
+  return k->fnuz && (!code || code == k->nan) ? (uint8_t)code : (uint8_t)(sign | code);
 }
 
-uint8_t tn_f32_to_f8e4m3(float f) {
-  uint32_t u = bits_of(f), abs = u & 0x7fffffff, sign = u >> 24 & 0x80;
-  if (abs > 0x7f800000) return (uint8_t)(sign | 0x7f);
-  uint32_t code = abs >= 0x43e00000 ? 0x7e : round_to(abs, f8e4m3); /* 448 */
-  return (uint8_t)(sign | (code > 0x7e ? 0x7e : code));
+float tn_f8e8m0_to_f32(uint8_t code) {
+  if (code == 0xff) return float_of(0x7fc00000);
+  return float_of(code ? (uint32_t)code << 23 : 1u << 22);
 }
 
-uint8_t tn_f32_to_f8e5m2(float f) {
-  uint32_t u = bits_of(f), abs = u & 0x7fffffff, sign = u >> 24 & 0x80;
-  if (abs > 0x7f800000) return (uint8_t)(sign | 0x7e);
-  uint32_t code = abs >= 0x47800000 ? 0x7c : round_to(abs, f8e5m2); /* 65536 */
-  return (uint8_t)(sign | (code > 0x7c ? 0x7c : code));
+uint8_t tn_f32_to_f8e8m0(float f, int up, bool saturate) {
+  uint32_t abs = bits_of(f) & 0x7fffffff, e = abs >> 23, rest = abs & 0x7fffff;
+  if (e == 0xff) return 0xff;
+  bool step = up > 0 ? rest != 0 : !up && (rest > 0x400000 || (rest == 0x400000 && e));
+  return (uint8_t)(e + (step && !(saturate && e == 0xfe)));
 }

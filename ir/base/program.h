@@ -5,13 +5,18 @@
  * offset, index and expression before it uses any, so a damaged blob is refused, never followed.
  *
  * An entry point is a list of steps over one arena. Sizes are expressions over the module's dims: rows of
- * `exprs`, each naming only earlier rows, evaluated in order whenever a dim changes. */
+ * `exprs`, each naming only earlier rows, evaluated in order whenever a dim changes.
+ *
+ * Most steps are kernels. Between them stand host steps, done by one thread: BIND gives a dim its value from
+ * a tensor, IF and LOOP run other entries. A called entry starts with the dims of its caller; symbols that
+ * have no value there get theirs from the shapes of its inputs. Called entries are private: they stand behind
+ * all public ones, and an entry calls only entries behind itself. */
 #ifndef TN_PROGRAM_H
 #define TN_PROGRAM_H
 #include "tenon/plugin.h"
 
 #define TN_PROGRAM_MAGIC "tnprog\0\1"
-#define TN_PROGRAM_VERSION 1u
+#define TN_PROGRAM_VERSION 2u
 #define TN_PROG_NONE 0xffffffffu
 
 typedef struct tn_prog_span {
@@ -25,11 +30,11 @@ typedef struct tn_prog_header {
   uint64_t hash;        /* tn_hash_bytes over everything behind the header, seed 0 */
   tn_prog_span strings; /* bytes; names are offsets into it, NUL-terminated */
   tn_prog_span dims, constraints, exprs, entries, variants, args, slots, steps, operands, scalars;
-  tn_prog_span weights, states, kernels, meta;
+  tn_prog_span weights, states, kernels, meta, binds, calls;
   tn_prog_span tokenizer; /* bytes of the tokenizer blob (frontend/tokenizer); count 0: none */
   tn_prog_span text;      /* bytes: the lowered IR, for --emit program and profiles; may be empty */
   uint32_t name;          /* string: the model's name */
-  uint32_t reserved2;
+  uint32_t npublic;       /* entries of callers outside */
 } tn_prog_header;
 
 enum {                           /* how a dim gets its value */
@@ -72,25 +77,57 @@ typedef struct tn_prog_variant {
   uint32_t reserved;
   int64_t equals; /* taken when the dim has this value */
 } tn_prog_variant;
+/* A slot whose size is known from the start lies in the variant's arena, 64-byte aligned, one behind the
+ * other. Others are there once step `after` - 1 of the variant, a host step, is done: either their size is
+ * known then, or (bytes TN_PROG_NONE) they are what an IF or LOOP gave, in memory of its own. */
 typedef struct tn_prog_slot {
-  uint32_t bytes;
-} tn_prog_slot; /* expression row; slots follow each other, 64-byte aligned */
+  uint32_t bytes; /* expression row */
+  uint32_t after; /* 0: known from the start */
+} tn_prog_slot;
 
-enum { TN_PROG_SLOT = 0, TN_PROG_INPUT, TN_PROG_OUTPUT, TN_PROG_WEIGHT, TN_PROG_STATE };
+enum {
+  TN_PROG_SLOT = 0,
+  TN_PROG_INPUT,
+  TN_PROG_OUTPUT,
+  TN_PROG_WEIGHT,
+  TN_PROG_STATE,
+  TN_PROG_ABSENT /* the first two operands of a LOOP only */
+};
 typedef struct tn_prog_operand {
   uint32_t kind, index;
 } tn_prog_operand; /* index within the entry (SLOT: within the variant) */
 
+enum { TN_PROG_KERNEL = 0, TN_PROG_BIND, TN_PROG_IF, TN_PROG_LOOP };
 typedef struct tn_prog_step {
-  uint32_t kernel;                   /* row of kernels */
+  uint32_t kernel;                   /* row of kernels, of binds or of calls */
   uint32_t first_operand, noperands; /* tn_kcall.bufs */
   uint32_t first_scalar, nscalars;   /* rows of scalars: expression rows, tn_kcall.dims */
   uint32_t scratch;                  /* expression row: bytes per thread, or TN_PROG_NONE */
   uint32_t flags;                    /* TN_KERNEL_* */
   uint32_t loc;                      /* string: where in the model it comes from */
   uint32_t work; /* expression row + 1: floating-point operations, roughly; 0: not known */
-  uint32_t reserved;
+  uint32_t kind; /* TN_PROG_KERNEL ...; a host step has no scalars, scratch or flags */
 } tn_prog_step;
+
+/* BIND: operand 0 has one integer, the dim's value. */
+typedef struct tn_prog_bind {
+  uint32_t dim;   /* row of dims */
+  uint32_t dtype; /* of the operand */
+  uint32_t max;   /* expression row, or TN_PROG_NONE */
+  uint32_t reserved;
+} tn_prog_bind;
+/* IF: operands cond, the inputs of both entries, the results. LOOP: operands trip and cond (either may be
+ * ABSENT), the inputs of the entry behind its first one, which counts the iterations; the results. The
+ * entry's first output says whether to go on. The rows of args tell the tensors as the caller sees them: a
+ * bare dim of a result that has no value yet gets it from what the entry gave. */
+typedef struct tn_prog_call {
+  uint32_t entry;            /* IF: when cond is true */
+  uint32_t otherwise;        /* IF: when it is not; LOOP: TN_PROG_NONE */
+  uint32_t first_arg, nargs; /* rows of args: the inputs of an IF's entries, of a LOOP's behind the first */
+  uint32_t first_result, nresults; /* rows of args */
+  uint32_t carried;                /* LOOP: inputs and results that each iteration gets from the one before */
+  uint32_t trip;                   /* LOOP: element type of operand 0 */
+} tn_prog_call;
 
 typedef struct tn_prog_kernel {
   uint32_t symbol, backend;

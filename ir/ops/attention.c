@@ -21,7 +21,7 @@ static tn_status check_qkv(tn_infer *c, const tn_in *q, const tn_in *k, const tn
   TN_TRY(tn_ops_equal(c, "features of q and k", q->dims[3], k->dims[3]));
   int64_t h, hkv;
   bool known = tn_ir_dim_is_const(c->m, q->dims[2], &h) && tn_ir_dim_is_const(c->m, k->dims[2], &hkv);
-  if (known ? hkv < 1 || h % hkv : q->dims[2] != k->dims[2])
+  if (known ? hkv < 1 || h % hkv : !tn_ops_eq(c, q->dims[2], k->dims[2]))
     return tn_ops_fail(c, "heads of q are no multiple of those of k: %D and %D", q->dims[2], k->dims[2]);
   return TN_OK;
 }

@@ -26,10 +26,20 @@ TN_ARITHMETIC(pow)
 TN_ARITHMETIC(min)
 TN_ARITHMETIC(max)
 TN_ARITHMETIC(mod)
+TN_ARITHMETIC(fmod)
 TN_ARITHMETIC(and)
 TN_ARITHMETIC(or)
 TN_ARITHMETIC(xor)
 #undef TN_ARITHMETIC
+
+static tn_status shift(tn_infer *c) {
+  TN_TRY(arithmetic(c));
+  tn_in a = tn_ops_operand(c, 0);
+  if (a.cls == TN_CLASS_BOOL) return tn_ops_fail(c, "bools have no bits to shift: %T", a.type);
+  return TN_OK;
+}
+tn_status tn_infer_shl(tn_infer *c) { return shift(c); }
+tn_status tn_infer_shr(tn_infer *c) { return shift(c); }
 
 tn_status tn_infer_compare(tn_infer *c) {
   static const char *const names[] = {"eq", "ne", "lt", "le", "gt", "ge"};

@@ -1,5 +1,6 @@
-/* common.c - operands, shapes and words shared by the infer functions. Dims are interned in a canonical form,
- * so "provably equal" is "the same id"; whatever is not provable is refused with both dims in the message. */
+/* common.c - operands, shapes and words shared by the infer functions. Two dims are equal when their ids are
+ * (they are interned in a canonical form) or when the module's constraints prove it; whatever is not provable
+ * is refused with both dims in the message. */
 #include "ops.h"
 
 static const char *const wanted[] = {[TN_C_ANY] = "a tensor",   [TN_C_FLOAT] = "floats",
@@ -19,6 +20,8 @@ bool tn_ops_is(tn_infer *c, tn_dim d, int64_t value) {
 bool tn_ops_less(tn_infer *c, tn_dim a, tn_dim b) {
   return tn_dim_known_le(c->m, tn_dim_add(c->m, a, tn_ir_dim_const(c->m, 1)), b);
 }
+
+bool tn_ops_eq(tn_infer *c, tn_dim a, tn_dim b) { return tn_dim_known_eq(c->m, a, b); }
 
 tn_status tn_ops_fail(tn_infer *c, const char *fmt, ...) {
   tn_buf b = {0};
@@ -150,24 +153,45 @@ tn_status tn_ops_broadcast(tn_infer *c, tn_shape *s, const tn_dim *dims, uint32_
   uint32_t skip = s->rank - rank;
   for (uint32_t i = 0; i < rank; i++) {
     tn_dim *to = &s->dims[skip + i];
+    int64_t n;
     if (*to == dims[i] || tn_ops_is(c, dims[i], 1)) continue;
-    if (!tn_ops_is(c, *to, 1))
+    bool one = tn_ops_is(c, *to, 1);
+    if (!one && !tn_ops_eq(c, *to, dims[i]))
       return tn_ops_fail(c, "dims do not broadcast: %D and %D, at %i from the end", *to, dims[i],
                          (int)(rank - i));
-    *to = dims[i];
+    if (one || tn_ir_dim_is_const(c->m, dims[i], &n)) *to = dims[i]; /* of equal ones, the number */
   }
   return TN_OK;
 }
 
-tn_status tn_ops_broadcasts_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s) {
+/* Is a, known only at run time, 1 or d? The importer says so of d = max(a, b) by (a - 1) (d - a) <= 0, and
+ * by d <= a d that nothing is repeated zero times. */
+static bool repeats(tn_infer *c, tn_dim a, tn_dim d) {
+  tn_dim one = tn_ir_dim_const(c->m, 1), zero = tn_ir_dim_const(c->m, 0);
+  tn_dim either = tn_dim_mul(c->m, tn_dim_sub(c->m, a, one), tn_dim_sub(c->m, d, a));
+  return tn_dim_stated_le(c->m, either, zero) && tn_dim_stated_le(c->m, d, tn_dim_mul(c->m, a, d));
+}
+
+static tn_status broadcasts_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s,
+                               bool runtime) {
   if (x->rank > s->rank)
     return tn_ops_fail(c, "%s has %i dims, more than %i: %T", what, (int)x->rank, (int)s->rank, x->type);
   uint32_t skip = s->rank - x->rank;
   for (uint32_t i = 0; i < x->rank; i++)
-    if (x->dims[i] != s->dims[skip + i] && !tn_ops_is(c, x->dims[i], 1))
+    if (!tn_ops_is(c, x->dims[i], 1) && x->dims[i] != s->dims[skip + i] &&
+        !(runtime && repeats(c, x->dims[i], s->dims[skip + i])) &&
+        !tn_ops_eq(c, x->dims[i], s->dims[skip + i]))
       return tn_ops_fail(c, "%s does not broadcast: dim %i is %D, wanted %D or 1", what, (int)i, x->dims[i],
                          s->dims[skip + i]);
   return TN_OK;
+}
+
+tn_status tn_ops_broadcasts_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s) {
+  return broadcasts_to(c, what, x, s, false);
+}
+
+tn_status tn_ops_repeats_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s) {
+  return broadcasts_to(c, what, x, s, true);
 }
 
 tn_status tn_ops_axis(tn_infer *c, int64_t axis, uint32_t rank, uint32_t *out) {
@@ -178,7 +202,7 @@ tn_status tn_ops_axis(tn_infer *c, int64_t axis, uint32_t rank, uint32_t *out) {
 }
 
 tn_status tn_ops_equal(tn_infer *c, const char *what, tn_dim a, tn_dim b) {
-  if (a == b) return TN_OK;
+  if (tn_ops_eq(c, a, b)) return TN_OK;
   return tn_ops_fail(c, "%s differ: %D and %D", what, a, b);
 }
 

@@ -18,7 +18,7 @@ tn_status tn_infer_matmul(tn_infer *c) {
   tn_dim m, k, k2, n;
   matrix(&in[0], c->attrs[TN_A_matmul_trans_a].u.i, &m, &k);
   matrix(&in[1], c->attrs[TN_A_matmul_trans_b].u.i, &k2, &n);
-  if (k != k2)
+  if (!tn_ops_eq(c, k, k2))
     return tn_ops_fail(c, "inner dims differ: %D and %D, of %T and %T", k, k2, in[0].type, in[1].type);
   tn_shape s = tn_ops_shape(&in[0]);
   s.rank -= 2;
@@ -41,7 +41,7 @@ tn_status tn_infer_expert_matmul(tn_infer *c) {
   TN_TRY(tn_ops_equal(c, "tokens of x and experts", x->dims[0], experts->dims[0]));
   if (x->rank == 3)
     TN_TRY(tn_ops_equal(c, "experts per token of x and experts", x->dims[1], experts->dims[1]));
-  if (x->dims[x->rank - 1] != w->dims[2])
+  if (!tn_ops_eq(c, x->dims[x->rank - 1], w->dims[2]))
     return tn_ops_fail(c, "inner dims differ: %D and %D, of %T and %T", x->dims[x->rank - 1], w->dims[2],
                        x->type, w->type);
   tn_shape s = {3, {experts->dims[0], experts->dims[1], w->dims[1]}};
@@ -56,7 +56,7 @@ static tn_status norm_vector(tn_infer *c, const char *what, const tn_in *x, cons
                        x->dtype == TN_DT_f32 ? "" : " or ",
                        x->dtype == TN_DT_f32 ? "" : tn_ops_dtype_name(x->dtype));
   TN_TRY(tn_ops_rank(c, what, v, 1));
-  if (v->dims[0] != x->dims[x->rank - 1])
+  if (!tn_ops_eq(c, v->dims[0], x->dims[x->rank - 1]))
     return tn_ops_fail(c, "%s has %D elements, the last dim of %T is %D", what, v->dims[0], x->type,
                        x->dims[x->rank - 1]);
   return TN_OK;

@@ -41,14 +41,17 @@ static inline tn_shape tn_ops_shape(const tn_in *x) {
 /* The shape in a DIMS attribute; refuses negative sizes and too many dims. */
 tn_status tn_ops_shape_attr(tn_infer *c, uint32_t attr, tn_shape *s);
 
-/* Broadcasts x's dims into s (NumPy: aligned at the right, equal or 1). */
+/* Broadcasts x's dims into s (NumPy: aligned at the right, equal or 1). Of two dims that are proved equal, s
+ * gets the constant. */
 tn_status tn_ops_broadcast(tn_infer *c, tn_shape *s, const tn_dim *dims, uint32_t rank);
 /* x's dims must broadcast to exactly s; `what` names x in the message. */
 tn_status tn_ops_broadcasts_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s);
+/* The same, also for dims of x of which only the run shows whether they are 1. */
+tn_status tn_ops_repeats_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s);
 
 /* An axis, counted from the end if negative, as 0..rank-1. */
 tn_status tn_ops_axis(tn_infer *c, int64_t axis, uint32_t rank, uint32_t *out);
-/* Refuses a and b that are not the same dim: "`what` differ: 64 and 32". */
+/* Refuses a and b that are not of the same size: "`what` differ: 64 and 32". */
 tn_status tn_ops_equal(tn_infer *c, const char *what, tn_dim a, tn_dim b);
 tn_status tn_ops_rank(tn_infer *c, const char *what, const tn_in *x, uint32_t rank);
 tn_status tn_ops_no_blocks(tn_infer *c, const tn_in *in, uint32_t n);
@@ -61,5 +64,7 @@ const char *tn_ops_dtype_name(tn_dtype t);
 /* True if a < b is certain. */
 bool tn_ops_less(tn_infer *c, tn_dim a, tn_dim b);
 bool tn_ops_is(tn_infer *c, tn_dim d, int64_t value);
+/* The same dim, or proved to be of the same size. */
+bool tn_ops_eq(tn_infer *c, tn_dim a, tn_dim b);
 
 #endif

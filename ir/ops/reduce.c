@@ -1,4 +1,5 @@
-/* reduce.c - reductions over axes, and the ops that run along one axis: argmax, cumsum, sort, top_k, softmax.
+/* reduce.c - reductions over axes, and the ops that run along one axis: argmax, argmin, cumsum, cumprod,
+ * sort, top_k, softmax.
  */
 #include "ops.h"
 
@@ -36,7 +37,7 @@ tn_status tn_infer_reduce_max(tn_infer *c) { return reduce(c); }
 tn_status tn_infer_reduce_min(tn_infer *c) { return reduce(c); }
 tn_status tn_infer_reduce_prod(tn_infer *c) { return reduce(c); }
 
-tn_status tn_infer_argmax(tn_infer *c) {
+static tn_status index_along(tn_infer *c) { /* argmin has the attributes of argmax */
   tn_in x;
   uint32_t axis;
   TN_TRY(tn_ops_read(c, &x, 1));
@@ -46,6 +47,8 @@ tn_status tn_infer_argmax(tn_infer *c) {
   drop_axes(c, &s, 1u << axis, c->attrs[TN_A_argmax_keep].u.i);
   return tn_ops_result(c, 0, TN_DT_i64, &s);
 }
+tn_status tn_infer_argmax(tn_infer *c) { return index_along(c); }
+tn_status tn_infer_argmin(tn_infer *c) { return index_along(c); }
 
 static tn_status along_axis(tn_infer *c, int64_t which) {
   tn_in x;
@@ -56,6 +59,7 @@ static tn_status along_axis(tn_infer *c, int64_t which) {
 }
 
 tn_status tn_infer_cumsum(tn_infer *c) { return along_axis(c, c->attrs[TN_A_cumsum_axis].u.i); }
+tn_status tn_infer_cumprod(tn_infer *c) { return along_axis(c, c->attrs[TN_A_cumprod_axis].u.i); }
 tn_status tn_infer_softmax(tn_infer *c) { return along_axis(c, c->attrs[TN_A_softmax_axis].u.i); }
 
 tn_status tn_infer_sort(tn_infer *c) {

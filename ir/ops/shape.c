@@ -8,7 +8,7 @@ tn_status tn_infer_broadcast(tn_infer *c) {
   TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(tn_ops_shape_attr(c, TN_A_broadcast_shape, &s));
-  TN_TRY(tn_ops_broadcasts_to(c, "operand 0 ('x')", &x, &s));
+  TN_TRY(tn_ops_repeats_to(c, "operand 0 ('x')", &x, &s));
   return tn_ops_result(c, 0, x.dtype, &s);
 }
 
@@ -20,7 +20,7 @@ tn_status tn_infer_reshape(tn_infer *c) {
   TN_TRY(tn_ops_shape_attr(c, TN_A_reshape_shape, &s));
   TN_TRY(tn_ops_result(c, 0, x.dtype, &s));
   tn_dim from = tn_type_elements(c->m, x.type), to = tn_type_elements(c->m, c->out[0]);
-  if (from != to)
+  if (!tn_ops_eq(c, from, to))
     return tn_ops_fail(c, "numbers of elements differ: %T has %D, %T has %D", x.type, from, c->out[0], to);
   return TN_OK;
 }
@@ -95,7 +95,7 @@ tn_status tn_infer_split(tn_infer *c) {
     s.dims[axis] = sizes->u.dims[i];
     TN_TRY(tn_ops_result(c, i, x.dtype, &s));
   }
-  if (sum != x.dims[axis])
+  if (!tn_ops_eq(c, sum, x.dims[axis]))
     return tn_ops_fail(c, "sizes sum to %D, axis %i has %D", sum, (int)axis, x.dims[axis]);
   return TN_OK;
 }
@@ -113,7 +113,7 @@ tn_status tn_infer_concat(tn_infer *c) {
     if (y.rank != x.rank)
       return tn_ops_fail(c, "ranks of operands 0 and %i differ: %i and %i", (int)i, (int)x.rank, (int)y.rank);
     for (uint32_t d = 0; d < x.rank; d++)
-      if (d != axis && y.dims[d] != x.dims[d])
+      if (d != axis && !tn_ops_eq(c, y.dims[d], x.dims[d]))
         return tn_ops_fail(c, "dim %i of operands 0 and %i differ: %D and %D", (int)d, (int)i, x.dims[d],
                            y.dims[d]);
     s.dims[axis] = tn_dim_add(c->m, s.dims[axis], y.dims[axis]);

@@ -22,6 +22,17 @@ TN_SAME(sigmoid)
 TN_SAME(erf)
 TN_SAME(sin)
 TN_SAME(cos)
+TN_SAME(tan)
+TN_SAME(asin)
+TN_SAME(acos)
+TN_SAME(atan)
+TN_SAME(sinh)
+TN_SAME(cosh)
+TN_SAME(asinh)
+TN_SAME(acosh)
+TN_SAME(atanh)
+TN_SAME(expm1)
+TN_SAME(log1p)
 TN_SAME(floor)
 TN_SAME(ceil)
 TN_SAME(round)
@@ -50,6 +61,11 @@ tn_status tn_infer_cast(tn_infer *c) {
   TN_TRY(tn_ops_read(c, &x, 1));
   TN_TRY(tn_ops_no_blocks(c, &x, 1));
   TN_TRY(plain_target(c, c->attrs[TN_A_cast_to].u.i, &d));
+  const char *overflow = c->attrs[TN_A_cast_overflow].u.s, *round = c->attrs[TN_A_cast_round].u.s;
+  if (strcmp(overflow, "type") && strcmp(overflow, "largest") && strcmp(overflow, "special"))
+    return tn_ops_fail(c, "overflow is '%s', wants type, largest or special", overflow);
+  if (strcmp(round, "nearest") && strcmp(round, "up") && strcmp(round, "down"))
+    return tn_ops_fail(c, "round is '%s', wants nearest, up or down", round);
   return tn_ops_same(c, &x, (tn_dtype)c->attrs[TN_A_cast_to].u.i);
 }
 

@@ -11,7 +11,7 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 ok() { passed=$((passed + 1)); }
 is_json() { python3 -c 'import json, sys; json.load(sys.stdin)' || fail "not JSON: $*"; }
 
-for c in compile run chat bench verify check inspect opt models ops formats plugins; do
+for c in compile run chat bench verify check inspect opt export optimize models ops formats plugins; do
   grep -q "usage: tenon $c" <<< "$("$tenon" $c --help)" || fail "$c --help"; ok
   status=0; "$tenon" $c --no-such-option x y > /dev/null 2> "$work/err" || status=$?
   [ $status = 2 ] && [ "$(wc -l < "$work/err")" = 1 ] || fail "$c: a wrong option gives status $status: $(cat "$work/err")"; ok

@@ -71,6 +71,31 @@ START_TEST(angles) {
   sweep("cos", "", to_million, 2, 1e-9);
 }
 END_TEST
+static void unit(const char *arg, tn_dtype dt, void *data, int64_t n) {
+  (void)arg, (void)dt;
+  every_scale(1, data, n);
+}
+static void above_one(const char *arg, tn_dtype dt, void *data, int64_t n) {
+  float *f = data;
+  to_end(arg, dt, data, n);
+  for (int64_t i = 0; i < n; i++) f[i] = fabsf(f[i]) < 1 ? 1 + fabsf(f[i]) : fabsf(f[i]);
+}
+START_TEST(inverses) {
+  static const char *const ops[] = {"asin", "acos", "atanh"};
+  for (size_t i = 0; i < TN_COUNT(ops); i++) sweep(ops[i], "", unit, 1, 1.5e-45);
+  sweep("atan", "", to_end, 1, 1.5e-45);
+  sweep("asinh", "", to_end, 1, 1.5e-45);
+  sweep("acosh", "", above_one, 1, 1.5e-45);
+  sweep("tan", "", to_20, 1, 1.5e-45);
+  sweep("log1p", "", positive, 2, 1.5e-45);
+}
+END_TEST
+START_TEST(hyperbolic) {
+  sweep("sinh", "", to_110, 1, 1.5e-45);
+  sweep("cosh", "", to_110, 1, 0);
+  sweep("expm1", "", to_110, 3, 1.5e-45);
+}
+END_TEST
 START_TEST(powers) {
   static const char *const y[] = {"0x1p1", "0x1.8p0", "-0x1.4p1", "0x1p-1", "0x1.2p3"};
   for (size_t i = 0; i < TN_COUNT(y); i++) {
@@ -100,6 +125,25 @@ START_TEST(doubles) {
     c.lo = -0.3, c.hi = 0.3;
     cpu_check(&c);
   }
+  static const struct {
+    const char *op;
+    double lo, hi;
+  } more[] = {{"tan", -9, 9},         {"asin", -1, 1},        {"acos", -1, 1},       {"atan", -9, 9},
+              {"sinh", -50, 50},      {"cosh", -9, 9},        {"asinh", -99, 99},    {"acosh", 1, 99},
+              {"atanh", -1, 1},       {"expm1", -3, 3},       {"log1p", -1, 9},      {"erf", -7, 7},
+              {"gelu", -2, 7},        {"sinh", -0.1, 0.1},    {"erf", -0.1, 0.1},    {"asinh", -1e-3, 1e-3},
+              {"atanh", -1e-3, 1e-3}, {"expm1", -1e-5, 1e-5}, {"log1p", -1e-5, 1e-5}};
+  for (size_t i = 0; i < TN_COUNT(more); i++) {
+    cpu_case c = {
+        .text = cpu_text("module @m { func @f(%%x: f64[9999]) -> f64[9999] { %%r = %s %%x\n return %%r } }",
+                         more[i].op),
+        .lo = more[i].lo,
+        .hi = more[i].hi,
+        .rtol = 1e-14,
+        .atol = 3e-16,
+        .pipeline = "partition, fuse"};
+    cpu_check(&c);
+  }
   cpu_case c = {.text = "module @m { func @f(%x: f64[9999]) -> f64[9999] { %r = log %x\n return %r } }",
                 .lo = 1e-9,
                 .hi = 4,
@@ -110,4 +154,4 @@ START_TEST(doubles) {
 }
 END_TEST
 
-CPU_TESTS("cpu math", exponential, logarithm, error_function, angles, powers, doubles)
+CPU_TESTS("cpu math", exponential, logarithm, error_function, angles, inverses, hyperbolic, powers, doubles)

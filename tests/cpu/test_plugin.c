@@ -37,8 +37,10 @@ static const char layers[] =
     "    %5 = matmul %x, @f {trans_b} : f32[B, S, 24]\n"
     "    %6 = matmul %z, %z : f64[3, 3]\n"
     "    %7 = erf %z : f64[3, 3]\n"
-    "    %8 = exp %z : f64[3, 3]\n"
-    "    return %8\n"
+    "    %8 = reshape %z {shape = [1, 3, 1, 3]} : f64[1, 3, 1, 3]\n"
+    "    %9 = attention %8, %8, %8 {scale = 1} : f64[1, 3, 1, 3]\n"
+    "    %10 = exp %z : f64[3, 3]\n"
+    "    return %10\n"
     "  }\n"
     "}\n";
 
@@ -211,8 +213,9 @@ START_TEST(claims) {
   static const struct {
     const char *op;
     bool taken;
-  } rows[] = {{"matmul", true}, {"mul", true},     {"gather", true}, {"matmul", true}, {"matmul", true},
-              {"matmul", true}, {"matmul", false}, {"erf", false},   {"exp", true}};
+  } rows[] = {{"matmul", true},  {"mul", true},        {"gather", true}, {"matmul", true},
+              {"matmul", true},  {"matmul", true},     {"matmul", true}, {"erf", true},
+              {"reshape", true}, {"attention", false}, {"exp", true}};
   tn_target t = avx2();
   tn_op op = tn_ir_first_op(m, 2, 0);
   for (size_t i = 0; i < TN_COUNT(rows); i++, op = tn_ir_next_op(m, op)) {

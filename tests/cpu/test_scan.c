@@ -1,4 +1,5 @@
-/* test_scan.c - ssm_scan: state sizes around the vector, shared and own decay, groups, empty sequences. */
+/* test_scan.c - ssm_scan and delta_scan: state sizes around the vector, shared and own decay, groups, empty
+ * sequences. */
 #include "tests/cpu/harness.h"
 #include "tests/cpu/runner.h"
 
@@ -34,4 +35,30 @@ START_TEST(shared_decay) {
 }
 END_TEST
 
-CPU_TESTS("cpu scan", own_decay, shared_decay)
+/* Linear attention with g heads of keys; gate: size of the decay's last dim, 0: none. */
+static void delta(int h, int g, int d, int e, int gate, bool beta, bool state, int64_t s) {
+  const char *decay = gate ? "%dec" : "_", *first = state ? "%h" : "_";
+  cpu_case c = {.text = cpu_text(
+                    "module @m { dims B, S\n func @f(%%q: f32[B, S, %d, %d], %%k: f32[B, S, %d, %d], %%v: "
+                    "f32[B, S, %d, %d], %%h: f32[B, %d, %d, %d], %%g: f32[B, S, %d, %d], %%b: f32[B, S, %d]) "
+                    "-> (y: f32[B, S, %d, %d], l: f32[B, %d, %d, %d]) {\n %%a = abs %%g\n %%dec = neg %%a\n"
+                    " %%y, %%l = delta_scan %%q, %%k, %%v, %s, %s, %s {scale = 0.25}\n return %%y, %%l } }",
+                    h, d, g, d, g, e, g, d, e, g, gate ? gate : 1, g, h, e, g, d, e, first, decay,
+                    beta ? "%b" : "_"),
+                .dims = {{"B", 2}, {"S", s}}};
+  cpu_check(&c);
+}
+
+static const int64_t tokens[] = {0, 1, 2, 9};
+START_TEST(delta_rule) {
+  for (size_t i = 0; i < TN_COUNT(tokens); i++) {
+    delta(4, 2, 8, 6, 0, false, true, tokens[i]);
+    delta(3, 3, 5, 16, 5, false, false, tokens[i]);
+    delta(6, 2, 3, 33, 1, false, true, tokens[i]);
+    delta(4, 4, 4, 4, 0, true, false, tokens[i]);
+    delta(4, 1, 4, 17, 4, true, true, tokens[i]);
+  }
+}
+END_TEST
+
+CPU_TESTS("cpu scan", own_decay, shared_decay, delta_rule)

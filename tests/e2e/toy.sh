@@ -47,7 +47,7 @@ grep -q evil odd.h && fail "odd.h takes a length that is no number"
 needs=$(readelf -d libwidget.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
 case $needs in "libc.so.6 libm.so.6 " | "ld-linux-x86-64.so.2 libc.so.6 libm.so.6 ") good ;; *) fail "needs $needs" ;; esac
 exported=$(nm -D --defined-only libwidget.so | awk '{print $3}' | sort | tr '\n' ' ')
-[ "$exported" = "tn_model_query widget_adapter widget_close widget_detokenize widget_error widget_generate widget_generate_batch widget_invoke widget_meta widget_open widget_position widget_query widget_rewind widget_session_free widget_session_new widget_session_reset widget_token_id widget_token_text widget_tokenize " ] || fail "exports $exported"
+[ "$exported" = "tn_model_query widget_adapter widget_close widget_detokenize widget_error widget_generate widget_generate_batch widget_invoke widget_meta widget_open widget_position widget_query widget_result widget_rewind widget_session_free widget_session_new widget_session_reset widget_token_id widget_token_text widget_tokenize " ] || fail "exports $exported"
 readelf -lW libwidget.so | grep -q 'GNU_STACK.*RW ' || fail "executable stack"
 [ "$(stat -c %s libwidget.so)" -lt 1200000 ] || fail "$(stat -c %s libwidget.so) bytes, most of it code"
 good

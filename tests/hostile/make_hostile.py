@@ -13,6 +13,7 @@ import shutil
 import sys
 
 import hostile_gguf
+import hostile_onnx
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(HERE, "..", "parity", "models")
@@ -534,6 +535,7 @@ case("tokenizer-missing", "bert-cls", "", "tokenizer", args=("run", "{}", "--tex
 
 
 hostile_gguf.register(case)
+hostile_onnx.register(case)
 
 
 def make(out):

@@ -1,4 +1,4 @@
-"""Cases of ssm_scan: the recurrence of the papers, token by token in float64."""
+"""Cases of ssm_scan and delta_scan: the recurrences of the papers, token by token in float64."""
 
 import numpy as np
 
@@ -38,3 +38,35 @@ def ssm_scan(c):
                 [tensor(dtype, y), tensor("f32", last)],
                 ulps(dtype),
             )
+
+
+def linear_attention(q, k, v, state, decay, beta, scale):
+    """y and the last state; shapes as in ir/ops.def, absent ones None."""
+    group = q.shape[2] // k.shape[2]
+    state = np.zeros((q.shape[0], k.shape[2], q.shape[3], v.shape[3])) if state is None else state
+    y = np.zeros(q.shape[:3] + v.shape[3:])
+    for t in range(q.shape[1]):
+        if decay is not None:
+            state = state * np.exp(decay[:, t])[..., None]
+        u = v[:, t]
+        if beta is not None:
+            u = beta[:, t, :, None] * (u - np.einsum("bgde,bgd->bge", state, k[:, t]))
+        state = state + k[:, t][..., None] * u[..., None, :]
+        y[:, t] = scale * np.einsum("bhd,bhde->bhe", q[:, t], np.repeat(state, group, 1))
+    return y, state
+
+
+def delta_scan(c):
+    for name, rule in {"linear": "", "gated": "g", "head": "h", "delta": "b", "both": "gb"}.items():
+        for dtype in ("f32", "f16") if name == "both" else ("f32",):
+            b, s, h, g, d, e = 2, 5, 4, 2, 6, 3
+            q, k, v = (tensor(dtype, normal(b, s, n, f)) for n, f in ((h, d), (g, d), (g, e)))
+            state = tensor("f32", normal(b, g, d, e)) if name != "gated" else None
+            decay = tensor(dtype, -rng.uniform(0, 2, (b, s, g, 1 if name == "head" else d))) if rule and rule[0] in "gh" else None
+            beta = tensor(dtype, rng.uniform(0, 1, (b, s, g))) if "b" in rule else None
+            y, last = linear_attention(*[None if t is None else f64(t) for t in (q, k, v, state, decay, beta)], 0.25)
+            inputs = [t for t in (q, k, v, state, decay, beta) if t is not None]
+            names = iter("%abcdef"[1:])
+            operands = ", ".join("_" if t is None else "%" + next(names) for t in (q, k, v, state, decay, beta))
+            c.add(f"delta_scan_{name}_{dtype}", f"delta_scan {operands} {{scale = 0.25}}", inputs,
+                  [tensor(dtype, y), tensor("f32", last)], ulps(dtype))

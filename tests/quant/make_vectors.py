@@ -94,7 +94,7 @@ def fp8(codes):
 
 def integers(bits, group, kind, zeros, rng):
     """uB_G and sB_G: scales, zeros, codes. kind None: no scales."""
-    runs = {(2, 32): 4, (2, 64): 2, (2, 128): 2, (3, 32): 2, (3, 64): 2, (4, 32): 2}.get((bits, group), 1) if zeros else 1
+    runs = {(2, 32): 4, (2, 64): 2, (2, 128): 2, (3, 32): 2, (3, 64): 2, (4, 32): 2}.get((bits, group), 1) if zeros and kind != "f32" else 1
     n = count_for(runs * group)
     codes = rng.integers(0, 1 << bits, (n, runs * group), dtype=np.uint8)
     parts, scales = [], np.ones(n * runs, np.float32)
@@ -153,6 +153,10 @@ def formats():
                 yield f"u{bits}_{group}{tail}", integers, (bits, group, kind, True)
                 if bits >= 4:
                     yield f"s{bits}_{group}{tail}", integers, (bits, group, kind, False)
+    for bits, group in (2, 32), (2, 128), *((b, g) for b in (4, 8) for g in (32, 64, 128)):
+        yield f"u{bits}_{group}_f32", integers, (bits, group, "f32", True)
+        if bits >= 4:
+            yield f"s{bits}_{group}_f32", integers, (bits, group, "f32", False)
     for bits, group in (2, 256), (3, 256), (4, 128), (8, 128):
         yield f"u{bits}_row", integers, (bits, group, None, True)
     yield "s4_row", integers, (4, 32, None, False)

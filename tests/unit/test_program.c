@@ -34,8 +34,10 @@ START_TEST(test_whole) {
   ck_assert_str_eq(tn_view_meta(&v, "architecture"), "Toy");
   ck_assert_ptr_null(tn_view_meta(&v, "none"));
   ck_assert_int_eq(tn_view_limit(&v, 1), 8);
-  ck_assert(!tn_view_uses_states(&v, &v.entries[0]));
-  ck_assert(tn_view_uses_states(&v, &v.entries[1]));
+  bool stateful[2];
+  ck_assert_int_eq(v.nentries, 2);
+  tn_view_find_stateful(&v, stateful);
+  ck_assert(!stateful[0] && stateful[1]);
   tn_buf text = {0};
   tn_view_shape_text(&v, v.args[2].rank, v.args[2].shape, &text);
   ck_assert_str_eq(tn_buf_cstr(&text), "[B, S, 4]");
@@ -172,7 +174,7 @@ START_TEST(test_header) {
   tn_prog_header *h = (tn_prog_header *)(void *)b.text;
   h->version = 99;
   ck_assert_int_eq(check(&b), TN_UNSUPPORTED);
-  ck_assert_str_eq(why, "program: version 99, this runtime reads 1");
+  ck_assert_str_eq(why, "program: version 99, this runtime reads 2");
   h->version = TN_PROGRAM_VERSION;
   h->hash ^= 1;
   ck_assert_int_eq(check(&b), TN_DATA_LOSS);

@@ -233,7 +233,8 @@ static const struct {
   int least;
 } files[] = {{"unary", 100},    {"cast", 150},   {"binary", 120}, {"compare", 40}, {"leaf", 20},
              {"view", 70},      {"reduce", 100}, {"axis", 50},    {"linear", 60},  {"quant", 20},
-             {"attention", 45}, {"cache", 30},   {"scan", 5},     {"expert", 12}};
+             {"attention", 45}, {"cache", 30},   {"scan", 5},     {"expert", 12},
+             {"narrow", 200},   {"spatial", 40},   {"irregular", 170}, {"recurrent", 30}};
 
 START_TEST(goldens) {
   char path[512];

@@ -74,7 +74,7 @@ static const struct {
     {"{" T("a", "F32", "[1]", "0", "4") "," T("a", "F32", "[1]", "4", "8") "}", 8, TN_INVALID, NULL,
      "duplicate"},
     {"{" T("a", "F33", "[1]", "0", "4") "}", 4, TN_INVALID, "tensor 'a'", "F33"},
-    {"{" T("a", "F4", "[2]", "0", "1") "}", 1, TN_UNSUPPORTED, "tensor 'a'", "F4 is not supported"},
+    {"{" T("a", "F6_E2M3", "[4]", "0", "3") "}", 3, TN_UNSUPPORTED, "tensor 'a'", "F6_E2M3 is not supported"},
     {"{" T("a", "F4", "[3]", "0", "1") "}", 1, TN_INVALID, "tensor 'a'", "whole bytes"},
     {"{" T("a", "F6_E2M3", "[4]", "0", "3") "}", 3, TN_UNSUPPORTED, "tensor 'a'", "F6_E2M3"},
     {"{" T("a", "F6_E3M2", "[4]", "0", "4") "}", 4, TN_INVALID, "tensor 'a'", "need 3 bytes"},

@@ -14,8 +14,8 @@
 
 typedef struct toy_blob {
   tn_buf strings, dims, constraints, exprs, entries, variants, args, slots, steps, operands, scalars, weights,
-      states, kernels, meta, tokenizer, text;
-  uint32_t name;
+      states, kernels, meta, binds, calls, tokenizer, text;
+  uint32_t name, nprivate;
 } toy_blob;
 
 static inline uint32_t toy_str(toy_blob *t, const char *s) {
@@ -82,6 +82,7 @@ static inline void toy_seal(void *blob, uint64_t bytes) {
 static inline tn_buf toy_finish(toy_blob *t) {
   tn_buf out = {0};
   tn_prog_header h = {.magic = TN_PROGRAM_MAGIC, .version = TN_PROGRAM_VERSION, .name = t->name};
+  h.npublic = (uint32_t)(t->entries.len / sizeof(tn_prog_entry)) - t->nprivate;
   tn_buf_put(&out, &h, sizeof h);
   toy_place(&out, &t->strings, 1, &h.strings);
   toy_place(&out, &t->dims, sizeof(tn_prog_dim), &h.dims);
@@ -98,6 +99,8 @@ static inline tn_buf toy_finish(toy_blob *t) {
   toy_place(&out, &t->states, sizeof(tn_prog_state), &h.states);
   toy_place(&out, &t->kernels, sizeof(tn_prog_kernel), &h.kernels);
   toy_place(&out, &t->meta, sizeof(tn_prog_meta), &h.meta);
+  toy_place(&out, &t->binds, sizeof(tn_prog_bind), &h.binds);
+  toy_place(&out, &t->calls, sizeof(tn_prog_call), &h.calls);
   toy_place(&out, &t->tokenizer, 1, &h.tokenizer);
   toy_place(&out, &t->text, 1, &h.text);
   memcpy(out.text, &h, sizeof h);

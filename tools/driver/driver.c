@@ -32,6 +32,7 @@ tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *dia
   TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_ref));
   TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_hf));
   TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_gguf));
+  TN_TRY(tn_plugins_add_builtin(d->plugins, tn_plugin_query_onnx));
   for (uint32_t i = 0; i < o->nplugins; i++) TN_TRY(tn_plugins_load(d->plugins, o->plugins[i]));
   return tn_plugins_scan_standard(d->plugins, own_plugins(&d->arena));
 }
@@ -177,13 +178,16 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
   if (!score)
     return tn_fail(
         d->diags, TN_UNSUPPORTED, path, NULL,
-        "not a model that tenon knows: expected a folder with config.json, a GGUF file, or a .tir file");
+        "not a model that tenon knows: expected a folder with config.json, a GGUF, ONNX or .tir file");
   const char *const given[][2] = {{"page-folders", page_folders(&d->arena)},
                                   {"task", d->options.task},
                                   {"page", d->options.pages},
                                   {"kv", d->options.kv},
                                   {"adapters", d->options.adapters},
-                                  {"adapter-mode", d->options.adapter_mode}};
+                                  {"adapter-mode", d->options.adapter_mode},
+                                  {"shapes", d->options.shapes},
+                                  {"report", d->options.report ? "1" : NULL},
+                                  {"fix", d->options.fix}};
   const char *keys[TN_COUNT(given)], *values[TN_COUNT(given)];
   tn_options o = {keys, values, 0};
   for (size_t i = 0; i < TN_COUNT(given); i++)

@@ -23,6 +23,9 @@ typedef struct tn_driver_options {
   const char *kv;           /* element type of the KV cache; NULL: f32 */
   const char *adapters;     /* PATH[=WEIGHT], ':' between; NULL: none */
   const char *adapter_mode; /* switch or merge; NULL: switch */
+  const char *fix;          /* inputs of an ONNX model that are constants: "axes=0,2;ratio=0.5"; NULL: none */
+  const char *shapes;       /* of an ONNX model's inputs: "x:1x3,y:Bx3"; NULL: as the model says */
+  bool report;              /* notes on what is in the model, as the frontend sees it */
   bool keep_values;         /* every value keeps its own slot, for verify --per-node */
   bool progress;            /* a bar on stderr for the long steps */
 } tn_driver_options;

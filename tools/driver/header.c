@@ -14,6 +14,7 @@ typedef struct writer {
   tn_buf *out;
   tn_diags *diags;
   tn_arena arena;
+  bool *stateful; /* per entry */
 } writer;
 
 /* ---- shared text --------------------------------------------------------------------------------------- */
@@ -171,6 +172,11 @@ static const char tensor_text[] =
     "static inline void @_tensor_set(@_tensor *t, const void *data, uint32_t dtype, uint32_t rank) {\n"
     "  t->data = (void *)(uintptr_t)data;\n  t->dtype = dtype;\n  t->rank = rank;\n}\n";
 
+static const char result_text[] =
+    "/* Shape and data of output i of the last call, for outputs whose shape only the call makes known; they are\n"
+    " * there until the next call. */\n"
+    "@_status @_result(@_session *s, uint32_t i, @_tensor *out);\n";
+
 static const char end_text[] = "\n#ifdef __cplusplus\n}\n#endif\n#endif\n";
 /* clang-format on */
 
@@ -205,7 +211,7 @@ static const char *const taken[] = {
     "restrict", "return",   "short",    "signed",  "sizeof",    "static",  "struct",    "switch",
     "template", "this",     "throw",    "true",    "try",       "typedef", "typeid",    "typename",
     "typeof",   "union",    "unsigned", "using",   "virtual",   "void",    "volatile",  "wchar_t",
-    "while",    "xor",      "s",        "in",      "out"};
+    "while",    "xor",      "s",        "in",      "out",       "status"};
 static const char *const generic[] = {
 #define TN_X(suffix, symbol) #suffix,
     TN_LINK_EXPORTS(TN_X)
@@ -246,11 +252,12 @@ static const char *identifier(writer *w, const char *text, const char *const *li
 
 static const char *c_type(uint32_t dtype) {
   static const char *const types[TN_DT_PLAIN_END] = {
-      [TN_DT_f64] = "double",    [TN_DT_f32] = "float",      [TN_DT_f16] = "uint16_t",
-      [TN_DT_bf16] = "uint16_t", [TN_DT_f8e4m3] = "uint8_t", [TN_DT_f8e5m2] = "uint8_t",
-      [TN_DT_i64] = "int64_t",   [TN_DT_i32] = "int32_t",    [TN_DT_i16] = "int16_t",
-      [TN_DT_i8] = "int8_t",     [TN_DT_u64] = "uint64_t",   [TN_DT_u32] = "uint32_t",
-      [TN_DT_u16] = "uint16_t",  [TN_DT_u8] = "uint8_t",     [TN_DT_bool] = "uint8_t"};
+      [TN_DT_f64] = "double",         [TN_DT_f32] = "float",          [TN_DT_f16] = "uint16_t",
+      [TN_DT_bf16] = "uint16_t",      [TN_DT_f8e4m3] = "uint8_t",     [TN_DT_f8e5m2] = "uint8_t",
+      [TN_DT_i64] = "int64_t",        [TN_DT_i32] = "int32_t",        [TN_DT_i16] = "int16_t",
+      [TN_DT_i8] = "int8_t",          [TN_DT_u64] = "uint64_t",       [TN_DT_u32] = "uint32_t",
+      [TN_DT_u16] = "uint16_t",       [TN_DT_u8] = "uint8_t",         [TN_DT_bool] = "uint8_t",
+      [TN_DT_f8e4m3fnuz] = "uint8_t", [TN_DT_f8e5m2fnuz] = "uint8_t", [TN_DT_f8e8m0] = "uint8_t"};
   return dtype < TN_DT_PLAIN_END && types[dtype] ? types[dtype] : "void";
 }
 
@@ -260,6 +267,7 @@ static const char *c_type(uint32_t dtype) {
 typedef struct params {
   const char *names[MAX_PARAMS];
   uint32_t n, dims[MAX_PARAMS], ndims;
+  bool late[MAX_PARAMS]; /* per output: only the call makes its shape known */
 } params;
 
 static tn_status add_param(writer *w, params *p, const char *name) {
@@ -270,18 +278,48 @@ static tn_status add_param(writer *w, params *p, const char *name) {
   return p->names[p->n++] ? TN_OK : TN_OOM;
 }
 
+static void use_shape(const tn_view *v, const tn_prog_arg *a, uint8_t *used) {
+  for (uint32_t k = 0; k < a->rank; k++) used[v->scalars[a->shape + k]] = 1;
+}
+
+static void close_over(const tn_view *v, uint8_t *used) {
+  for (uint32_t i = v->nexprs; i-- > 0;)
+    if (used[i] && v->exprs[i].kind >= TN_DIM_ADD) used[v->exprs[i].a] = used[v->exprs[i].b] = 1;
+}
+
+static bool is_given(const tn_view *v, uint32_t row, const uint8_t *used, int depth) {
+  const tn_prog_expr *x = &v->exprs[row];
+  if (used[row] || x->kind == TN_DIM_CONST || depth > EXPR_DEPTH) return true;
+  if (x->kind == TN_DIM_SYM) return v->dims[x->a].source != TN_PROG_DIM_INPUT;
+  return is_given(v, x->a, used, depth + 1) && is_given(v, x->b, used, depth + 1);
+}
+
+/* Outputs of an entry with host steps whose sizes do not all follow from its inputs, which `used` tells. */
+static void find_late(const tn_view *v, const tn_prog_entry *e, const uint8_t *used, params *p) {
+  if (!tn_view_is_dynamic(v, e)) return;
+  for (uint32_t i = 0; i < e->noutputs && i < MAX_PARAMS; i++) {
+    const tn_prog_arg *a = &v->args[e->first_output + i];
+    for (uint32_t k = 0; k < a->rank; k++) p->late[i] |= !is_given(v, v->scalars[a->shape + k], used, 0);
+  }
+}
+
+static bool any_late(const tn_prog_entry *e, const params *p) {
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    if (p->late[i]) return true;
+  return false;
+}
+
 /* The dims that the shapes of the entry depend on; the runtime knows the position itself. */
 static tn_status add_dims(writer *w, params *p, const tn_prog_entry *e) {
   const tn_view *v = &w->v;
   uint8_t *used = tn_arena_alloc(&w->arena, v->nexprs + 1);
   if (!used) return TN_OOM;
-  for (uint32_t i = 0; i < e->ninputs + e->noutputs; i++) {
-    const tn_prog_arg *a =
-        i < e->ninputs ? &v->args[e->first_input + i] : &v->args[e->first_output + i - e->ninputs];
-    for (uint32_t k = 0; k < a->rank; k++) used[v->scalars[a->shape + k]] = 1;
-  }
-  for (uint32_t i = v->nexprs; i-- > 0;)
-    if (used[i] && v->exprs[i].kind >= TN_DIM_ADD) used[v->exprs[i].a] = used[v->exprs[i].b] = 1;
+  for (uint32_t i = 0; i < e->ninputs; i++) use_shape(v, &v->args[e->first_input + i], used);
+  close_over(v, used);
+  find_late(v, e, used, p);
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    if (!p->late[i]) use_shape(v, &v->args[e->first_output + i], used);
+  close_over(v, used);
   for (uint32_t d = 0; d < v->ndims; d++) {
     bool found = false;
     for (uint32_t i = 0; i < v->nexprs && !found; i++)
@@ -359,8 +397,10 @@ static void put_entry_comment(const writer *w, const tn_prog_entry *e, const par
     put_arg_comment(w, &w->v.args[e->first_output + i]);
   }
   put_limits(w, p);
-  tn_buf_puts(w->out, tn_view_uses_states(&w->v, e) ? ".\n * Appends its tokens to the session's states. */\n"
-                                                    : " */\n");
+  if (w->stateful[e - w->v.entries]) tn_buf_puts(w->out, ".\n * Appends its tokens to the session's states");
+  if (any_late(e, p))
+    tn_buf_puts(w->out, ".\n * A tensor gets its shape and its data, which are there until the next call");
+  tn_buf_puts(w->out, w->stateful[e - w->v.entries] || any_late(e, p) ? ". */\n" : " */\n");
 }
 
 /* The fixed sizes of outputs: FOO_EMBED_EMBEDDING_DIM1. */
@@ -383,10 +423,13 @@ static void put_sizes(const writer *w, const tn_prog_entry *e, const char *entry
 
 static tn_status put_tensors(writer *w, const params *p, uint32_t first_param, const char *array,
                              uint32_t first, uint32_t n) {
+  bool outputs = !strcmp(array, "out");
   for (uint32_t i = 0; i < n; i++) {
     const tn_prog_arg *a = &w->v.args[first + i];
+    bool late = outputs && p->late[i];
     tn_buf_printf(w->out, "  %s_tensor_set(&%s[%u], %s, %u, %u);\n", w->name, array, i,
-                  p->names[first_param + i], a->dtype, a->rank);
+                  late ? "NULL" : p->names[first_param + i], a->dtype, a->rank);
+    if (late) continue;
     for (uint32_t k = 0; k < a->rank; k++) {
       tn_buf_printf(w->out, "  %s[%u].shape[%u] = ", array, i, k);
       TN_TRY(put_expr(w, p, w->v.scalars[a->shape + k], 0));
@@ -412,13 +455,25 @@ static tn_status put_entry(writer *w, uint32_t index, const char *name) {
     tn_buf_printf(w->out, ", const %s *%s", c_type(w->v.args[e->first_input + i].dtype),
                   p.names[p.ndims + i]);
   for (uint32_t i = 0; i < e->noutputs; i++)
-    tn_buf_printf(w->out, ", %s *%s", c_type(w->v.args[e->first_output + i].dtype),
-                  p.names[p.ndims + e->ninputs + i]);
+    if (p.late[i])
+      tn_buf_printf(w->out, ", %s_tensor *%s", w->name, p.names[p.ndims + e->ninputs + i]);
+    else
+      tn_buf_printf(w->out, ", %s *%s", c_type(w->v.args[e->first_output + i].dtype),
+                    p.names[p.ndims + e->ninputs + i]);
   tn_buf_printf(w->out, ") {\n  %s_tensor in[%u], out[%u];\n", w->name, e->ninputs ? e->ninputs : 1,
                 e->noutputs ? e->noutputs : 1);
   TN_TRY(put_tensors(w, &p, p.ndims, "in", e->first_input, e->ninputs));
   TN_TRY(put_tensors(w, &p, p.ndims + e->ninputs, "out", e->first_output, e->noutputs));
-  tn_buf_printf(w->out, "  return %s_invoke(s, %u, in, out);\n}\n", w->name, index);
+  if (!any_late(e, &p)) {
+    tn_buf_printf(w->out, "  return %s_invoke(s, %u, in, out);\n}\n", w->name, index);
+    return TN_OK;
+  }
+  tn_buf_printf(w->out, "  %s_status status = %s_invoke(s, %u, in, out);\n", w->name, w->name, index);
+  for (uint32_t i = 0; i < e->noutputs; i++)
+    if (p.late[i])
+      tn_buf_printf(w->out, "  if (!status) status = %s_result(s, %u, %s);\n", w->name, i,
+                    p.names[p.ndims + e->ninputs + i]);
+  tn_buf_puts(w->out, "  return status;\n}\n");
   return TN_OK;
 }
 
@@ -454,8 +509,14 @@ static void put_title(const writer *w) {
   tn_buf_puts(w->out, v->nconstraints || v->nstates ? ". */\n" : " */\n");
 }
 
+static bool dynamic(const tn_view *v) {
+  for (uint32_t i = 0; i < v->head->npublic; i++)
+    if (tn_view_is_dynamic(v, &v->entries[i])) return true;
+  return false;
+}
+
 static bool generates(const tn_view *v) {
-  for (uint32_t i = 0; i < v->nentries; i++) {
+  for (uint32_t i = 0; i < v->head->npublic; i++) {
     const tn_prog_entry *e = &v->entries[i];
     const char *name = tn_view_str(v, e->name);
     uint32_t rank = e->noutputs == 1 ? v->args[e->first_output].rank : 0;
@@ -487,9 +548,12 @@ static tn_status put_maxima(writer *w) {
 }
 
 static tn_status put_entries(writer *w) {
-  const char **names = tn_arena_alloc(&w->arena, (w->v.nentries + 1) * sizeof *names);
-  if (!names) return TN_OOM;
-  for (uint32_t i = 0; i < w->v.nentries; i++) {
+  uint32_t n = w->v.head->npublic;
+  const char **names = tn_arena_alloc(&w->arena, (n + 1) * sizeof *names);
+  w->stateful = tn_arena_alloc(&w->arena, w->v.nentries * sizeof *w->stateful);
+  if (!names || !w->stateful) return TN_OOM;
+  tn_view_find_stateful(&w->v, w->stateful);
+  for (uint32_t i = 0; i < n; i++) {
     names[i] = identifier(w, tn_view_str(&w->v, w->v.entries[i].name), generic, TN_COUNT(generic), names, i);
     if (!names[i]) return TN_OOM;
     TN_TRY(put_entry(w, i, names[i]));
@@ -510,6 +574,7 @@ tn_status tn_header_write(tn_bytes program, const char *name, tn_buf *out, tn_di
   if (w.v.head->tokenizer.count) put_text(&w, tokenizer_text);
   if (generates(&w.v)) put_text(&w, generate_text);
   put_text(&w, tensor_text);
+  if (dynamic(&w.v)) put_text(&w, result_text);
   status = put_maxima(&w);
   if (!status) status = put_entries(&w);
   put_text(&w, end_text);

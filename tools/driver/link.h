@@ -54,7 +54,8 @@ char *tn_link_runtime_path(tn_arena *a);
   X(session_reset, tn_rt_session_reset) X(position, tn_rt_position) X(rewind, tn_rt_rewind)    \
   X(error, tn_rt_error) X(invoke, tn_rt_invoke) X(tokenize, tn_rt_tokenize)                    \
   X(detokenize, tn_rt_detokenize) X(token_text, tn_rt_token_text) X(token_id, tn_rt_token_id)  \
-  X(generate, tn_rt_generate) X(generate_batch, tn_rt_generate_batch) X(adapter, tn_rt_adapter)
+  X(generate, tn_rt_generate) X(generate_batch, tn_rt_generate_batch) X(adapter, tn_rt_adapter)  \
+  X(result, tn_rt_result)
 /* clang-format on */
 
 #endif

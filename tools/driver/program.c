@@ -24,6 +24,11 @@ typedef struct writer {
   TN_VEC(tn_prog_state) states;
   TN_VEC(tn_prog_kernel) kernels;
   TN_VEC(tn_prog_meta) meta;
+  TN_VEC(tn_prog_bind) binds;
+  TN_VEC(tn_prog_call) calls;
+  TN_VEC(tn_func)
+  order; /* the functions in the order of their entries: public ones, callers before callees */
+  uint32_t npublic;
   bool oom;
 } writer;
 
@@ -213,40 +218,143 @@ static void loc_text(writer *w, tn_loc loc, tn_buf *out, int depth) {
   tn_buf_printf(out, "%s%s", out->len ? ", " : "", place);
 }
 
-static tn_status put_step(writer *w, tn_op op) {
+static uint32_t put_loc(writer *w, tn_op op) {
+  tn_buf loc = {0};
+  loc_text(w, tn_ir_op_loc(w->m, op), &loc, 0);
+  uint32_t at = put_name(w, tn_buf_cstr(&loc));
+  tn_buf_fini(&loc);
+  return at;
+}
+
+/* Where the op's operands and results lie. */
+static tn_status put_operands(writer *w, tn_op op, uint32_t *first, uint32_t *count) {
+  uint32_t nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
+  *first = w->operands.count;
+  *count = nin + nout;
+  for (uint32_t i = 0; i < nin + nout; i++) {
+    tn_value v = i < nin ? tn_ir_op_operand(w->m, op, i) : tn_ir_op_result(w->m, op, i - nin);
+    tn_prog_operand o = v ? place_of(w, v) : (tn_prog_operand){TN_PROG_ABSENT, 0};
+    if (o.index == TN_PROG_NONE) {
+      tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "operand %u of the %s has no place in memory", i,
+                   tn_ir_opcode_name(tn_ir_opcode(w->m, op)));
+      return TN_INTERNAL;
+    }
+    PUT(w, operands, o);
+  }
+  return TN_OK;
+}
+
+static tn_status put_kernel(writer *w, tn_op op) {
   const tn_build_kernel *k = tn_build_kernel_of(w->b, op);
   if (!k) {
     tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "no backend compiled this kernel");
     return TN_INTERNAL;
   }
-  uint32_t first = w->operands.count, nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
-  for (uint32_t i = 0; i < nin + nout; i++) {
-    tn_prog_operand o =
-        place_of(w, i < nin ? tn_ir_op_operand(w->m, op, i) : tn_ir_op_result(w->m, op, i - nin));
-    if (o.index == TN_PROG_NONE) {
-      tn_ir_report(w->m, TN_ERROR, tn_ir_op_loc(w->m, op), "operand %u of the kernel has no place in memory",
-                   i);
-      return TN_INTERNAL;
-    }
-    PUT(w, operands, o);
-  }
-  uint32_t scratch = k->scratch ? put_expr(w, k->scratch) : TN_PROG_NONE;
-  tn_buf loc = {0};
-  loc_text(w, tn_ir_op_loc(w->m, op), &loc, 0);
+  tn_prog_step step = {.kernel = k->row, .nscalars = k->ndims, .flags = k->flags};
+  TN_TRY(put_operands(w, op, &step.first_operand, &step.noperands));
+  step.scratch = k->scratch ? put_expr(w, k->scratch) : TN_PROG_NONE;
+  step.first_scalar = put_shape(w, k->dims, k->ndims);
+  step.loc = put_loc(w, op);
   tn_dim work = tn_kernel_work(w->m, op);
-  tn_prog_step step = {k->row,
-                       first,
-                       nin + nout,
-                       put_shape(w, k->dims, k->ndims),
-                       k->ndims,
-                       scratch,
-                       k->flags,
-                       put_name(w, tn_buf_cstr(&loc)),
-                       work ? put_expr(w, work) + 1 : 0,
-                       0};
-  tn_buf_fini(&loc);
+  step.work = work ? put_expr(w, work) + 1 : 0;
   PUT(w, steps, step);
   return TN_OK;
+}
+
+static tn_type type_of(writer *w, tn_value v) {
+  tn_value_info info;
+  tn_ir_value_get(w->m, v, &info);
+  return info.type;
+}
+
+static tn_dtype dtype_of(writer *w, tn_value v) {
+  tn_type_info t;
+  tn_ir_type_get(w->m, type_of(w, v), &t);
+  return t.dtype;
+}
+
+static uint32_t put_bind(writer *w, tn_op op) {
+  tn_attr dim, max;
+  tn_dim_info info;
+  int64_t none;
+  tn_ir_op_attr(w->m, op, "dim", &dim);
+  tn_ir_op_attr(w->m, op, "max", &max);
+  tn_ir_dim_get(w->m, dim.u.dim, &info);
+  bool limited = !tn_ir_dim_is_const(w->m, max.u.dim, &none) || none;
+  tn_prog_bind b = {symbol_row(w, info.symbol), dtype_of(w, tn_ir_op_operand(w->m, op, 0)),
+                    limited ? put_expr(w, max.u.dim) : TN_PROG_NONE, 0};
+  PUT(w, binds, b);
+  return w->binds.count - 1;
+}
+
+static uint32_t entry_row(const writer *w, tn_op op, const char *attr) {
+  tn_attr name;
+  if (!tn_ir_op_attr(w->m, op, attr, &name)) return TN_PROG_NONE;
+  for (uint32_t i = 0; i < w->order.count; i++) {
+    tn_func_info info;
+    tn_ir_func_get(w->m, w->order.items[i], &info);
+    if (!strcmp(info.name, name.u.s)) return i;
+  }
+  return TN_PROG_NONE;
+}
+
+static uint32_t put_call(writer *w, tn_op op) {
+  bool loop = tn_ir_opcode(w->m, op) == TN_OPC_loop;
+  uint32_t lead = loop ? 2 : 1, nin = tn_ir_op_noperands(w->m, op);
+  tn_attr carried;
+  tn_prog_call c = {.entry = entry_row(w, op, loop ? "body" : "then"),
+                    .otherwise = entry_row(w, op, "else"),
+                    .first_arg = w->args.count,
+                    .nargs = nin - lead,
+                    .nresults = tn_ir_op_nresults(w->m, op)};
+  tn_value trip = tn_ir_op_operand(w->m, op, 0);
+  if (loop && tn_ir_op_attr(w->m, op, "carried", &carried)) c.carried = (uint32_t)carried.u.i;
+  if (loop) c.trip = trip ? dtype_of(w, trip) : TN_DT_i64;
+  for (uint32_t i = lead; i < nin; i++)
+    PUT(w, args, make_arg(w, "", type_of(w, tn_ir_op_operand(w->m, op, i))));
+  c.first_result = w->args.count;
+  for (uint32_t i = 0; i < c.nresults; i++) {
+    tn_value v = tn_ir_op_result(w->m, op, i);
+    const char *name = tn_ir_value_name(w->m, v);
+    PUT(w, args, make_arg(w, name ? name : "", type_of(w, v)));
+  }
+  PUT(w, calls, c);
+  return w->calls.count - 1;
+}
+
+static tn_status put_step(writer *w, tn_op op) {
+  uint32_t code = tn_ir_opcode(w->m, op);
+  if (code == TN_OPC_kernel) return put_kernel(w, op);
+  tn_prog_step step = {.scratch = TN_PROG_NONE,
+                       .kind = code == TN_OPC_let_dim ? TN_PROG_BIND
+                               : code == TN_OPC_if    ? TN_PROG_IF
+                                                      : TN_PROG_LOOP};
+  TN_TRY(put_operands(w, op, &step.first_operand, &step.noperands));
+  step.kernel = step.kind == TN_PROG_BIND ? put_bind(w, op) : put_call(w, op);
+  step.loc = put_loc(w, op);
+  PUT(w, steps, step);
+  return TN_OK;
+}
+
+/* Slots in which an if or loop leaves what it gives have no size. */
+static void note_given(writer *w, tn_op op, uint32_t first_slot) {
+  tn_attr slots;
+  uint32_t code = tn_ir_opcode(w->m, op);
+  if ((code != TN_OPC_if && code != TN_OPC_loop) || !tn_ir_op_attr(w->m, op, "slots", &slots)) return;
+  for (uint32_t i = 0; i < slots.count; i++)
+    if (first_slot + slots.u.ints[i] < w->slots.count)
+      w->slots.items[first_slot + slots.u.ints[i]].bytes = TN_PROG_NONE;
+}
+
+static void put_slots(writer *w, tn_func f, tn_prog_variant *v) {
+  tn_attr sizes, after = {0};
+  if (!tn_ir_func_attr(w->m, f, "slots", &sizes)) return;
+  bool late = tn_ir_func_attr(w->m, f, "slots_after", &after);
+  for (uint32_t i = 0; i < sizes.count; i++) {
+    tn_prog_slot s = {put_expr(w, sizes.u.dims[i]), late && i < after.count ? (uint32_t)after.u.ints[i] : 0};
+    PUT(w, slots, s);
+  }
+  v->nslots = sizes.count;
 }
 
 static tn_status put_variant(writer *w, tn_func f) {
@@ -254,15 +362,12 @@ static tn_status put_variant(writer *w, tn_func f) {
   tn_attr a;
   if (tn_ir_func_attr(w->m, f, "when_dim", &a)) v.dim = symbol_row(w, a.u.s);
   if (tn_ir_func_attr(w->m, f, "when_value", &a)) v.equals = a.u.i;
-  if (tn_ir_func_attr(w->m, f, "slots", &a)) {
-    for (uint32_t i = 0; i < a.count; i++) {
-      tn_prog_slot s = {put_expr(w, a.u.dims[i])};
-      PUT(w, slots, s);
-    }
-    v.nslots = a.count;
+  put_slots(w, f, &v);
+  for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op)) {
+    uint32_t code = tn_ir_opcode(w->m, op);
+    if (code == TN_OPC_kernel || (tn_op_spec_of(code)->flags & TN_F_HOST)) TN_TRY(put_step(w, op));
+    note_given(w, op, v.first_slot);
   }
-  for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op))
-    if (tn_ir_opcode(w->m, op) == TN_OPC_kernel) TN_TRY(put_step(w, op));
   v.nsteps = w->steps.count - v.first_step;
   PUT(w, variants, v);
   return TN_OK;
@@ -294,6 +399,59 @@ static tn_status put_entry(writer *w, tn_func f) {
   return TN_OK;
 }
 
+/* ---- the order of entries
+ * -------------------------------------------------------------------------------------- */
+
+static bool is_private(writer *w, tn_func f) {
+  tn_attr a;
+  return tn_ir_func_attr(w->m, f, "private", &a) && a.kind == TN_ATTR_INT && a.u.i;
+}
+
+static tn_func function_of(writer *w, const char *name) {
+  for (tn_func f = 1; f <= tn_ir_func_count(w->m); f++) {
+    tn_func_info info;
+    tn_ir_func_get(w->m, f, &info);
+    if (!strcmp(info.name, name)) return f;
+  }
+  return 0;
+}
+
+/* Puts what f (and its variants) call, and then f itself, into `list`: callees first. The verifier refuses
+ * functions that call themselves. */
+static void order_from(writer *w, tn_func f, bool *placed, tn_func *list, uint32_t *n) {
+  static const char *const attrs[] = {"then", "else", "body"};
+  if (!f || placed[f]) return;
+  placed[f] = true;
+  tn_func_info info;
+  tn_ir_func_get(w->m, f, &info);
+  for (tn_func g = 1; g <= tn_ir_func_count(w->m); g++)
+    if (is_variant_of(w, g, info.name)) order_from(w, g, placed, list, n);
+  for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op))
+    for (uint32_t i = 0; (tn_op_spec_of(tn_ir_opcode(w->m, op))->flags & TN_F_HOST) && i < TN_COUNT(attrs);
+         i++) {
+      tn_attr name;
+      if (tn_ir_op_attr(w->m, op, attrs[i], &name)) order_from(w, function_of(w, name.u.s), placed, list, n);
+    }
+  list[(*n)++] = f;
+}
+
+static void order_entries(writer *w) {
+  tn_func count = tn_ir_func_count(w->m);
+  uint32_t n = 0;
+  bool *placed = tn_mem_alloc((count + 1) * sizeof *placed);
+  tn_func *list = tn_mem_alloc((count + 1) * sizeof *list);
+  w->oom |= !placed || !list;
+  for (tn_func f = 1; f <= count && !w->oom; f++) {
+    if (!is_private(w, f) && !is_variant_of(w, f, NULL)) PUT(w, order, f);
+    order_from(w, f, placed, list, &n);
+  }
+  w->npublic = w->order.count;
+  while (n-- > 0 && !w->oom)
+    if (is_private(w, list[n]) && !is_variant_of(w, list[n], NULL)) PUT(w, order, list[n]);
+  tn_mem_free(placed);
+  tn_mem_free(list);
+}
+
 /* ---- the blob
  * ------------------------------------------------------------------------------------------------- */
 
@@ -312,11 +470,13 @@ static tn_status put_blob(writer *w) {
   memcpy(h.magic, TN_PROGRAM_MAGIC, sizeof h.magic);
   const char *model = tn_ir_module_name(w->m);
   h.name = put_name(w, model && *model ? model : "model");
+  h.npublic = w->npublic;
   tn_buf text = {0};
   if (w->d->options.keep_values) TN_TRY(tn_module_print(w->m, &text));
   tn_buf_put(out, &h, sizeof h);
   TABLE(dims), TABLE(constraints), TABLE(exprs), TABLE(entries), TABLE(variants), TABLE(args), TABLE(slots);
   TABLE(steps), TABLE(operands), TABLE(scalars), TABLE(weights), TABLE(states), TABLE(kernels), TABLE(meta);
+  TABLE(binds), TABLE(calls);
   h.strings = put_table(out, w->strings.text, w->strings.len, 1);
   h.tokenizer = put_table(out, w->b->tokenizer.text, w->b->tokenizer.len, 1);
   h.text = put_table(out, text.text, text.len, 1);
@@ -335,8 +495,8 @@ static tn_status write_all(writer *w) {
   put_dims(w);
   put_weights(w);
   put_states_kernels_meta(w);
-  for (tn_func f = 1; f <= tn_ir_func_count(w->m); f++)
-    if (!is_variant_of(w, f, NULL)) TN_TRY(put_entry(w, f));
+  order_entries(w);
+  for (uint32_t i = 0; i < w->order.count; i++) TN_TRY(put_entry(w, w->order.items[i]));
   return put_blob(w);
 }
 
@@ -353,5 +513,6 @@ tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b) {
   tn_vec_fini(&w.args), tn_vec_fini(&w.slots), tn_vec_fini(&w.steps), tn_vec_fini(&w.operands),
       tn_vec_fini(&w.scalars);
   tn_vec_fini(&w.weights), tn_vec_fini(&w.states), tn_vec_fini(&w.kernels), tn_vec_fini(&w.meta);
+  tn_vec_fini(&w.binds), tn_vec_fini(&w.calls), tn_vec_fini(&w.order);
   return s;
 }

@@ -52,6 +52,55 @@ static tn_dim scan_work(tn_module *m, tn_op op) {
   return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), t.dims[3]), 6);
 }
 
+/* Each token decays, corrects, writes and reads the state of its head. */
+static tn_dim delta_work(tn_module *m, tn_op op) {
+  tn_value_info v;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 2), &v);
+  tn_ir_type_get(m, v.type, &t);
+  return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), t.dims[3]), 8);
+}
+
+/* 2 c k for each element of the result of a convolution, or of x if it is transposed: w's dims but the first.
+ */
+static tn_dim conv_work(tn_module *m, tn_op op, tn_value each) {
+  tn_value_info w;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 1), &w);
+  tn_ir_type_get(m, w.type, &t);
+  tn_dim depth = t.dims[1];
+  for (uint32_t i = 2; i < t.rank; i++) depth = tn_dim_mul(m, depth, t.dims[i]);
+  return times(m, tn_dim_mul(m, elements_of(m, each), depth), 2);
+}
+
+/* A few operations for each element of each window. */
+static tn_dim pool_work(tn_module *m, tn_op op) {
+  tn_attr size;
+  int64_t taps = 4;
+  if (tn_ir_op_attr(m, op, "size", &size))
+    for (uint32_t i = 0; i < size.count; i++)
+      if (__builtin_mul_overflow(taps, size.u.ints[i], &taps)) return 0;
+  return times(m, elements_of(m, tn_ir_op_result(m, op, 0)), taps);
+}
+
+/* 2 s b d gates h h: every step multiplies a state with the matrix. */
+static tn_dim recurrence_work(tn_module *m, tn_op op) {
+  tn_value_info r;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 1), &r);
+  tn_ir_type_get(m, r.type, &t);
+  return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), t.dims[2]), 2);
+}
+
+/* n^3 / 3 products and sums per matrix. */
+static tn_dim det_work(tn_module *m, tn_op op) {
+  tn_value_info x;
+  tn_type_info t;
+  tn_ir_value_get(m, tn_ir_op_operand(m, op, 0), &x);
+  tn_ir_type_get(m, x.type, &t);
+  return tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), t.dims[t.rank - 1]);
+}
+
 /* Everything else: about a dozen operations per element that comes in or goes out; tables that are looked up
  * and states that are written to do not count. */
 static tn_dim loop_work(tn_module *m, tn_op kernel) {
@@ -73,8 +122,15 @@ tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
     uint32_t code = tn_ir_opcode(m, op);
     if (code == TN_OPC_matmul) return matmul_work(m, op);
     if (code == TN_OPC_expert_matmul) return expert_work(m, op);
+    if (code == TN_OPC_conv) return conv_work(m, op, tn_ir_op_result(m, op, 0));
+    if (code == TN_OPC_conv_transpose) return conv_work(m, op, tn_ir_op_operand(m, op, 0));
+    if (code == TN_OPC_pool || code == TN_OPC_argpool) return pool_work(m, op);
     if (code == TN_OPC_attention) return attention_work(m, op);
     if (code == TN_OPC_ssm_scan) return scan_work(m, op);
+    if (code == TN_OPC_delta_scan) return delta_work(m, op);
+    if (code == TN_OPC_lstm || code == TN_OPC_gru || code == TN_OPC_rnn) return recurrence_work(m, op);
+    if (code == TN_OPC_dft) return times(m, elements_of(m, tn_ir_op_result(m, op, 0)), 50); /* 5 log n or so */
+    if (code == TN_OPC_det) return det_work(m, op);
     if (code == TN_OPC_kv_update) return times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
   }
   return loop_work(m, kernel);

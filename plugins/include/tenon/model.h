@@ -157,10 +157,11 @@ typedef struct tn_model_api {
    * window, which goes back 512 tokens. */
   tn_status (*rewind)(tn_session *s, int64_t position);
   const char *(*error)(tn_session *s); /* words of the last failure; never NULL */
-  /* Shapes that the outputs will have for these inputs: fills dtype, rank and shape; data untouched. */
+  /* Shapes that the outputs will have for these inputs: fills dtype, rank and shape; data untouched. A size
+   * that only the run makes known is -1. */
   tn_status (*shapes)(tn_session *s, uint32_t entry, const tn_tensor *in, tn_tensor *out);
   /* Runs. Outputs must have the shapes that `shapes` gives. Input integers may be i32 or i64, whatever is
-   * declared. */
+   * declared. An output without data is kept by the session (`result`); one that has a size of -1 must be. */
   tn_status (*invoke)(tn_session *s, uint32_t entry, const tn_tensor *in, const tn_tensor *out);
   /* Tokenizer. *n: in, room; out, number of ids (also when there was too little room: then TN_INVALID).
    * flags: TN_TOK_NO_SPECIAL leaves out [CLS], <s> and so on. pair and types may be NULL. detokenize: *len
@@ -184,6 +185,8 @@ typedef struct tn_model_api {
   /* How much of a LoRA adapter is added from the next call on: 1 as trained, 0 not at all. Names are in the
    * metadata "adapters". TN_UNSUPPORTED: the model has none, or they were merged into its weights. */
   tn_status (*adapter)(tn_session *s, const char *name, float weight);
+  /* Shape and data of output i of the last call; what the session keeps is there until its next call. */
+  tn_status (*result)(tn_session *s, uint32_t i, tn_tensor *out);
 } tn_model_api;
 enum { TN_TOK_NO_SPECIAL = 1, TN_TOK_SKIP_SPECIAL = 2 /* detokenize: leave special tokens out */ };
 
