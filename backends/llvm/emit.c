@@ -106,8 +106,9 @@ ll_val ll_call2(tn_ll *e, const char *name, ll_val a, ll_val b) {
   return ll_call(e, name, &t, 1, args, 2);
 }
 ll_val ll_fma(tn_ll *e, ll_val a, ll_val b, ll_val c) {
-  ll_type t = LLVMTypeOf(a);
-  ll_val args[] = {a, b, c};
+  bool vec = ll_is_vec(a) || ll_is_vec(b) || ll_is_vec(c);
+  ll_val args[] = {ll_wide(e, a, vec), ll_wide(e, b, vec), ll_wide(e, c, vec)};
+  ll_type t = LLVMTypeOf(args[0]);
   return ll_call(e, "llvm.fma", &t, 1, args, 3);
 }
 ll_val ll_poly(tn_ll *e, ll_val x, const double *c, unsigned n) {

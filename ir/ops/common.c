@@ -169,7 +169,9 @@ tn_status tn_ops_broadcast(tn_infer *c, tn_shape *s, const tn_dim *dims, uint32_
 static bool repeats(tn_infer *c, tn_dim a, tn_dim d) {
   tn_dim one = tn_ir_dim_const(c->m, 1), zero = tn_ir_dim_const(c->m, 0);
   tn_dim either = tn_dim_mul(c->m, tn_dim_sub(c->m, a, one), tn_dim_sub(c->m, d, a));
-  return tn_dim_stated_le(c->m, either, zero) && tn_dim_stated_le(c->m, d, tn_dim_mul(c->m, a, d));
+  tn_dim times = tn_dim_mul(c->m, a, d); /* what can be shown is not stated */
+  return (tn_dim_stated_le(c->m, either, zero) || tn_dim_known_le(c->m, either, zero)) &&
+         (tn_dim_stated_le(c->m, d, times) || tn_dim_known_le(c->m, d, times));
 }
 
 static tn_status broadcasts_to(tn_infer *c, const char *what, const tn_in *x, const tn_shape *s,
