@@ -18,10 +18,9 @@ static const option_row options[OPT_COUNT] = {
 };
 
 static const tn_command *const commands[] = {
-    &tn_cmd_compile, &tn_cmd_run,    &tn_cmd_chat,    &tn_cmd_bench,   &tn_cmd_perplexity,
-    &tn_cmd_grammar, &tn_cmd_verify, &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,
-    &tn_cmd_models,  &tn_cmd_ops,    &tn_cmd_formats, &tn_cmd_plugins,
-    &tn_cmd_export,  &tn_cmd_optimize};
+    &tn_cmd_compile, &tn_cmd_run,     &tn_cmd_chat,    &tn_cmd_bench,   &tn_cmd_perplexity, &tn_cmd_grammar,
+    &tn_cmd_verify,  &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,     &tn_cmd_models,     &tn_cmd_ops,
+    &tn_cmd_formats, &tn_cmd_plugins, &tn_cmd_export,  &tn_cmd_optimize};
 
 static void print_help(void) {
   puts("tenon compiles transformer models: a Hugging Face folder or a GGUF file goes in, a shared library "

@@ -6,7 +6,8 @@ bool tn_stored_is(const char *path) {
   return tn_str_ends(tn_str_of(path), ".safetensors") || (tn_path_is_dir(path) && tn_onnx_data_is(path));
 }
 
-/* The numbers of the files are those of the ONNX model: the given one, or for a library the one beside the folder. */
+/* The numbers of the files are those of the ONNX model: the given one, or for a library the one beside the
+ * folder. */
 static tn_status open_folder(tn_stored *s, const char *model, tn_diags *d) {
   tn_arena a;
   tn_arena_init(&a);

@@ -48,10 +48,10 @@ static LLVMErrorRef define_library(LLVMOrcLLJITRef jit, LLVMOrcJITDylibRef lib) 
   LLVMOrcCSymbolMapPair pairs[TN_LIB_COUNT];
   const tn_lib_row *rows = tn_lib_rows();
   for (uint32_t i = 0; i < TN_LIB_COUNT; i++)
-    pairs[i] = (LLVMOrcCSymbolMapPair){
-        LLVMOrcLLJITMangleAndIntern(jit, rows[i].symbol),
-        {(LLVMOrcExecutorAddress)(uintptr_t)rows[i].fn,
-         {LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0}}};
+    pairs[i] =
+        (LLVMOrcCSymbolMapPair){LLVMOrcLLJITMangleAndIntern(jit, rows[i].symbol),
+                                {(LLVMOrcExecutorAddress)(uintptr_t)rows[i].fn,
+                                 {LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0}}};
   return LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(pairs, TN_LIB_COUNT));
 }
 

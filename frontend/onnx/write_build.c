@@ -51,7 +51,7 @@ static uint32_t store(tn_dtype t, double v, uint8_t out[8]) {
 static tn_ov filled(tn_ow *w, const tn_ow_shape *t, uint64_t n, double v) {
   uint8_t one[8], small[64] = {0}, *all = small;
   uint32_t size = store(t->dtype, v, one);
-  if (!size)
+  if (!size || size > sizeof one)
     return tn_ow_fail(w, TN_UNSUPPORTED, "no constant of type %s can be made",
                       w->ir->dtype_info(t->dtype)->name),
            0;

@@ -1,6 +1,7 @@
-/* fuzz_onnx.c - any bytes as an ONNX file: it becomes a module that verifies, or an error says why not. The mutator
- * knows protobuf: it takes a message apart along a random path, changes one field there - drops, doubles, moves or
- * rewrites it - and writes all lengths around it anew, so that most inputs get past the decoder. */
+/* fuzz_onnx.c - any bytes as an ONNX file: it becomes a module that verifies, or an error says why not. The
+ * mutator knows protobuf: it takes a message apart along a random path, changes one field there - drops,
+ * doubles, moves or rewrites it - and writes all lengths around it anew, so that most inputs get past the
+ * decoder. */
 #include "tools/driver/driver.h"
 #include "ir/ir.h"
 #include <stdlib.h>
@@ -11,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room) __attribute__((weak));
 
-/* ---- the wire format -------------------------------------------------------------------------------------- */
+/* ---- the wire format --------------------------------------------------------------------------------------
+ */
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5, MAX_FIELDS = 256, MAX_DEPTH = 12 };
 
 typedef struct field {
@@ -72,13 +74,15 @@ static void put_key(tn_buf *out, const uint8_t *p, const field *f) {
 
 /* The value of f, changed. */
 static void put_changed(tn_buf *out, const uint8_t *p, const field *f, unsigned *seed) {
-  static const uint64_t odd[] = {0, 1, 2, 3, 7, 8, 16, 127, 255, 65535, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
+  static const uint64_t odd[] = {0,   1,   2,     3,         7,          8,         16,
+                                 127, 255, 65535, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
   put_key(out, p, f);
   if (f->wire == VARINT) {
     size_t at = f->body;
     uint64_t v;
     read_varint(p, f->end, &at, &v);
-    put_varint(out, next_random(seed) % 3 ? v + next_random(seed) % 5 - 2 : odd[next_random(seed) % TN_COUNT(odd)]);
+    put_varint(out, next_random(seed) % 3 ? v + next_random(seed) % 5 - 2
+                                          : odd[next_random(seed) % TN_COUNT(odd)]);
     return;
   }
   size_t n = f->end - f->body;
@@ -104,7 +108,8 @@ static void mutate(const uint8_t *p, size_t at, size_t end, unsigned depth, unsi
     return;
   }
   const field *c = &fields[chosen];
-  bool deeper = c->wire == BYTES && depth < MAX_DEPTH && split(p, c->body, c->end, inner) && next_random(seed) % 8;
+  bool deeper =
+      c->wire == BYTES && depth < MAX_DEPTH && split(p, c->body, c->end, inner) && next_random(seed) % 8;
   for (size_t i = 0; i < n; i++) {
     const field *f = &fields[i];
     if (i != chosen) {
@@ -140,7 +145,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
   return n;
 }
 
-/* ---- the target ------------------------------------------------------------------------------------------- */
+/* ---- the target -------------------------------------------------------------------------------------------
+ */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   char path[40], link[40];
   tn_diags diags;

@@ -129,7 +129,8 @@ tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
     if (code == TN_OPC_ssm_scan) return scan_work(m, op);
     if (code == TN_OPC_delta_scan) return delta_work(m, op);
     if (code == TN_OPC_lstm || code == TN_OPC_gru || code == TN_OPC_rnn) return recurrence_work(m, op);
-    if (code == TN_OPC_dft) return times(m, elements_of(m, tn_ir_op_result(m, op, 0)), 50); /* 5 log n or so */
+    if (code == TN_OPC_dft)
+      return times(m, elements_of(m, tn_ir_op_result(m, op, 0)), 50); /* 5 log n or so */
     if (code == TN_OPC_det) return det_work(m, op);
     if (code == TN_OPC_kv_update) return times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
   }

@@ -83,7 +83,7 @@ static tn_value weighted(sampler *s, const tn_value *below, const tn_value *part
                          tn_value *at) {
   tn_ox *x = s->x;
   tn_value sum = 0;
-  if (i == s->spatial) return tn_ox_cast(x, read_element(s, at), TN_DT_f32);
+  if (i >= s->spatial || i >= TN_OX_SPATIAL) return tn_ox_cast(x, read_element(s, at), TN_DT_f32);
   for (int step = cubic ? -1 : 0; step <= (cubic ? 2 : 1); step++) {
     tn_value w = cubic ? cubic_weight(x, part[i], step) : step ? part[i] : op(x, "sub", num(x, 1), part[i]);
     at[i] = step ? op(x, "add", below[i], num(x, step)) : below[i];
