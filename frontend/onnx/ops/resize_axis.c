@@ -27,7 +27,7 @@ static double place_of(const tn_ox_resize *r, const tn_ox_resize_axis *a, double
   const char *mode = r->coordinate;
   if (!strcmp(mode, "asymmetric")) return o / a->scale;
   if (!strcmp(mode, "align_corners")) return out == 1 ? 0 : o * (in - 1) / (out - 1);
-  if (!strcmp(mode, "pytorch_half_pixel") && out == 1) return -0.5;
+  if (!strcmp(mode, "pytorch_half_pixel") && out == 1) return 0;
   if (!strcmp(mode, "tf_half_pixel_for_nn")) return (o + 0.5) / a->scale;
   if (r->crop) {
     double wide = (a->stop - a->start) * (in - 1);
@@ -128,7 +128,7 @@ static tn_value place_ops(tn_ox *x, const tn_ox_resize *r, const tn_ox_resize_ax
   tn_value half = op(x, "div", op(x, "add", o, num(x, 0.5)), scale);
   if (!strcmp(mode, "tf_half_pixel_for_nn")) return half;
   half = op(x, "sub", half, num(x, 0.5));
-  if (!strcmp(mode, "pytorch_half_pixel")) return tn_ox_select(x, single, num(x, -0.5), half);
+  if (!strcmp(mode, "pytorch_half_pixel")) return tn_ox_select(x, single, num(x, 0), half);
   if (r->crop) {
     tn_value wide = op(x, "mul", op(x, "sub", a->stop_value, a->start_value), last_in);
     tn_value step = op(x, "div", op(x, "mul", o, wide), last_out);
