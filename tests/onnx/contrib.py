@@ -561,6 +561,8 @@ def check(tenon, name, c, root):
     onnx.save(c.model(c.loose), folder / "model.onnx")
     try:
         outputs = expect(c)
+    except ImportError as e:  # torch or transformers, which the requirements do not ask for
+        return "skipped", str(e)
     except Exception as e:
         return "no reference", str(e).strip().split("\n")[0][:200]
     for kind, values in (("input", list(c.feeds().values())), ("output", outputs)):
@@ -591,8 +593,9 @@ def main():
         if status != "pass":
             print(f"{status}: {name}\n  " + words.replace("\n", "\n  "))
     passed = sum(status == "pass" for status, _ in results.values())
-    print(f"{passed} of {len(results)} cases pass")
-    return 0 if passed == len(results) else 1
+    skipped = sum(status == "skipped" for status, _ in results.values())
+    print(f"{passed} of {len(results)} cases pass, {skipped} are skipped")
+    return 0 if passed and passed + skipped == len(results) else 1
 
 
 if __name__ == "__main__":
