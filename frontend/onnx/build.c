@@ -196,12 +196,6 @@ tn_value tn_ox_iota(tn_ox *x, tn_dtype t, const tn_dim *dims, uint32_t rank, int
 /* ---- shape
  * -------------------------------------------------------------------------------------------------- */
 
-static tn_dim product(tn_ox *x, const tn_dim *dims, uint32_t rank) {
-  tn_dim d = tn_ox_d(x, 1);
-  for (uint32_t i = 0; i < rank; i++) d = tn_ox_dmul(x, d, dims[i]);
-  return d;
-}
-
 tn_value tn_ox_reshape(tn_ox *x, tn_value v, const tn_dim *dims, uint32_t rank) {
   tn_dim have[TN_MAX_RANK];
   if (!v || x->failed) return 0;
@@ -212,10 +206,17 @@ tn_value tn_ox_reshape(tn_ox *x, tn_value v, const tn_dim *dims, uint32_t rank) 
   uint32_t r = tn_ox_rank(x, v);
   tn_ox_dims(x, v, have);
   if (r == rank && !memcmp(have, dims, rank * sizeof *dims)) return v;
-  tn_dim from = product(x, have, r), to = product(x, dims, rank);
+  tn_dim from = tn_ox_dproduct(x, have, 0, r), to = tn_ox_dproduct(x, dims, 0, rank);
   if (!from || !to) return 0;
   if (from != to) tn_ox_same(x, x->node, from, to);
   return tn_ox_make(x, "reshape", &v, 1, TN_OX_ATTRS(TN_OX_DIMS("shape", dims, rank)));
+}
+
+tn_value tn_ox_flat(tn_ox *x, tn_value v) {
+  tn_dim dims[TN_MAX_RANK], all;
+  tn_ox_dims(x, v, dims);
+  all = tn_ox_dproduct(x, dims, 0, tn_ox_rank(x, v));
+  return tn_ox_reshape(x, v, &all, 1);
 }
 
 tn_value tn_ox_transpose(tn_ox *x, tn_value v, const int64_t *perm) {

@@ -137,6 +137,12 @@ tn_dim tn_ox_same(tn_ox *x, tn_ox_node *n, tn_dim a, tn_dim b) {
   return cb ? b : a;
 }
 
+tn_dim tn_ox_dproduct(tn_ox *x, const tn_dim *dims, uint32_t first, uint32_t last) {
+  tn_dim d = tn_ox_d(x, 1);
+  for (uint32_t i = first; i < last; i++) d = tn_ox_dmul(x, d, dims[i]);
+  return d;
+}
+
 /* max(a, b) where both are equal or one is 1, which the runtime checks. */
 tn_dim tn_ox_dbroadcast(tn_ox *x, tn_dim a, tn_dim b) {
   int64_t k;

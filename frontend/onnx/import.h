@@ -114,6 +114,8 @@ tn_status tn_ox_define(tn_ox *x, tn_ox_scope *s, const char *name, tn_ox_item *i
 tn_ox_item *tn_ox_find(tn_ox *x, tn_ox_scope *s, const char *name);
 tn_ox_item *tn_ox_item_of(tn_ox *x, tn_value v);
 tn_ox_item *tn_ox_poison(tn_ox *x);
+/* What input i of a node names, which counts as read; NULL: absent. */
+tn_ox_item *tn_ox_operand(tn_ox *x, tn_ox_node *n, uint32_t i);
 /* An item's tensor in the body that is being built; 0: none. */
 tn_value tn_ox_item_value(tn_ox *x, tn_ox_item *item);
 /* Lowers the nodes of a graph, in an order in which they can run. */

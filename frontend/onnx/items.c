@@ -54,7 +54,7 @@ tn_value tn_ox_item_value(tn_ox *x, tn_ox_item *item) {
 /* ---- operands
  * ----------------------------------------------------------------------------------------------- */
 
-static tn_ox_item *operand(tn_ox *x, tn_ox_node *n, uint32_t i) {
+tn_ox_item *tn_ox_operand(tn_ox *x, tn_ox_node *n, uint32_t i) {
   if (i < 64) n->read |= UINT64_C(1) << i;
   if (i >= n->p->n_input || !*n->p->input[i]) return NULL;
   tn_ox_item *item = tn_ox_find(x, n->scope, n->p->input[i]); /* that it is there has been seen */
@@ -62,7 +62,7 @@ static tn_ox_item *operand(tn_ox *x, tn_ox_node *n, uint32_t i) {
 }
 
 tn_value tn_ox_in(tn_ox *x, tn_ox_node *n, uint32_t i) {
-  tn_ox_item *item = operand(x, n, i);
+  tn_ox_item *item = tn_ox_operand(x, n, i);
   if (!item || x->failed) return 0;
   if (item->kind == TN_OX_TEXT) {
     tn_ox_refuse(x, n, NULL, "input %u, '%.200s', is a tensor of strings", i, n->p->input[i]);
@@ -80,7 +80,7 @@ tn_value tn_ox_in(tn_ox *x, tn_ox_node *n, uint32_t i) {
 }
 
 const tn_ox_item *tn_ox_in_item(tn_ox *x, tn_ox_node *n, uint32_t i) {
-  tn_ox_item *item = operand(x, n, i);
+  tn_ox_item *item = tn_ox_operand(x, n, i);
   if (item && item->kind == TN_OX_INIT) {
     tn_value v = tn_ox_in(x, n, i);
     return v ? tn_ox_item_of(x, v) : NULL;

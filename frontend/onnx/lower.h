@@ -83,6 +83,8 @@ tn_dim tn_ox_dmul(tn_ox *x, tn_dim a, tn_dim b);
 tn_dim tn_ox_ddiv(tn_ox *x, tn_dim a, tn_dim b); /* floor */
 tn_dim tn_ox_dmin(tn_ox *x, tn_dim a, tn_dim b);
 tn_dim tn_ox_dmax(tn_ox *x, tn_dim a, tn_dim b);
+/* Product of dims [first, last). */
+tn_dim tn_ox_dproduct(tn_ox *x, const tn_dim *dims, uint32_t first, uint32_t last);
 bool tn_ox_dconst(tn_ox *x, tn_dim d, int64_t *k);
 /* Two sizes that must be equal for the model to make sense: refuses different numbers; symbols get a
  * constraint that the runtime checks, after which all ops take one for the other. Gives the better known of
@@ -132,6 +134,7 @@ tn_value tn_ox_iota(tn_ox *x, tn_dtype t, const tn_dim *dims, uint32_t rank, int
 
 tn_value tn_ox_reshape(tn_ox *x, tn_value v, const tn_dim *dims,
                        uint32_t rank); /* adds the constraint if need be */
+tn_value tn_ox_flat(tn_ox *x, tn_value v); /* rank 1 */
 tn_value tn_ox_transpose(tn_ox *x, tn_value v, const int64_t *perm);
 tn_value tn_ox_swap(tn_ox *x, tn_value v, int64_t a, int64_t b); /* two axes */
 tn_value tn_ox_unsqueeze(tn_ox *x, tn_value v, int64_t axis);    /* one new axis, counted in the result */

@@ -4,12 +4,6 @@
 #include "frontend/onnx/lower.h"
 #include "frontend/onnx/ops/rows.h"
 
-tn_dim tn_ox_dproduct(tn_ox *x, const tn_dim *dims, uint32_t first, uint32_t last) {
-  tn_dim d = tn_ox_d(x, 1);
-  for (uint32_t i = first; i < last; i++) d = tn_ox_dmul(x, d, dims[i]);
-  return d;
-}
-
 static tn_value times(tn_ox *x, tn_value v, tn_dim d) {
   int64_t k;
   if (tn_ox_dconst(x, d, &k) && k == 1) return v;
@@ -75,16 +69,9 @@ static tn_value element_index(tn_ox *x, tn_ox_node *n, tn_value data, tn_value i
   return tn_ox_rows_flat(x, &r, tn_ox_dproduct(x, dims, 0, rank));
 }
 
-static tn_value flat(tn_ox *x, tn_value v) {
-  tn_dim dims[TN_MAX_RANK], all;
-  tn_ox_dims(x, v, dims);
-  all = tn_ox_dproduct(x, dims, 0, tn_ox_rank(x, v));
-  return tn_ox_reshape(x, v, &all, 1);
-}
-
 tn_status tn_ox_lower_gather_elements(tn_ox *x, tn_ox_node *n) {
   tn_value data = tn_ox_in(x, n, 0), at = element_index(x, n, data, tn_ox_in(x, n, 1));
-  return tn_ox_out(x, n, 0, tn_ox_gather(x, flat(x, data), at, 0));
+  return tn_ox_out(x, n, 0, tn_ox_gather(x, tn_ox_flat(x, data), at, 0));
 }
 
 /* ---- scatter ------------------------------------------------------------------------------------------ */
@@ -108,8 +95,8 @@ tn_status tn_ox_lower_scatter_elements(tn_ox *x, tn_ox_node *n) {
   tn_ox_dims(x, indices, want);
   tn_ox_dims(x, updates, have);
   for (uint32_t i = 0; i < tn_ox_rank(x, indices); i++) tn_ox_same(x, n, want[i], have[i]);
-  tn_value at = flat(x, element_index(x, n, data, indices));
-  tn_value made = scatter(x, n, flat(x, data), at, flat(x, updates));
+  tn_value at = tn_ox_flat(x, element_index(x, n, data, indices));
+  tn_value made = scatter(x, n, tn_ox_flat(x, data), at, tn_ox_flat(x, updates));
   return tn_ox_out(x, n, 0, tn_ox_reshape(x, made, dims, rank));
 }
 
@@ -178,7 +165,7 @@ tn_status tn_ox_lower_scatter_nd(tn_ox *x, tn_ox_node *n) {
   tn_value data = tn_ox_in(x, n, 0), indices = tn_ox_in(x, n, 1), updates = tn_ox_in(x, n, 2);
   int64_t k = (int64_t)tn_ox_rank(x, data) + tn_ox_rank(x, indices) - 1 - tn_ox_rank(x, updates);
   tn_value at = tuple_index(x, n, data, indices, 0, k, &rows);
-  if (at) at = flat(x, at);
+  if (at) at = tn_ox_flat(x, at);
   if (!at) return tn_ox_out(x, n, 0, 0);
   if (!k && tn_ox_rank(x, data) == TN_MAX_RANK)
     return tn_ox_refuse(x, n, NULL, "data of rank %d without indices", TN_MAX_RANK);

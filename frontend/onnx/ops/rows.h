@@ -17,7 +17,5 @@ void tn_ox_rows_count(tn_ox *x, tn_ox_rows *r, const tn_dim *dims, uint32_t rank
 tn_value tn_ox_rows_flat(tn_ox *x, const tn_ox_rows *r, tn_dim all);
 /* v reshaped to these constant sizes; a weight stays one. */
 tn_value tn_ox_weight_as(tn_ox *x, tn_value v, const tn_dim *dims, uint32_t rank);
-/* Product of dims [first, last). */
-tn_dim tn_ox_dproduct(tn_ox *x, const tn_dim *dims, uint32_t first, uint32_t last);
 
 #endif

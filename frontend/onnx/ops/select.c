@@ -36,18 +36,11 @@ tn_status tn_ox_lower_nonzero(tn_ox *x, tn_ox_node *n) {
   return tn_ox_out(x, n, 0, tn_ox_concat(x, parts, rank, 0));
 }
 
-static tn_value flat(tn_ox *x, tn_value v) {
-  tn_dim dims[TN_MAX_RANK], all;
-  tn_ox_dims(x, v, dims);
-  all = tn_ox_dproduct(x, dims, 0, tn_ox_rank(x, v));
-  return tn_ox_reshape(x, v, &all, 1);
-}
-
 tn_status tn_ox_lower_compress(tn_ox *x, tn_ox_node *n) {
   tn_value v = tn_ox_in(x, n, 0);
   tn_dim count;
   bool whole = !tn_ox_has_attr(n, "axis");
-  if (whole) v = flat(x, v);
+  if (whole) v = tn_ox_flat(x, v);
   uint32_t axis = whole ? 0 : tn_ox_axis(x, n, tn_ox_int(n, "axis", 0), tn_ox_rank(x, v));
   tn_value at = positions(x, tn_ox_in(x, n, 1), &count);
   return tn_ox_out(x, n, 0, tn_ox_gather(x, v, at, axis));
@@ -65,7 +58,7 @@ tn_status tn_ox_lower_unique(tn_ox *x, tn_ox_node *n) {
   tn_value v = tn_ox_in(x, n, 0);
   bool whole = !tn_ox_has_attr(n, "axis");
   if (!v || tn_ox_failed(x)) return tn_ox_out(x, n, 0, 0);
-  if (whole) v = flat(x, v);
+  if (whole) v = tn_ox_flat(x, v);
   uint32_t axis = whole ? 0 : tn_ox_axis(x, n, tn_ox_int(n, "axis", 0), tn_ox_rank(x, v));
   if (tn_ox_failed(x)) return tn_ox_out(x, n, 0, 0);
   tn_value rows = axis_first(x, v, axis);

@@ -31,17 +31,11 @@ tn_status tn_ox_lower_shape(tn_ox *x, tn_ox_node *n) {
   return tn_ox_out(x, n, 0, dims_vector(x, dims + start, end > start ? (uint32_t)(end - start) : 0));
 }
 
-static tn_dim product(tn_ox *x, const tn_dim *dims, uint32_t n) {
-  tn_dim d = tn_ox_d(x, 1);
-  for (uint32_t i = 0; i < n; i++) d = tn_ox_dmul(x, d, dims[i]);
-  return d;
-}
-
 tn_status tn_ox_lower_size(tn_ox *x, tn_ox_node *n) {
   tn_dim dims[TN_MAX_RANK];
   tn_value v = tn_ox_in(x, n, 0);
   tn_ox_dims(x, v, dims);
-  return tn_ox_out(x, n, 0, v ? tn_ox_dim_value(x, product(x, dims, tn_ox_rank(x, v))) : 0);
+  return tn_ox_out(x, n, 0, v ? tn_ox_dim_value(x, tn_ox_dproduct(x, dims, 0, tn_ox_rank(x, v))) : 0);
 }
 
 /* ---- reshape
@@ -71,7 +65,7 @@ static tn_value resolve(tn_ox *x, tn_value shape, uint32_t n, const tn_dim *have
   if (!zeros) all = tn_ox_select(x, tn_ox_compare(x, "eq", all, none), dims_vector(x, copied, n), all);
   tn_value open = tn_ox_compare(x, "eq", all, hole);
   tn_value others = tn_ox_reduce(x, "reduce_prod", tn_ox_select(x, open, one, all), NULL, 0, false);
-  tn_value rest = tn_ox_binary(x, "div", tn_ox_dim_value(x, product(x, have, rank)), others);
+  tn_value rest = tn_ox_binary(x, "div", tn_ox_dim_value(x, tn_ox_dproduct(x, have, 0, rank)), others);
   return tn_ox_select(x, open, rest, all);
 }
 
@@ -123,7 +117,7 @@ tn_status tn_ox_lower_flatten(tn_ox *x, tn_ox_node *n) {
     return tn_ox_fail(x, n, "axis %lld is out of range for rank %u", (long long)axis, rank);
   uint32_t at = (uint32_t)(axis < 0 ? axis + rank : axis);
   tn_ox_dims(x, v, dims);
-  tn_dim to[2] = {product(x, dims, at), product(x, dims + at, rank - at)};
+  tn_dim to[2] = {tn_ox_dproduct(x, dims, 0, at), tn_ox_dproduct(x, dims, at, rank)};
   return tn_ox_out(x, n, 0, tn_ox_reshape(x, v, to, 2));
 }
 
@@ -236,7 +230,7 @@ tn_status tn_ox_lower_tile(tn_ox *x, tn_ox_node *n) {
   for (uint32_t i = 0; i < rank; i++) {
     int64_t k;
     if (tn_ox_dconst(x, times[i], &k) && k == 1) continue;
-    tn_dim three[3] = {product(x, dims, i), tn_ox_d(x, 1), product(x, dims + i, rank - i)};
+    tn_dim three[3] = {tn_ox_dproduct(x, dims, 0, i), tn_ox_d(x, 1), tn_ox_dproduct(x, dims, i, rank)};
     v = tn_ox_reshape(x, v, three, 3);
     three[1] = times[i];
     v = tn_ox_broadcast(x, v, three, 3);

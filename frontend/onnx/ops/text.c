@@ -66,19 +66,14 @@ static tn_ox_text of_proto(tn_ox *x, const tn_ox_tensor_proto *t) {
 
 /* ---- operands and results
  * ----------------------------------------------------------------------------------- */
-static tn_ox_item *operand(tn_ox *x, tn_ox_node *n, uint32_t i) {
-  if (i < 64) n->read |= UINT64_C(1) << i;
-  return i < n->p->n_input && *n->p->input[i] ? tn_ox_find(x, n->scope, n->p->input[i]) : NULL;
-}
-
 bool tn_ox_is_text(tn_ox *x, tn_ox_node *n, uint32_t i) {
-  const tn_ox_item *item = operand(x, n, i);
+  const tn_ox_item *item = tn_ox_operand(x, n, i);
   return item &&
          (item->kind == TN_OX_TEXT || (item->kind == TN_OX_INIT && item->t && item->t->data_type == STRING));
 }
 
 tn_ox_text tn_ox_in_text(tn_ox *x, tn_ox_node *n, uint32_t i) {
-  const tn_ox_item *item = operand(x, n, i);
+  const tn_ox_item *item = tn_ox_operand(x, n, i);
   if (!tn_ox_is_text(x, n, i)) {
     tn_ox_fail(x, n, "input %u is no tensor of strings", i);
     return (tn_ox_text){0};
@@ -116,18 +111,12 @@ tn_ox_item *tn_ox_text_input(tn_ox *x, const char *name, tn_type positions) {
   return item_of(x, (tn_ox_text){v[0], v[1], v[2]});
 }
 
-static tn_value flat(tn_ox *x, tn_value v) {
-  tn_dim all = tn_ox_d(x, 1);
-  for (uint32_t i = 0; i < tn_ox_rank(x, v); i++) all = tn_ox_dmul(x, all, tn_ox_dim(x, v, i));
-  return tn_ox_reshape(x, v, &all, 1);
-}
-
 /* The elements one after the other in bytes of their own. */
 static tn_ox_text packed(tn_ox *x, tn_ox_text t) {
   tn_dim dims[TN_MAX_RANK];
   uint32_t rank = tn_ox_rank(x, t.lengths);
   tn_ox_dims(x, t.lengths, dims);
-  tn_value lengths = flat(x, t.lengths), in[] = {t.bytes, flat(x, t.starts), lengths};
+  tn_value lengths = tn_ox_flat(x, t.lengths), in[] = {t.bytes, tn_ox_flat(x, t.starts), lengths};
   tn_dim total = tn_ox_let_dim(x, tn_ox_reduce(x, "reduce_sum", lengths, NULL, 0, false), 0, "bytes");
   tn_value starts =
       tn_ox_make(x, "cumsum", &lengths, 1, TN_OX_ATTRS(TN_OX_INT("axis", 0), TN_OX_BOOL("exclusive", 1)));
@@ -196,7 +185,7 @@ tn_status tn_ox_lower_string_split(tn_ox *x, tn_ox_node *n) {
   uint32_t rank = tn_ox_rank(x, t.starts);
   if (rank == TN_MAX_RANK) return tn_ox_refuse(x, n, NULL, "the result has more than %d dims", TN_MAX_RANK);
   tn_ox_dims(x, t.starts, dims);
-  tn_value in[] = {t.bytes, flat(x, t.starts), flat(x, t.lengths)};
+  tn_value in[] = {t.bytes, tn_ox_flat(x, t.starts), tn_ox_flat(x, t.lengths)};
   tn_value counts = tn_ox_result(x, split(x, in, tn_ox_d(x, 0), delimiter, most), 2);
   /* The largest count; 0 when there is no text. */
   tn_value padded = tn_ox_pad(x, counts, (int64_t[]){0}, (int64_t[]){1}, 0);
