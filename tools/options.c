@@ -227,6 +227,7 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   o->adapters = joined(a, arena, OPT_adapter, ":");
   o->adapter_mode = a->last[OPT_adapter_mode];
   o->kv = a->last[OPT_kv];
+  o->precision = a->last[OPT_precision];
   o->shapes = a->last[OPT_shapes];
   o->fix = joined(a, arena, OPT_fix, ";");
 }

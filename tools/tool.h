@@ -91,7 +91,7 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
                           tn_diags *d);
 
 /* How a model is read: for every command that imports one. */
-#define TN_MODEL_OPTIONS OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix
+#define TN_MODEL_OPTIONS OPT_precision, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix
 
 /* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
 #define TN_SAMPLING_OPTIONS                                                                                  \

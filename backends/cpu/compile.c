@@ -188,6 +188,7 @@ static tn_status run(job *j, const tn_target *t, const tn_options *o, const tn_p
   if (!j->unit.isa) return tn_cpu_fail(j->c, j->m, 0, TN_INVALID, "there is no cpu target '%s'", t->name);
   TN_TRY(tn_ll_init(&j->unit.e, "kernels", j->unit.isa->lanes));
   j->unit.e.scalef = j->unit.isa->scalef;
+  j->unit.precision = tn_cpu_precision_of(&j->c->ir, j->m);
   static const char zeros[512] = {0};
   j->unit.zeros = ll_global(&j->unit.e, "zeros", zeros, sizeof zeros);
   TN_TRY(make_machine(j));

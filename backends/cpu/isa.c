@@ -2,6 +2,27 @@
  * of the panels and one broadcast: 14 * 2 + 2 + 1 = 31 of 32 registers, 6 * 1 * 2 + 2 + 1 = 15 of 16. */
 #include "backends/cpu/isa.h"
 
+/* AVX-512 with narrow products, which only precision "fast" (and exact integer products) use. */
+#define AVX512_WITH(NAME, SCORE, FEATURES, LLVM_FEATURES, ...)                                               \
+  {.target = {.size = sizeof(tn_target),                                                                     \
+              .score = SCORE,                                                                                \
+              .name = NAME,                                                                                  \
+              .triple = "x86_64-linux-gnu",                                                                  \
+              .features = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq" FEATURES,                       \
+              .flags = TN_TARGET_FAST},                                                                      \
+   .llvm_cpu = "x86-64-v4",                                                                                  \
+   .llvm_features = "+fma,+f16c" LLVM_FEATURES,                                                              \
+   .vector_width = "512",                                                                                    \
+   .lanes = 16,                                                                                              \
+   .mr = 14,                                                                                                 \
+   .panels = 2,                                                                                              \
+   .stream_rows = 4,                                                                                         \
+   .stream_panels = 4,                                                                                       \
+   .block_rows = 4,                                                                                          \
+   .block_panels = 4,                                                                                        \
+   .scalef = true,                                                                                           \
+   __VA_ARGS__}
+
 static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                               .score = 20,
                                               .name = "avx512",
@@ -18,6 +39,9 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                    .block_rows = 4,
                                    .block_panels = 4,
                                    .scalef = true},
+                                  AVX512_WITH("avx512vnni", 30, ",avx512vnni", ",+avx512vnni", .vnni = true),
+                                  AVX512_WITH("avx512bf16", 40, ",avx512vnni,avx512bf16",
+                                              ",+avx512vnni,+avx512bf16", .vnni = true, .bf16 = true),
                                   {.target = {.size = sizeof(tn_target),
                                               .score = 10,
                                               .name = "avx2",
@@ -47,11 +71,13 @@ const tn_cpu_isa *tn_cpu_isa_by_name(const char *name) {
 
 static bool has_one(const char *name, size_t n) {
 #if defined(__x86_64__)
-  static const char *const names[] = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq"};
-  const bool have[] = {__builtin_cpu_supports("avx2"),     __builtin_cpu_supports("fma"),
-                       __builtin_cpu_supports("f16c"),     __builtin_cpu_supports("avx512f"),
-                       __builtin_cpu_supports("avx512bw"), __builtin_cpu_supports("avx512vl"),
-                       __builtin_cpu_supports("avx512dq")};
+  static const char *const names[] = {"avx2",     "fma",      "f16c",       "avx512f",   "avx512bw",
+                                      "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"};
+  const bool have[] = {__builtin_cpu_supports("avx2"),      __builtin_cpu_supports("fma"),
+                       __builtin_cpu_supports("f16c"),      __builtin_cpu_supports("avx512f"),
+                       __builtin_cpu_supports("avx512bw"),  __builtin_cpu_supports("avx512vl"),
+                       __builtin_cpu_supports("avx512dq"),  __builtin_cpu_supports("avx512vnni"),
+                       __builtin_cpu_supports("avx512bf16")};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strlen(names[i]) == n && !strncmp(names[i], name, n)) return have[i];
 #endif

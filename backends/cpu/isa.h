@@ -17,7 +17,12 @@ typedef struct tn_cpu_isa {
   uint32_t block_rows,
       block_panels; /* rows and panels at once of a weight in a block format passing through */
   bool scalef;      /* AVX-512 scalef */
+  bool vnni;        /* AVX512-VNNI: u8 x s8 products, four to a lane */
+  bool bf16;        /* AVX512-BF16: bf16 products, two to a lane */
 } tn_cpu_isa;
+
+/* The module's meta "precision": how products may be computed. */
+typedef enum tn_cpu_precision { TN_CPU_STRICT, TN_CPU_HIGH, TN_CPU_FAST } tn_cpu_precision;
 
 /* NULL: no such target. */
 const tn_cpu_isa *tn_cpu_isa_by_name(const char *name);

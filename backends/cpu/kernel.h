@@ -17,10 +17,19 @@ typedef struct tn_cpu_ukr {
   ll_val fn;
 } tn_cpu_ukr;
 
+/* What was measured to be best for one kernel (a tuning file); 0: the skeleton's own model decides. */
+typedef struct tn_cpu_choice {
+  uint32_t rows;   /* matmul, many rows: rows of lhs per unit, at most */
+  uint32_t depth;  /* of k at a time */
+  uint32_t panels; /* few rows: panels at once */
+  uint32_t ahead;  /* few rows: bytes that are fetched ahead in each panel */
+} tn_cpu_choice;
+
 /* One LLVM module: everything compiled for one target. */
 typedef struct tn_cpu_unit {
   tn_ll e;
   const tn_cpu_isa *isa;
+  tn_cpu_precision precision;
   const tn_ir *ir;
   tn_module *m;
   ll_val zeros;
@@ -34,6 +43,7 @@ typedef struct tn_cpu_kernel {
   tn_ll *e;
   tn_ll_body body;
   tn_op op, root; /* root 0: a loop kernel */
+  tn_cpu_choice choice;
   const char *root_name;
   tn_value yields[TN_CPU_MAX_OUT]; /* what the body yields, and the buffers it goes to */
   ll_val outs[TN_CPU_MAX_OUT];

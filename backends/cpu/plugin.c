@@ -14,6 +14,13 @@ tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, con
   return status;
 }
 
+tn_cpu_precision tn_cpu_precision_of(const tn_ir *ir, tn_module *m) {
+  const char *level = ir->meta_get(m, "precision");
+  return level && !strcmp(level, "fast")   ? TN_CPU_FAST
+         : level && !strcmp(level, "high") ? TN_CPU_HIGH
+                                           : TN_CPU_STRICT;
+}
+
 static tn_status each_target(void *self, void (*each)(void *user, const tn_target *t), void *user) {
   uint32_t n;
   const tn_cpu_isa *isas = tn_cpu_isas(&n);

@@ -25,6 +25,9 @@ static inline uint64_t tn_cpu_image_hash(const tn_target *t, const void *object,
 tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...)
     TN_PRINTF(5, 6);
 
+/* plugin.c */
+tn_cpu_precision tn_cpu_precision_of(const tn_ir *ir, tn_module *m);
+
 /* claim.c */
 uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why);
 uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role);

@@ -97,12 +97,19 @@ static tn_status add_target(tn_driver *d, void *ctx, const char *name) {
   return s;
 }
 
+/* Is a target among those to choose from when none is named? */
+static bool by_default(const tn_driver *d, const tn_target *t) {
+  bool strict = !d->options.precision || !strcmp(d->options.precision, "strict");
+  return !(t->flags & TN_TARGET_OPT_IN) && !(t->flags & TN_TARGET_FAST && strict);
+}
+
 /* The highest score that runs here. */
 static tn_status best_target(tn_driver *d, const target_list *l) {
   const tn_backend_ref *b = &d->backends.items[0];
   tn_target *best = NULL;
   for (uint32_t i = 0; i < l->all.count; i++) {
     tn_target *t = l->all.items[i];
+    if (!by_default(d, t)) continue;
     if (b->table.runs_here && b->table.runs_here(b->self, t) != TN_OK) continue;
     if (!best || t->score > best->score) best = t;
   }
@@ -116,7 +123,7 @@ static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
   if (d->options.isa) return for_each_name(d, d->options.isa, add_target, l);
   if (!all) return best_target(d, l);
   for (uint32_t i = 0; i < l->all.count; i++)
-    if (!tn_vec_push(&d->targets, l->all.items[i])) return TN_OOM;
+    if (by_default(d, l->all.items[i]) && !tn_vec_push(&d->targets, l->all.items[i])) return TN_OOM;
   return TN_OK;
 }
 
@@ -200,6 +207,18 @@ static tn_status import(tn_driver *d, const char *path, tn_module *m) {
   return s == TN_OK ? tn_module_verify(m) : s;
 }
 
+/* Backends read the level from the module; IR text may state one itself. */
+static tn_status set_precision(tn_driver *d, tn_module *m) {
+  static const char *const levels[] = {"strict", "high", "fast"};
+  const char *option = d->options.precision, *level = option ? option : tn_ir_meta_get(m, "precision");
+  bool known = !level;
+  for (size_t i = 0; i < TN_COUNT(levels); i++) known |= level && !strcmp(level, levels[i]);
+  if (!known)
+    return tn_fail(d->diags, TN_INVALID, d->path, NULL, "precision is '%s', wants strict, high or fast",
+                   level);
+  return option ? tn_ir_meta_set(m, "precision", option) : TN_OK;
+}
+
 tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
   *m = tn_module_new(d->diags);
   if (!*m) return TN_OOM;
@@ -211,7 +230,8 @@ tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
   d->folder = !text && tn_path_is_dir(path) ? tn_arena_str(&d->arena, tn_str_of(path))
               : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)})
                       : tn_arena_str(&d->arena, TN_STR("."));
-  return text ? load_text(d, path, *m) : import(d, path, *m);
+  TN_TRY(text ? load_text(d, path, *m) : import(d, path, *m));
+  return set_precision(d, *m);
 }
 
 /* ---- passes

@@ -91,7 +91,13 @@ typedef struct tn_target {
   const char *name;     /* "avx2", "avx512": unique in the backend; also the cache key's first part */
   const char *triple;   /* "x86_64-linux-gnu" */
   const char *features; /* cpuid names the machine must have, comma separated; "" for none */
+  uint32_t flags;       /* TN_TARGET_* */
+  uint32_t reserved;
 } tn_target;
+enum {                       /* when a target is left out unless it is asked for by name */
+       TN_TARGET_FAST = 1,   /* at precision "strict": it would make the same code as one of a lower score */
+       TN_TARGET_OPT_IN = 2, /* always */
+};
 
 /* How the kernel of a fused region is called, on every thread of the pool at once. A kernel splits its work
  * by thread and nthreads, statically, so that the result does not depend on nthreads. It never blocks or
