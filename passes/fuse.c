@@ -191,6 +191,62 @@ static bool epilogue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op u) 
   return tn_fuse_allowed(x, g, u, TN_FUSE_EPILOGUE);
 }
 
+/* ---- halves: a split of the root's value in two, and the ops that make one value of them again ---- */
+/* The first op in program order outside of g that reads, of g's members from `from` on, a value. */
+static tn_op next_reader(tn_fuse *x, const tn_fgroup *g, uint32_t from) {
+  tn_op first = 0;
+  for (uint32_t i = from; i < g->ops.count; i++)
+    for (uint32_t r = 0; r < tn_ir_op_nresults(x->m, g->ops.items[i]); r++) {
+      tn_value v = tn_ir_op_result(x->m, g->ops.items[i], r);
+      for (uint32_t u = 0, n = tn_rw_nuses(x->m, v); u < n; u++) {
+        uint32_t operand;
+        tn_op use = tn_ir_value_use(x->m, v, u, &operand);
+        bool earlier = !first || tn_marks_get(&x->pos, use) < tn_marks_get(&x->pos, first);
+        if (tn_fuse_group_of(x, use) != g && earlier) first = use;
+      }
+    }
+  return first;
+}
+
+/* May u, which reads halves, be an op of g's epilogue? */
+static bool halves_take(tn_fuse *x, const tn_fgroup *g, tn_op u) {
+  if ((int64_t)g->ops.count >= x->max || !tn_marks_get(&x->pos, u) || tn_fuse_kind(x->m, u) != TN_FK_LOOP ||
+      tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u) || !tn_fuse_near(x, g, u) ||
+      !(tn_rw_flags(x->m, u) & TN_F_ELEMENTWISE))
+    return false;
+  for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, u); i++) {
+    tn_value in = tn_ir_op_operand(x->m, u, i);
+    tn_op def = in ? tn_rw_def(x->m, in) : 0;
+    if (def && tn_fuse_group_of(x, def) == g && !tn_rw_same_dims(x->m, in, tn_ir_op_result(x->m, u, 0)))
+      return false;
+  }
+  return tn_fuse_allowed(x, g, u, TN_FUSE_EPILOGUE);
+}
+
+/* Does only the last of g's members from `from` on leave the group? */
+static bool one_end(tn_fuse *x, const tn_fgroup *g, uint32_t from) {
+  for (uint32_t i = from; i + 1 < g->ops.count; i++)
+    if (tn_fuse_any_escapes(x, g, g->ops.items[i], 0)) return false;
+  return g->ops.count > from + 1;
+}
+
+/* Takes split and what makes one value of its results, or nothing: then *end is 0. */
+static tn_status grow_halves(tn_fuse *x, tn_fgroup *g, tn_op split, tn_op *end) {
+  uint32_t from = g->ops.count;
+  *end = 0;
+  if (!tn_fuse_join(x, g, split)) return TN_OOM;
+  for (tn_op u; (u = next_reader(x, g, from)) && halves_take(x, g, u) && !one_end(x, g, from);)
+    if (!tn_fuse_join(x, g, u)) return TN_OOM;
+  if (one_end(x, g, from)) {
+    *end = g->ops.items[g->ops.count - 1];
+    g->number = tn_marks_get(&x->pos, *end);
+    return TN_OK;
+  }
+  while (g->ops.count > from)
+    if (!tn_marks_set(&x->group, g->ops.items[--g->ops.count], 0)) return TN_OOM;
+  return TN_OK;
+}
+
 static tn_status grow_epilogue(tn_fuse *x, tn_fgroup *g) {
   tn_op tail = g->root;
   if (tn_fuse_ordered(x, tail) || tn_rw_is(x->m, tail, TN_OPC_kv_update)) return TN_OK;
@@ -198,6 +254,11 @@ static tn_status grow_epilogue(tn_fuse *x, tn_fgroup *g) {
     tn_value v = tn_ir_op_result(x->m, tail, 0);
     tn_op u = sole_user(x, v);
     if (!epilogue_takes(x, g, v, u)) break;
+    if (tn_ir_op_nresults(x->m, u) > 1) {
+      TN_TRY(grow_halves(x, g, u, &tail));
+      if (!tail) break;
+      continue;
+    }
     if (!tn_fuse_join(x, g, u)) return TN_OOM;
     g->number = tn_marks_get(&x->pos, u);
     tail = u;
@@ -211,23 +272,66 @@ static bool prologue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op p) 
          tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_allowed(x, g, p, TN_FUSE_PROLOGUE);
 }
 
-/* Walks from the members' operands upwards; what joins is walked in turn. */
-static tn_status grow_prologue(tn_fuse *x, tn_fgroup *g) {
-  for (uint32_t at = 0; at < g->ops.count; at++) {
-    tn_op op = g->ops.items[at];
-    for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) {
-      tn_value v = tn_ir_op_operand(x->m, op, i);
-      tn_op p = v ? tn_fuse_source_op(x->m, v) : 0;
-      if (!p || tn_fuse_group_of(x, p) == g) continue;
-      if (prologue_takes(x, g, v, p)) {
-        if (!tn_fuse_join(x, g, p)) return TN_OOM;
-      } else if (tn_fuse_clonable(x, p)) {
-        bool inside =
-            tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_clone(x, g, p, TN_FUSE_PROLOGUE);
-        if (!inside && !tn_marks_set(&x->needed, p, 1)) return TN_OOM;
-      }
+/* What op, a member or clone of g, reads: joins, is cloned, or is read from memory. */
+static tn_status take_operands(tn_fuse *x, tn_fgroup *g, tn_op op) {
+  for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, op); i++) {
+    tn_value v = tn_ir_op_operand(x->m, op, i);
+    tn_op p = v ? tn_fuse_source_op(x->m, v) : 0;
+    if (!p || tn_fuse_group_of(x, p) == g || tn_fuse_clones(g, p)) continue;
+    if (prologue_takes(x, g, v, p)) {
+      if (!tn_fuse_join(x, g, p)) return TN_OOM;
+    } else if (tn_fuse_clonable(x, p)) {
+      bool inside =
+          tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) && tn_fuse_clone(x, g, p, TN_FUSE_PROLOGUE);
+      if (!inside && !tn_marks_set(&x->needed, p, 1)) return TN_OOM;
     }
   }
+  return TN_OK;
+}
+
+/* Walks from the members' operands upwards; what joins is walked in turn. */
+static tn_status grow_prologue(tn_fuse *x, tn_fgroup *g) {
+  for (uint32_t i = 0, n = g->clones.count; i < n; i++) TN_TRY(take_operands(x, g, g->clones.items[i]));
+  for (uint32_t at = 0; at < g->ops.count; at++) TN_TRY(take_operands(x, g, g->ops.items[at]));
+  return TN_OK;
+}
+
+/* ---- roots before roots ---- */
+#define MAX_READERS 4 /* kernels that would each compute a root again */
+
+/* The groups whose roots read v, which h's root made, if they are all its readers and each may compute it for
+ * itself. */
+static bool readers_take(tn_fuse *x, const tn_fgroup *h, tn_value v, tn_fgroup **readers, uint32_t *n) {
+  for (uint32_t i = 0, uses = tn_rw_nuses(x->m, v); i < uses; i++) {
+    uint32_t operand;
+    tn_op use = tn_ir_value_use(x->m, v, i, &operand);
+    if (tn_rw_is(x->m, use, TN_OPC_reshape)) {
+      if (!readers_take(x, h, tn_ir_op_result(x->m, use, 0), readers, n)) return false;
+      continue;
+    }
+    tn_fgroup *g = tn_fuse_group_of(x, use);
+    if (!g || g == h || use != g->root || *n == MAX_READERS || (int64_t)g->ops.count >= x->max ||
+        !tn_fuse_near(x, g, h->root) || !tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) ||
+        !tn_fuse_allowed(x, g, h->root, TN_FUSE_PROLOGUE))
+      return false;
+    readers[(*n)++] = g;
+  }
+  return true;
+}
+
+/* A root that only other roots read (a norm before products) goes into their kernels, if the backend takes it
+ * there: into the only one as a member, into several as a clone. */
+static tn_status move_root(tn_fuse *x, tn_fgroup *h) {
+  tn_fgroup *readers[MAX_READERS];
+  uint32_t n = 0;
+  if (x->force || h->ops.count != 1 || tn_ir_op_nresults(x->m, h->root) != 1 || tn_fuse_ordered(x, h->root))
+    return TN_OK;
+  if (!readers_take(x, h, tn_ir_op_result(x->m, h->root, 0), readers, &n) || !n) return TN_OK;
+  h->dead = true;
+  if (n == 1) return tn_fuse_join(x, readers[0], h->root) ? TN_OK : TN_OOM;
+  if (!tn_marks_set(&x->group, h->root, 0)) return TN_OOM;
+  for (uint32_t i = 0; i < n; i++)
+    if (!tn_vec_push(&readers[i]->clones, h->root)) return TN_OOM;
   return TN_OK;
 }
 
@@ -239,7 +343,9 @@ static tn_status group_roots(tn_fuse *x) {
     TN_TRY(grow_epilogue(x, g));
   }
   uint32_t n = x->groups.count;
-  for (uint32_t i = 0; i < n; i++) TN_TRY(grow_prologue(x, &x->groups.items[i]));
+  for (uint32_t i = 0; i < n; i++) TN_TRY(move_root(x, &x->groups.items[i]));
+  for (uint32_t i = 0; i < n; i++)
+    if (!x->groups.items[i].dead) TN_TRY(grow_prologue(x, &x->groups.items[i]));
   return TN_OK;
 }
 

@@ -1,28 +1,29 @@
-/* plan_memory.c - where each kernel result lies. Results live from their kernel to their last reader (also
- * through reshapes, which are the same memory) and get slots of the arena; a slot is given on when nobody
- * reads it any more, but never to a result of the very kernel that reads it last. Sizes are dims: a slot's
- * size is the largest of its tenants', as max(...) where the order is not known.
+/* plan_memory.c - which memory each kernel result needs, and when. Results live from their kernel to their
+ * last reader (also through reshapes, which are the same memory). Each gets a slot of the arena with its
+ * size, as a dim, and the steps in which it lives; slots that do not live at the same time may lie in the
+ * same place. Where they lie is for the runtime to say, which knows the numbers. A result never shares memory
+ * with an operand of its own kernel: both live then.
  *
- * A size that only a let_dim, if or loop of the function makes known is planned the same way, but its slot is
- * shared only with others that become known there. What an if or loop gives lies in memory of its own: its
- * slots have the size 0.
+ * A size that only a let_dim, if or loop of the function makes known is planned the same way, in memory of
+ * its own. So is what an if or loop gives: its slots have the size 0.
  *
- * Written down: `slots` of each kernel, if and loop (-1: an output of the function, -2: a state in place),
- * and of the function `slots`, the sizes in bytes, multiples of 64, `arena`, the sum of those known from the
- * start, and unless all are, `slots_after`: how many kernels and host ops run before each size is known. */
+ * Written down: `slots` of each kernel, if and loop (-1: an output of the function, -2 - i: the kernel's
+ * operand i, a state, in place), and of the function `slots`, the sizes in bytes, multiples of 64; `live`, of
+ * each slot the first step, a kernel or host op, in which it lives and the first behind it in which it does
+ * not, 0 for to the end; `arena`, what lives at the fullest moment of those known from the start (where that
+ * depends on the dims, the maximum of the first few moments, for people to read); and unless all are,
+ * `slots_after`: how many steps run before each size is known. */
 #include "ir/late.h"
 #include "passes/passes.h"
 #include "passes/rw.h"
 
+enum { MOMENTS = 8 };
+
 typedef struct slot {
-  tn_dim bytes,
-      size;       /* of the largest tenant; size is a multiple of 64 (kept apart: bytes compare more often) */
-  uint32_t after; /* place of the op that makes the size known; 0: known from the start */
-  bool free;
+  tn_dim size;          /* a multiple of 64 */
+  uint32_t after;       /* place of the op that makes the size known; 0: known from the start */
+  uint32_t from, until; /* steps; until 0: to the end */
 } slot;
-typedef struct tenant {
-  uint32_t slot, next;
-} tenant;
 
 typedef struct planner {
   tn_module *m;
@@ -33,8 +34,8 @@ typedef struct planner {
   tn_marks step;   /* by place: kernels and host ops up to there */
   tn_late late;
   TN_VEC(slot) slots;
-  TN_VEC(uint32_t) ends; /* by position: 1 + first row of `tenants` that ends there */
-  TN_VEC(tenant) tenants;
+  TN_VEC(uint32_t) live; /* slots of the arena that live at the step that is planned */
+  TN_VEC(tn_dim) sums;   /* of what lives at once: none is known to be less than another */
 } planner;
 
 static tn_status number_ops(planner *p) {
@@ -48,10 +49,9 @@ static tn_status number_ops(planner *p) {
       return TN_PRECONDITION;
     }
     steps += step;
-    if (!tn_marks_set(&p->place, op, ++n) || !tn_marks_set(&p->step, n, steps) || !tn_vec_push(&p->ends, 0))
-      return TN_OOM;
+    if (!tn_marks_set(&p->place, op, ++n) || !tn_marks_set(&p->step, n, steps)) return TN_OOM;
   }
-  return tn_vec_push(&p->ends, 0) ? TN_OK : TN_OOM;
+  return TN_OK;
 }
 
 static tn_status note_outputs(planner *p) {
@@ -81,80 +81,67 @@ static uint32_t last_use(planner *p, tn_value v) {
   return last;
 }
 
-/* ---- slots ----------------------------------------------------------------------------------- */
-/* How well a free slot suits, the lower the better: same size, larger, smaller, not known. */
-static int rank(planner *p, const slot *s, tn_dim bytes) {
-  if (s->bytes == bytes) return 0;
-  if (tn_dim_known_le(p->m, bytes, s->bytes)) return 1;
-  return tn_dim_known_le(p->m, s->bytes, bytes) ? 2 : 3;
-}
-
-/* Of two slots of one rank: of larger ones the smaller, of smaller ones the larger; else the first. */
-static bool better(planner *p, int r, const slot *a, const slot *b) {
-  if (r == 1) return tn_dim_known_le(p->m, a->bytes, b->bytes) && a->bytes != b->bytes;
-  return r == 2 && tn_dim_known_le(p->m, b->bytes, a->bytes) && a->bytes != b->bytes;
-}
+/* ---- the arena ------------------------------------------------------------------------------- */
 
 static tn_dim round_up(planner *p, tn_dim bytes) {
   tn_dim line = tn_ir_dim_const(p->m, 64), more = tn_dim_add(p->m, bytes, tn_ir_dim_const(p->m, 63));
   return tn_dim_mul(p->m, tn_ir_dim_make(p->m, TN_DIM_FLOORDIV, more, line), line);
 }
 
-static int64_t take_slot(planner *p, tn_dim bytes) {
-  tn_dim size = round_up(p, bytes);
-  uint32_t after = tn_late_place(&p->late, bytes);
-  int best = -1, best_rank = 4;
-  for (uint32_t i = 0; p->reuse && i < p->slots.count && best_rank; i++) {
-    const slot *s = &p->slots.items[i];
-    if (!s->free || s->after != after) continue;
-    int r = rank(p, s, bytes);
-    if (r > best_rank || (r == best_rank && !better(p, r, s, &p->slots.items[best]))) continue;
-    best = (int)i;
-    best_rank = r;
+/* The sum of what lives now, unless another is known to be as large. */
+static tn_status note_sum(planner *p) {
+  tn_dim sum = tn_ir_dim_const(p->m, 0);
+  for (uint32_t i = 0; i < p->live.count && sum; i++)
+    sum = tn_dim_add(p->m, sum, p->slots.items[p->live.items[i]].size);
+  if (!sum) return TN_OOM;
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < p->sums.count; i++) {
+    if (tn_dim_known_le(p->m, sum, p->sums.items[i])) return TN_OK; /* then it is above none of the others */
+    if (!tn_dim_known_le(p->m, p->sums.items[i], sum)) p->sums.items[kept++] = p->sums.items[i];
   }
-  if (best < 0)
-    return tn_vec_push(&p->slots, ((slot){bytes, size, after, false})) ? (int64_t)p->slots.count - 1 : -3;
-  slot *s = &p->slots.items[best];
-  s->free = false;
-  if (best_rank == 2) s->bytes = bytes, s->size = size;
-  if (best_rank == 3) {
-    s->bytes = tn_ir_dim_make(p->m, TN_DIM_MAX, s->bytes, bytes);
-    s->size = tn_ir_dim_make(p->m, TN_DIM_MAX, s->size, size);
-  }
-  return best;
+  p->sums.count = kept;
+  if (kept == MOMENTS) return TN_OK;
+  return tn_vec_push(&p->sums, sum) ? TN_OK : TN_OOM;
 }
 
-static bool ends_at(planner *p, uint32_t place, uint32_t slot_index) {
-  if (!tn_vec_push(&p->tenants, ((tenant){slot_index, p->ends.items[place]}))) return false;
-  p->ends.items[place] = p->tenants.count;
-  return true;
-}
-
-static void release(planner *p, uint32_t place) {
-  for (uint32_t row = p->ends.items[place]; row; row = p->tenants.items[row - 1].next)
-    p->slots.items[p->tenants.items[row - 1].slot].free = true;
+/* Slots that nobody reads behind step `done` - 1 live no longer. */
+static void release(planner *p, uint32_t done) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < p->live.count; i++) {
+    uint32_t until = p->slots.items[p->live.items[i]].until;
+    if (!until || until > done) p->live.items[kept++] = p->live.items[i];
+  }
+  p->live.count = kept;
 }
 
 /* ---- kernels --------------------------------------------------------------------------------- */
+
+/* The slot of a value that `op` makes. */
+static tn_status add_slot(planner *p, tn_op op, tn_value v, tn_dim size, uint32_t after, int64_t *out) {
+  uint32_t here = tn_marks_get(&p->place, op), last = last_use(p, v);
+  uint32_t from = tn_marks_get(&p->step, here) - 1, until = tn_marks_get(&p->step, last > here ? last : here);
+  *out = p->slots.count;
+  if (!size || !tn_vec_push(&p->slots, ((slot){size, after, from, p->reuse ? until : 0}))) return TN_OOM;
+  return after || tn_vec_push(&p->live, (uint32_t)*out) ? TN_OK : TN_OOM;
+}
+
 static tn_status place_result(planner *p, tn_op kernel, tn_value v, int64_t *out) {
-  uint32_t here = tn_marks_get(&p->place, kernel), last = last_use(p, v);
   if (tn_marks_get(&p->output, v)) return *out = -1, TN_OK;
   tn_dim bytes = tn_type_bytes(p->m, tn_rw_type(p->m, v));
   if (!bytes) return TN_INVALID;
-  *out = take_slot(p, bytes);
-  return *out >= 0 && ends_at(p, last > here ? last : here, (uint32_t)*out) ? TN_OK : TN_OOM;
+  return add_slot(p, kernel, v, round_up(p, bytes), tn_late_place(&p->late, bytes), out);
 }
 
 static tn_status place_kernel(planner *p, tn_op kernel) {
   int64_t slots[TN_MAX_RESULTS];
   uint32_t n = tn_ir_op_nresults(p->m, kernel);
-  bool in_place = !strcmp(tn_rw_attr(p->m, kernel, "root").u.s, "kv_update");
   if (n > TN_MAX_RESULTS) return TN_INVALID;
   for (uint32_t i = 0; i < n; i++) {
-    slots[i] = -2;
-    if (!in_place) TN_TRY(place_result(p, kernel, tn_ir_op_result(p->m, kernel, i), &slots[i]));
+    int64_t state = tn_rw_updated_operand(p->m, kernel, i);
+    slots[i] = -2 - state;
+    if (state < 0) TN_TRY(place_result(p, kernel, tn_ir_op_result(p->m, kernel, i), &slots[i]));
   }
-  release(p, tn_marks_get(&p->place, kernel));
+  if (p->reuse) TN_TRY(note_sum(p));
   tn_attr a = {.kind = TN_ATTR_INTS, .count = n, .u.ints = slots};
   return tn_ir_op_set_attr(p->m, kernel, "slots", &a);
 }
@@ -163,43 +150,44 @@ static tn_status place_kernel(planner *p, tn_op kernel) {
 static tn_status place_call(planner *p, tn_op call) {
   int64_t slots[TN_MAX_RESULTS];
   uint32_t n = tn_ir_op_nresults(p->m, call), here = tn_marks_get(&p->place, call);
-  tn_dim none = tn_ir_dim_const(p->m, 0);
-  for (uint32_t i = 0; i < n; i++) {
-    slots[i] = p->slots.count;
-    if (!none || !tn_vec_push(&p->slots, ((slot){none, none, here, false}))) return TN_OOM;
-  }
-  release(p, here);
+  for (uint32_t i = 0; i < n; i++)
+    TN_TRY(add_slot(p, call, tn_ir_op_result(p->m, call, i), tn_ir_dim_const(p->m, 0), here, &slots[i]));
   tn_attr a = {.kind = TN_ATTR_INTS, .count = n, .u.ints = slots};
   return tn_ir_op_set_attr(p->m, call, "slots", &a);
 }
 
 static tn_status place_op(planner *p, tn_op op) {
-  if (tn_rw_is(p->m, op, TN_OPC_kernel)) return place_kernel(p, op);
-  if (tn_rw_is(p->m, op, TN_OPC_if) || tn_rw_is(p->m, op, TN_OPC_loop)) return place_call(p, op);
-  release(p, tn_marks_get(&p->place, op));
-  return TN_OK;
+  tn_status status = TN_OK;
+  if (tn_rw_is(p->m, op, TN_OPC_kernel)) status = place_kernel(p, op);
+  if (tn_rw_is(p->m, op, TN_OPC_if) || tn_rw_is(p->m, op, TN_OPC_loop)) status = place_call(p, op);
+  release(p, tn_marks_get(&p->step, tn_marks_get(&p->place, op)));
+  return status;
 }
 
-static tn_status write_sizes(planner *p) {
+static tn_status write_plan(planner *p) {
   TN_VEC(tn_dim) sizes = {0};
-  TN_VEC(int64_t) after = {0};
-  tn_dim sum = tn_ir_dim_const(p->m, 0);
+  TN_VEC(int64_t) after = {0}, live = {0};
+  tn_dim most = p->sums.count ? p->sums.items[0] : tn_ir_dim_const(p->m, 0);
   bool ok = true, late = false;
+  for (uint32_t i = 1; i < p->sums.count; i++)
+    most = tn_ir_dim_make(p->m, TN_DIM_MAX, most, p->sums.items[i]);
   for (uint32_t i = 0; i < p->slots.count && ok; i++) {
     const slot *s = &p->slots.items[i];
-    if (!s->after) sum = tn_dim_add(p->m, sum, s->size);
-    ok = s->size && sum && tn_vec_push(&sizes, s->size) &&
-         tn_vec_push(&after, (int64_t)tn_marks_get(&p->step, s->after));
+    ok = tn_vec_push(&sizes, s->size) && tn_vec_push(&after, (int64_t)tn_marks_get(&p->step, s->after)) &&
+         tn_vec_push(&live, (int64_t)s->from) && tn_vec_push(&live, (int64_t)s->until);
     late |= s->after != 0;
   }
   tn_attr list = {.kind = TN_ATTR_DIMS, .count = sizes.count, .u.dims = sizes.items},
-          total = {.kind = TN_ATTR_DIM, .u.dim = sum},
+          total = {.kind = TN_ATTR_DIM, .u.dim = most},
+          steps = {.kind = TN_ATTR_INTS, .count = live.count, .u.ints = live.items},
           behind = {.kind = TN_ATTR_INTS, .count = after.count, .u.ints = after.items};
-  tn_status status = ok ? tn_ir_func_set_attr(p->m, p->f, "slots", &list) : TN_OOM;
+  tn_status status = ok && most ? tn_ir_func_set_attr(p->m, p->f, "slots", &list) : TN_OOM;
+  if (status == TN_OK) status = tn_ir_func_set_attr(p->m, p->f, "live", &steps);
   if (status == TN_OK) status = tn_ir_func_set_attr(p->m, p->f, "arena", &total);
   if (status == TN_OK && late) status = tn_ir_func_set_attr(p->m, p->f, "slots_after", &behind);
   tn_vec_fini(&sizes);
   tn_vec_fini(&after);
+  tn_vec_fini(&live);
   return status;
 }
 
@@ -210,13 +198,14 @@ tn_status tn_pass_plan_memory(tn_pass_ctx *c, tn_func f) {
   for (tn_op op = tn_ir_first_op(c->m, f, 0); op && status == TN_OK; op = tn_ir_next_op(c->m, op))
     status = place_op(&p, op);
   if (status == TN_OK && p.late.oom) status = TN_OOM;
-  if (status == TN_OK) status = write_sizes(&p);
+  if (status == TN_OK && !p.reuse) status = note_sum(&p);
+  if (status == TN_OK) status = write_plan(&p);
   tn_marks_fini(&p.place);
   tn_marks_fini(&p.output);
   tn_marks_fini(&p.step);
   tn_late_fini(&p.late);
   tn_vec_fini(&p.slots);
-  tn_vec_fini(&p.ends);
-  tn_vec_fini(&p.tenants);
+  tn_vec_fini(&p.live);
+  tn_vec_fini(&p.sums);
   return status;
 }

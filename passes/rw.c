@@ -22,6 +22,14 @@ uint32_t tn_rw_kind(tn_module *m, tn_value v) { return info(m, v).kind; }
 uint32_t tn_rw_nuses(tn_module *m, tn_value v) { return info(m, v).nuses; }
 tn_type tn_rw_type(tn_module *m, tn_value v) { return info(m, v).type; }
 
+int64_t tn_rw_updated_operand(tn_module *m, tn_op kernel, uint32_t i) {
+  tn_op yield = tn_ir_last_op(m, 0, kernel);
+  tn_value v = yield && i < tn_ir_op_noperands(m, yield) ? tn_ir_op_operand(m, yield, i) : 0;
+  tn_op update = v ? tn_rw_def_as(m, v, TN_OPC_kv_update) : 0;
+  tn_value state = update ? tn_ir_op_operand(m, update, 0) : 0;
+  return state && tn_rw_kind(m, state) == TN_VALUE_ARG ? (int64_t)info(m, state).index : -1;
+}
+
 tn_op tn_rw_def_as(tn_module *m, tn_value v, uint32_t opcode) {
   tn_op op = tn_rw_def(m, v);
   return tn_rw_is(m, op, opcode) ? op : 0;

@@ -51,6 +51,9 @@ void tn_rw_unhush(tn_module *m, tn_rw_hush h);
  */
 tn_op tn_rw_try_create(tn_module *m, tn_point at, const tn_op_desc *d);
 
+/* The operand of a kernel, a state, that its result i is after an update; -1: the result is no state. */
+int64_t tn_rw_updated_operand(tn_module *m, tn_op kernel, uint32_t i);
+
 /* The type of element type and dims. */
 tn_type tn_rw_type_of(tn_module *m, tn_dtype dtype, uint32_t rank, const tn_dim *dims);
 

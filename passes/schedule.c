@@ -55,7 +55,7 @@ static bool is_state(scheduler *s, tn_value v) {
   v = tn_rw_source(s->m, v);
   if (tn_rw_kind(s->m, v) == TN_VALUE_STATE) return true;
   tn_op def = tn_rw_def_as(s->m, v, TN_OPC_kernel);
-  return def && !strcmp(tn_rw_attr(s->m, def, "root").u.s, "kv_update");
+  return def && tn_rw_updated_operand(s->m, def, tn_rw_result_index(s->m, v)) >= 0;
 }
 
 static bool may_sink(scheduler *s, tn_op op, tn_op user) {

@@ -11,3 +11,6 @@ config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(lit_config.params["out"], "tests")
 tools = [os.path.dirname(lit_config.params["tenon"]), lit_config.params["llvm"]]
 config.environment["PATH"] = os.pathsep.join([*tools, config.environment["PATH"]])
+config.environment["TENON_CACHE_DIR"] = os.environ.get("TENON_CACHE_DIR", "")  # empty: no cache
+if os.path.exists(os.path.join(tools[0], "plugins", "tenon-cpu.so")):
+    config.available_features.add("cpu")

@@ -120,6 +120,8 @@ tn_status tn_talk_open(tn_talk *t, const tn_args *a, const tn_opened *o, tn_diag
   tn_session_options so = {.size = sizeof so,
                            .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad),
                            .capacity = tn_args_int(a, OPT_capacity, 0, &bad),
+                           .cores = o->cores,
+                           .ncores = o->ncores,
                            .error = error,
                            .error_size = sizeof error};
   if (bad) return TN_INVALID;

@@ -1,15 +1,32 @@
 /* cmd_compile.c - tenon compile: a model becomes libfoo.so and foo.h, or is shown at a stage on the way. */
-#include "tools/tool.h"
+#include "tools/driver/tuning.h"
 #include "tools/reports.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
-static const uint8_t compile_options[] = {
-    OPT_output,         OPT_O0,      OPT_O1,          OPT_O2,          OPT_O3,
-    OPT_passes,         OPT_backend, OPT_isa,         OPT_weights,     OPT_emit,
-    TN_MODEL_OPTIONS,   OPT_plugin,  OPT_verify_each, OPT_time_passes, OPT_fusion_report,
-    OPT_require_fusion, OPT_no_locs, OPT_json,        OPT_verbose,     OPT_help};
+static const uint8_t compile_options[] = {OPT_output,
+                                          OPT_O0,
+                                          OPT_O1,
+                                          OPT_O2,
+                                          OPT_O3,
+                                          OPT_passes,
+                                          OPT_backend,
+                                          OPT_isa,
+                                          OPT_weights,
+                                          OPT_emit,
+                                          TN_MODEL_OPTIONS,
+                                          OPT_tune,
+                                          OPT_tuning,
+                                          OPT_plugin,
+                                          OPT_verify_each,
+                                          OPT_time_passes,
+                                          OPT_fusion_report,
+                                          OPT_require_fusion,
+                                          OPT_no_locs,
+                                          OPT_json,
+                                          OPT_verbose,
+                                          OPT_help};
 
 static int weights_mode(const char *text) {
   static const char *const names[] = {"embed", "external", "inplace"};
@@ -60,10 +77,29 @@ static void report_result(const tn_args *a, const char *path, const tn_aot_resul
          (double)peak / 1e3);
 }
 
+/* Measures, and keeps what the file says of other models and targets. */
+static tn_status tune(const tn_args *a, tn_driver *d, tn_module *m, uint32_t mode) {
+  const char *path = a->last[OPT_tune];
+  double begin = tn_now();
+  tn_tune_result r = {0};
+  tn_tuning *t = tn_arena_alloc(&d->arena, sizeof *t);
+  if (!t) return TN_OOM;
+  tn_tuning_init(t);
+  tn_status s = tn_path_exists(path) ? tn_tuning_read(t, path, d->diags) : TN_OK;
+  if (s == TN_OK) s = tn_driver_tune(d, m, mode, t, &r);
+  if (s == TN_OK) s = tn_tuning_write(t, path, d->diags);
+  if (s == TN_OK && !a->given[OPT_json])
+    printf("%s: %u of %u kernels got numbers for %s in %.1f s\n", path, r.tuned, r.kernels, r.target,
+           tn_now() - begin);
+  d->tuning = t; /* freed with the driver */
+  return s;
+}
+
 static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m, double begin) {
   tn_build b;
   uint32_t mode = (uint32_t)weights_mode(a->last[OPT_weights]);
   const char *path = a->last[OPT_output];
+  if (a->last[OPT_tune]) TN_TRY(tune(a, d, m, mode));
   tn_status s = tn_driver_build(d, m, mode, &b);
   tn_aot_result r;
   if (s == TN_OK) s = tn_driver_aot(d, m, &b, mode, path, &r);
@@ -72,7 +108,7 @@ static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m
   return s;
 }
 
-static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
+static tn_status compile_stages(const tn_args *a, tn_driver *d, tn_module **m) {
   double begin = tn_now();
   int emit = emit_kind(a->last[OPT_emit]);
   TN_TRY(tn_driver_pick(d, true));
@@ -89,6 +125,12 @@ static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
   return compile_to_library(a, d, *m, begin);
 }
 
+static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
+  tn_status s = compile_stages(a, d, m);
+  tn_report_phases(a, d);
+  return s;
+}
+
 static int run_compile(const tn_args *a) {
   int emit = emit_kind(a->last[OPT_emit]);
   if (emit < 0)
@@ -99,6 +141,11 @@ static int run_compile(const tn_args *a) {
            2;
   if (emit == EMIT_LIB && !a->last[OPT_output])
     return fputs("tenon: compile needs -o libNAME.so\n", stderr), 2;
+  if (a->last[OPT_tune] && (a->last[OPT_tuning] || emit != EMIT_LIB))
+    return fputs(emit != EMIT_LIB ? "tenon: --tune needs a library to make; --emit shows no tuned code\n"
+                                  : "tenon: --tune and --tuning: give one of them\n",
+                 stderr),
+           2;
   return tn_tool_with_driver(a, compile);
 }
 

@@ -188,6 +188,7 @@ static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, cons
   TN_TRY(s);
   if (folder) TN_TRY(copy_side_files(d, folder));
   print_result(a, file, &report, before, count_ops(*m), tn_now() - begin);
+  tn_report_phases(a, d);
   return TN_OK;
 }
 

@@ -1,13 +1,14 @@
 /* cmd_inspect.c - tenon inspect: what is in a model or a library: entry points, configuration, tensors,
  * kernels, memory. */
 #include "tools/inspect.h"
+#include "tools/profile.h"
 #include "tools/reports.h"
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,  OPT_O2,
-                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa, TN_MODEL_OPTIONS,
-                                          OPT_plugin,  OPT_json,   OPT_help};
+static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,   OPT_O2,
+                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa,  TN_MODEL_OPTIONS,
+                                          OPT_plugin,  OPT_tuning, OPT_profile, OPT_json, OPT_help};
 
 /* ---- collecting
  * --------------------------------------------------------------------------------------------------- */
@@ -136,7 +137,31 @@ static void put_tensors(tn_module *m, bool json, tn_buf *out) {
   }
 }
 
+/* The arena when the batch is 1, the caches are empty and other sizes are `length`, or as much as they may be.
+ */
+static tn_status put_plan(tn_module *m, tn_func f, int64_t length, bool json, tn_buf *out) {
+  const char *position = tn_ir_meta_get(m, "dim.position"), *capacity = tn_ir_meta_get(m, "dim.capacity");
+  uint32_t n = tn_dim_symbols(m);
+  double *values = tn_mem_alloc((n + 1) * sizeof *values);
+  tn_plan_size size;
+  if (!values) return TN_OOM;
+  for (uint32_t i = 0; i < n; i++) {
+    const char *s = tn_dim_symbol(m, i);
+    values[i] = !strcmp(s, "B") ? 1 : position && !strcmp(s, position) ? 0 : (double)length;
+    if (capacity && !strcmp(s, capacity)) values[i] = 4096;
+  }
+  tn_status st = tn_plan_measure(m, f, values, n, &size);
+  tn_mem_free(values);
+  if (st == TN_OK)
+    tn_buf_printf(out,
+                  json ? "{\"length\": %lld, \"arena\": %llu, \"least\": %llu}"
+                       : "    length %lld: arena %llu bytes, no plan needs less than %llu\n",
+                  (long long)length, (unsigned long long)size.plan, (unsigned long long)size.least);
+  return st;
+}
+
 static void put_function(tn_module *m, tn_func f, bool json, tn_buf *out) {
+  static const int64_t lengths[] = {1, 16, 128};
   tn_func_info info;
   tn_ir_func_get(m, f, &info);
   tn_inspect_kernels k = {0};
@@ -147,7 +172,12 @@ static void put_function(tn_module *m, tn_func f, bool json, tn_buf *out) {
                 json && f > 1 ? "," : "", info.name, k.count);
   tn_attr arena;
   if (tn_ir_func_attr(m, f, "arena", &arena)) tn_dim_print(m, arena.u.dim, out);
-  tn_buf_puts(out, json ? "\"}" : " bytes\n");
+  tn_buf_puts(out, json ? "\", \"plans\": [" : " bytes\n");
+  for (uint32_t i = 0; i < TN_COUNT(lengths); i++) {
+    if (json && i) tn_buf_puts(out, ", ");
+    if (put_plan(m, f, lengths[i], json, out) != TN_OK) out->failed = true;
+  }
+  if (json) tn_buf_puts(out, "]}");
   for (uint32_t i = 0; !json && i < info.nargs; i++) {
     tn_value_info v;
     tn_ir_value_get(m, info.args[i], &v);
@@ -190,11 +220,49 @@ static void put_model(const tn_args *a, tn_module *m, tn_buf *out) {
   if (json) tn_buf_puts(out, "}\n");
 }
 
-static tn_status write_page(const tn_args *a, tn_module *m, tn_diags *d) {
-  tn_buf page = {0};
-  tn_status s = tn_inspect_html(m, a->positional[0], &page);
+/* Runs the model as bench does. */
+static tn_status measure_profile(const tn_args *a, const tn_driver_options *options, tn_diags *d,
+                                 tn_buf *out) {
+  tn_opened o;
+  tn_profile p = {0};
+  tn_status s = tn_opened_open(&o, a->positional[0], options, d);
+  if (s == TN_OK) s = tn_profile_open(&p, &o, 0, false, d);
+  if (s == TN_OK) s = tn_bench_profile(a, &o, &p, d);
+  if (s == TN_OK) tn_profile_json(&p, out);
+  if (p.o) tn_profile_close(&p);
+  tn_opened_close(&o);
+  return s;
+}
+
+static tn_status read_profile(const char *path, tn_diags *d, tn_buf *out) {
+  tn_file f;
+  const char *why;
+  tn_status s = tn_file_map(&f, path, &why);
+  if (s != TN_OK) return tn_fail(d, s, path, NULL, "cannot read the file: %s", why);
+  tn_buf_put(out, f.data, f.size);
+  tn_file_unmap(&f);
+  return out->failed ? TN_OOM : TN_OK;
+}
+
+static tn_status write_page(const tn_args *a, tn_module *m, tn_driver *driver) {
+  const char *path = a->last[OPT_profile];
+  tn_diags *d = driver->diags;
+  tn_buf page = {0}, text = {0};
+  tn_json *profile = NULL;
+  tn_arena arena;
+  tn_status s = TN_OK;
+  tn_arena_init(&arena);
+  if (a->given[OPT_profile]) {
+    s = path ? read_profile(path, d, &text) : measure_profile(a, &driver->options, d, &text);
+    tn_str json = {tn_buf_cstr(&text), text.len};
+    if (s == TN_OK) s = tn_json_parse(&arena, json, path ? path : "the profile", d, &profile);
+    if (s == TN_OK) s = tn_inspect_profile_check(profile, path, d);
+  }
+  if (s == TN_OK) s = tn_inspect_html(m, a->positional[0], profile, &page);
   if (s == TN_OK) s = tn_text_write(a->last[OPT_html], &page, d);
   tn_buf_fini(&page);
+  tn_buf_fini(&text);
+  tn_arena_fini(&arena);
   return s;
 }
 
@@ -209,7 +277,9 @@ static tn_status inspect_model(const tn_args *a, tn_driver *d, tn_module **m) {
   put_model(a, *m, &out);
   fputs(tn_buf_cstr(&out), stdout);
   tn_buf_fini(&out);
-  return a->last[OPT_html] ? write_page(a, *m, d->diags) : TN_OK;
+  if (a->given[OPT_profile] && !a->last[OPT_html])
+    return tn_fail(d->diags, TN_INVALID, NULL, NULL, "--profile is shown on the page of --html FILE");
+  return a->last[OPT_html] ? write_page(a, *m, d) : TN_OK;
 }
 
 static int run_inspect(const tn_args *a) {

@@ -45,9 +45,11 @@ static tn_status optimize(const tn_args *a, tn_driver *d, tn_module **m) {
   if (s == TN_OK) s = tn_module_verify(*m);
   if (s == TN_OK) s = tn_module_print_flags(*m, &text, a->given[OPT_no_locs] ? TN_PRINT_NO_LOCS : 0);
   tn_pipeline_fini(&run);
-  bool report_only = a->given[OPT_json] && a->given[OPT_fusion_report] && !a->last[OPT_output];
+  bool reports = a->given[OPT_fusion_report] || a->given[OPT_time_passes];
+  bool report_only = a->given[OPT_json] && reports && !a->last[OPT_output];
   if (s == TN_OK && !report_only) s = put_text(a, &text, d->diags);
   tn_buf_fini(&text);
+  tn_report_phases(a, d);
   return s;
 }
 

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const uint8_t perplexity_options[] = {OPT_capacity, OPT_stride,  OPT_chunks,    OPT_kl,   OPT_threads,
-                                             OPT_O0,       OPT_O1,      OPT_O2,        OPT_O3,   OPT_passes,
-                                             OPT_backend,  OPT_isa,     OPT_precision, OPT_page, OPT_plugin,
-                                             OPT_json,     OPT_verbose, OPT_help};
+static const uint8_t perplexity_options[] = {OPT_capacity, OPT_stride, OPT_chunks,    OPT_kl,   OPT_threads,
+                                             OPT_O0,       OPT_O1,     OPT_O2,        OPT_O3,   OPT_passes,
+                                             OPT_backend,  OPT_isa,    OPT_precision, OPT_page, OPT_plugin,
+                                             OPT_tuning,   OPT_json,   OPT_verbose,   OPT_help};
 
 enum { CONTEXT = 512, PIECE = 64 /* tokens per call whose scores are wanted */, READ = 256 /* not wanted */ };
 

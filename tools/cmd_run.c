@@ -1,14 +1,15 @@
 /* cmd_run.c - tenon run: a model, or a library made of one, on texts (tasks.c) or on tensors. */
-#include "tools/reports.h"
+#include "tools/profile.h"
 #include "tools/tool.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 static const uint8_t run_options[] = {
     OPT_text,         OPT_context, OPT_prompt,     OPT_ids,     TN_SAMPLING_OPTIONS, OPT_top,
-    OPT_entry,        OPT_input,   OPT_output_dir, OPT_threads, OPT_capacity,        OPT_O0,
+    OPT_entry,        OPT_input,   OPT_output_dir, OPT_threads, OPT_affinity, OPT_capacity,        OPT_O0,
     OPT_O1,           OPT_O2,      OPT_O3,         OPT_passes,  OPT_backend,         OPT_isa,
-    TN_MODEL_OPTIONS, OPT_plugin,  OPT_profile,    OPT_json,    OPT_verbose,         OPT_help};
+    TN_MODEL_OPTIONS, OPT_plugin,  OPT_tuning,     OPT_profile, OPT_trace,           OPT_json,
+    OPT_verbose,      OPT_help};
 
 /* Finds --input NAME=FILE for each input of the entry point and reads it. */
 static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn_tensor *in, uint32_t n,
@@ -62,11 +63,12 @@ static tn_status run_tensors(const tn_args *a, const tn_opened *o, tn_diags *d) 
   tn_status st = !in || !out ? TN_OOM : bad ? TN_INVALID : read_inputs(a, o, entry, in, info.ninputs, d);
   if (st == TN_OK && info.ninputs && in[0].rank) so.batch = in[0].shape[0];
   if (st == TN_OK) st = tn_opened_session(o, &so, &s, d);
-  bool profile = a->given[OPT_profile] && o->api == &tn_rt_api;
-  if (st == TN_OK && profile) st = tn_rt_profile(s, true);
+  tn_profile profile = {0};
+  if (st == TN_OK) st = tn_profile_start(&profile, a, o, s, so.threads, d);
   if (st == TN_OK) st = tn_invoke_alloc(o, s, entry, in, out, d);
   if (st == TN_OK) st = write_outputs(a, o, entry, out, info.noutputs, d);
-  if (st == TN_OK && profile) st = tn_report_profile(s, stderr);
+  if (st == TN_OK) st = tn_profile_stop(&profile, a, s);
+  tn_profile_close(&profile);
   for (uint32_t i = 0; in && i < info.ninputs; i++) free(in[i].data);
   for (uint32_t i = 0; out && i < info.noutputs; i++) free(out[i].data);
   if (s) o->api->session_free(s);

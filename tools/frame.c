@@ -38,6 +38,9 @@ int tn_tool_with_model(const tn_args *a, tn_model_work work) {
   frame_begin(&f, a);
   tn_opened o;
   tn_status s = tn_opened_open(&o, a->positional[0], &f.options, &f.diags);
+  bool bad = false;
+  o.ncores = tn_args_cores(a, o.cores, TN_MAX_CORES, &bad);
+  if (bad) s = TN_INVALID;
   if (s == TN_OK) s = work(a, &o, &f.diags);
   tn_opened_close(&o);
   return frame_end(&f, a, s);

@@ -3,9 +3,9 @@
 #include "tools/inspect.h"
 
 static const char style[] =
-    ":root{--bg:#fcfcfb;--fg:#1d2129;--dim:#68707c;--line:#d9dce1;--box:#fff;--edge:#9aa5b4}"
+    ":root{--bg:#fcfcfb;--fg:#1d2129;--dim:#68707c;--line:#d9dce1;--box:#fff;--edge:#9aa5b4;--hot:#e0562b}"
     "@media(prefers-color-scheme:dark){:root{--bg:#15181d;--fg:#e6e8eb;--dim:#98a1ad;--line:#333a44;--box:#"
-    "1d2229;--edge:#5b6675}}"
+    "1d2229;--edge:#5b6675;--hot:#f07a45}}"
     "body{background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif;margin:2rem "
     "auto;max-width:70rem;padding:0 1rem}"
     "h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid "
@@ -17,9 +17,16 @@ static const char style[] =
     "svg rect.k{fill:var(--box);stroke:var(--line)}svg text{fill:var(--fg);font-size:12px}svg "
     "text.d{fill:var(--dim);font-size:11px}"
     "svg path{fill:none;stroke:var(--edge);stroke-width:1.3}"
+    "svg rect.hot{fill:var(--hot)}svg text.t{fill:var(--fg);font-size:11px;text-anchor:end}"
+    "table.p{width:100%}table.p td,table.p th{padding-right:.6rem;white-space:nowrap}table.p "
+    "td.w{white-space:normal}"
+    "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}svg.bar{display:inline-block;vertical-"
+    "align:middle}"
+    "svg.bar rect.b{fill:var(--line)}svg.all{width:100%;height:22px;border-radius:4px}"
+    ".gap{fill:var(--edge)}"
     ".matmul{fill:#3b7dd8}.attention{fill:#c2557a}.norm{fill:#3f9b6e}.loop{fill:#c98a2b}.other{fill:#7a6bc4}";
 
-static void put_html(tn_buf *out, const char *s) {
+void tn_html_put(tn_buf *out, const char *s) {
   for (; s && *s; s++) {
     if (*s == '<')
       tn_buf_puts(out, "&lt;");
@@ -34,7 +41,7 @@ static void put_html(tn_buf *out, const char *s) {
   }
 }
 
-static const char *colour_of(const char *root) {
+const char *tn_html_colour(const char *root) {
   if (!strcmp(root, "matmul") || !strcmp(root, "attention") || !strcmp(root, "loop")) return root;
   return strstr(root, "norm") || !strcmp(root, "softmax") || !strncmp(root, "reduce", 6) ? "norm" : "other";
 }
@@ -57,25 +64,39 @@ static int maker_of(tn_module *m, const tn_inspect_kernels *k, tn_value v) {
   return -1;
 }
 
-static void put_box(tn_buf *out, const tn_inspect_kernel *k, uint32_t i) {
+/* The time of a kernel: how hot its box is, a bar as long as its share of the longest, the numbers. */
+static void put_time(tn_buf *out, const tn_inspect_time *t, int y) {
+  double part = t->most > 0 ? t->share / t->most : 0;
+  tn_buf_printf(out,
+                "<rect class=\"hot\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"6\" "
+                "fill-opacity=\"%.3f\"/><rect class=\"hot\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"3\"/>",
+                LEFT, y, WIDTH - LEFT - 8, BOX, 0.35 * part, LEFT + 8, y + BOX - 4,
+                part * (WIDTH - LEFT - 24));
+  tn_buf_printf(out,
+                "<text class=\"t\" x=\"%d\" y=\"%d\">%.1f us &#183; %.1f%% &#183; %.0f%% of limit</text>",
+                WIDTH - 16, y + 35, t->median * 1e3, 100 * t->share, 100 * t->of_limit);
+}
+
+static void put_box(tn_buf *out, const tn_inspect_kernel *k, uint32_t i, const tn_inspect_time *t) {
   int y = (int)i * ROW;
   tn_buf_printf(out, "<g><title>");
-  put_html(out, tn_buf_cstr((tn_buf *)&k->ops));
+  tn_html_put(out, tn_buf_cstr((tn_buf *)&k->ops));
   tn_buf_printf(out,
                 "</title><rect class=\"k\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"6\"/><rect "
                 "class=\"%s\" x=\"%d\" y=\"%d\" width=\"5\" height=\"%d\" rx=\"2\"/>",
-                LEFT, y, WIDTH - LEFT - 8, BOX, colour_of(k->root), LEFT, y, BOX);
+                LEFT, y, WIDTH - LEFT - 8, BOX, tn_html_colour(k->root), LEFT, y, BOX);
+  if (t) put_time(out, t, y);
   tn_buf_printf(out, "<text x=\"%d\" y=\"%d\">", LEFT + 14, y + 18);
-  put_html(out, k->root);
+  tn_html_put(out, k->root);
   tn_buf_printf(out, "</text><text class=\"d\" x=\"%d\" y=\"%d\">", LEFT + 110, y + 18);
   tn_buf ops = {0};
   tn_buf_printf(&ops, "%.70s%s", tn_buf_cstr((tn_buf *)&k->ops), k->ops.len > 70 ? " ..." : "");
-  put_html(out, tn_buf_cstr(&ops));
+  tn_html_put(out, tn_buf_cstr(&ops));
   tn_buf_fini(&ops);
   tn_buf_printf(out, "</text><text class=\"d\" x=\"%d\" y=\"%d\">", LEFT + 14, y + 35);
-  put_html(out, tn_buf_cstr((tn_buf *)&k->types));
+  tn_html_put(out, tn_buf_cstr((tn_buf *)&k->types));
   tn_buf_puts(out, "  ");
-  put_html(out, tn_buf_cstr((tn_buf *)&k->loc));
+  tn_html_put(out, tn_buf_cstr((tn_buf *)&k->loc));
   tn_buf_puts(out, "</text></g>\n");
 }
 
@@ -91,14 +112,18 @@ static void put_edge(tn_buf *out, int from, int to) {
                 y1 + BOX / 2, LEFT, y1 + BOX / 2);
 }
 
-static void put_graph(tn_module *m, const tn_inspect_kernels *k, tn_buf *out) {
+static void put_graph(tn_module *m, const tn_inspect_kernels *k, const char *func, const tn_json *profile,
+                      tn_buf *out) {
   tn_buf_printf(out, "<svg viewBox=\"0 0 %d %d\" width=\"%d\">\n", WIDTH, (int)k->count * ROW + 4, WIDTH);
   for (uint32_t i = 0; i < k->count; i++)
     for (uint32_t o = 0; o < tn_ir_op_noperands(m, k->items[i].op); o++) {
       int from = maker_of(m, k, tn_ir_op_operand(m, k->items[i].op, o));
       if (from >= 0) put_edge(out, from, (int)i);
     }
-  for (uint32_t i = 0; i < k->count; i++) put_box(out, &k->items[i], i);
+  for (uint32_t i = 0; i < k->count; i++) {
+    tn_inspect_time t;
+    put_box(out, &k->items[i], i, tn_inspect_time_of(profile, func, i, &t) ? &t : NULL);
+  }
   tn_buf_puts(out, "</svg>\n");
 }
 
@@ -135,9 +160,9 @@ static void put_memory(tn_module *m, tn_func f, const tn_inspect_kernels *k, tn_
     tn_buf text = {0};
     tn_dim_print(m, sizes.u.dims[s], &text);
     tn_buf_printf(out, "<text class=\"d\" x=\"52\" y=\"%u\"><title>", s * 22 + 15);
-    put_html(out, tn_buf_cstr(&text));
+    tn_html_put(out, tn_buf_cstr(&text));
     tn_buf_puts(out, " bytes</title>");
-    put_html(out, text.len > 14 ? "(size)" : tn_buf_cstr(&text));
+    tn_html_put(out, text.len > 14 ? "(size)" : tn_buf_cstr(&text));
     tn_buf_puts(out, "</text>");
     tn_buf_fini(&text);
   }
@@ -149,7 +174,7 @@ static void put_memory(tn_module *m, tn_func f, const tn_inspect_kernels *k, tn_
       tn_buf_printf(out,
                     "<rect class=\"%s\" x=\"%.2f\" y=\"%lld\" width=\"%.2f\" height=\"16\" "
                     "opacity=\".75\"><title>step %u %s, last used by step %u</title></rect>\n",
-                    colour_of(k->items[i].root), LEFT + i * step, (long long)slots.u.ints[r] * 22 + 3,
+                    tn_html_colour(k->items[i].root), LEFT + i * step, (long long)slots.u.ints[r] * 22 + 3,
                     (last - i + 1) * step - 0.5, i, k->items[i].root, last);
     }
   }
@@ -159,27 +184,29 @@ static void put_memory(tn_module *m, tn_func f, const tn_inspect_kernels *k, tn_
 /* ---- the page
  * ----------------------------------------------------------------------------------------------------- */
 
-static tn_status put_function(tn_module *m, tn_func f, tn_buf *out) {
+static tn_status put_function(tn_module *m, tn_func f, const tn_json *profile, tn_buf *out) {
   tn_func_info info;
   tn_ir_func_get(m, f, &info);
   tn_inspect_kernels k = {0};
   tn_status s = tn_inspect_collect(m, f, &k);
   tn_buf_puts(out, "<h2>");
-  put_html(out, info.name);
+  tn_html_put(out, info.name);
   tn_buf_printf(out, "</h2><p class=\"s\">%u kernels", k.count);
   tn_attr arena;
   if (tn_ir_func_attr(m, f, "arena", &arena)) {
     tn_buf text = {0};
     tn_dim_print(m, arena.u.dim, &text);
     tn_buf_puts(out, "; arena <code>");
-    put_html(out, tn_buf_cstr(&text));
+    tn_html_put(out, tn_buf_cstr(&text));
     tn_buf_puts(out, "</code> bytes");
     tn_buf_fini(&text);
   }
   tn_buf_puts(out, "</p>\n");
   put_memory(m, f, &k, out);
-  tn_buf_printf(out, "<details%s><summary>graph of kernels</summary>\n", f == 1 ? " open" : "");
-  put_graph(m, &k, out);
+  tn_inspect_time t;
+  bool open = profile ? tn_inspect_time_of(profile, info.name, 0, &t) : f == 1;
+  tn_buf_printf(out, "<details%s><summary>graph of kernels</summary>\n", open ? " open" : "");
+  put_graph(m, &k, info.name, profile, out);
   tn_buf_puts(out, "</details>\n");
   tn_inspect_kernels_fini(&k);
   return s;
@@ -195,9 +222,9 @@ static void put_weights(tn_module *m, tn_buf *out) {
     tn_buf type = {0};
     tn_type_print(m, info.type, &type);
     tn_buf_puts(out, "<tr><td class=\"m\">");
-    put_html(out, info.name);
+    tn_html_put(out, info.name);
     tn_buf_puts(out, "</td><td class=\"m\">");
-    put_html(out, tn_buf_cstr(&type));
+    tn_html_put(out, tn_buf_cstr(&type));
     tn_buf_printf(out, "</td><td>%llu</td></tr>\n", (unsigned long long)bytes);
     tn_buf_fini(&type);
   }
@@ -209,24 +236,25 @@ static void put_meta(tn_module *m, tn_buf *out) {
   for (uint32_t i = 0; i < tn_ir_meta_count(m); i++) {
     const char *key = tn_ir_meta_key(m, i);
     tn_buf_puts(out, "<tr><td class=\"m\">");
-    put_html(out, key);
+    tn_html_put(out, key);
     tn_buf_puts(out, "</td><td>");
-    put_html(out, tn_ir_meta_get(m, key));
+    tn_html_put(out, tn_ir_meta_get(m, key));
     tn_buf_puts(out, "</td></tr>\n");
   }
   tn_buf_puts(out, "</table></details>\n");
 }
 
-tn_status tn_inspect_html(tn_module *m, const char *title, tn_buf *out) {
+tn_status tn_inspect_html(tn_module *m, const char *title, const tn_json *profile, tn_buf *out) {
   tn_buf_puts(out, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
                    "content=\"width=device-width\"><title>");
-  put_html(out, title);
+  tn_html_put(out, title);
   tn_buf_printf(out, "</title><style>%s</style>\n<h1>", style);
-  put_html(out, tn_ir_module_name(m));
+  tn_html_put(out, tn_ir_module_name(m));
   tn_buf_printf(out, "</h1><p class=\"s\">%u entry points and variants</p>\n", tn_ir_func_count(m));
   put_meta(m, out);
+  if (profile) tn_inspect_profile_put(profile, out);
   tn_status s = TN_OK;
-  for (tn_func f = 1; s == TN_OK && f <= tn_ir_func_count(m); f++) s = put_function(m, f, out);
+  for (tn_func f = 1; s == TN_OK && f <= tn_ir_func_count(m); f++) s = put_function(m, f, profile, out);
   put_weights(m, out);
   tn_buf_puts(out, "</html>\n");
   return out->failed ? TN_OOM : s;

@@ -78,6 +78,8 @@ static tn_status set_adapters(const tn_opened *o, tn_session *s, tn_diags *d) {
 tn_status tn_opened_session(const tn_opened *o, tn_session_options *options, tn_session **out, tn_diags *d) {
   char error[512] = "";
   options->size = sizeof *options;
+  options->cores = o->cores;
+  options->ncores = o->ncores;
   options->error = error;
   options->error_size = sizeof error;
   tn_status s = o->api->session_new(o->model, options, out);

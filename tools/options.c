@@ -22,6 +22,9 @@ static const tn_command *const commands[] = {
     &tn_cmd_verify,  &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,     &tn_cmd_models,     &tn_cmd_ops,
     &tn_cmd_formats, &tn_cmd_plugins, &tn_cmd_export,  &tn_cmd_optimize};
 
+/* The argument may be left out: it is given as --name=ARGUMENT only. */
+static bool is_optional(const option_row *o) { return o->arg && o->arg[0] == '['; }
+
 static void print_help(void) {
   puts("tenon compiles transformer models: a Hugging Face folder or a GGUF file goes in, a shared library "
        "with a plain C header comes out.\n");
@@ -43,7 +46,8 @@ static void print_command_help(const tn_command *c) {
     else if (o->name[0] == 'O')
       snprintf(left, sizeof left, "    -%s", o->name);
     else
-      snprintf(left, sizeof left, "    --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+      snprintf(left, sizeof left, "    --%s%s%s", o->name, o->arg && !is_optional(o) ? " " : "",
+               o->arg ? o->arg : "");
     printf("  %-30s %s\n", left, o->help);
   }
 }
@@ -102,7 +106,7 @@ static int parse(const tn_command *c, int argc, char **argv, tn_args *a, const c
     }
     int o = match_option(c, word, &value);
     if (o < 0) return wrong_option(c, word);
-    if (options[o].arg && !value) {
+    if (options[o].arg && !value && !is_optional(&options[o])) {
       if (++i >= argc) return usage_error("option '%s' needs an argument", word, NULL);
       value = argv[i];
     }
@@ -197,6 +201,22 @@ uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, i
   return bad ? 0 : n;
 }
 
+uint32_t tn_args_cores(const tn_args *a, uint32_t *out, uint32_t room, bool *bad) {
+  const char *s = a->last[OPT_affinity];
+  uint32_t n = 0;
+  for (const char *at = s; at && *at;) {
+    char *end;
+    unsigned long from = strtoul(at, &end, 10), to = from;
+    bool ok = end != at;
+    if (ok && *end == '-') at = end + 1, to = strtoul(at, &end, 10), ok = end != at;
+    if (!ok || (*end && *end != ',') || to < from || to > UINT16_MAX || to - from >= room - n)
+      return bad_number(OPT_affinity, s, bad), 0;
+    while (from <= to) out[n++] = (uint32_t)from++;
+    at = *end ? end + 1 : end;
+  }
+  return n;
+}
+
 /* All values of a repeated option, `between` between; NULL: not given. */
 static const char *joined(const tn_args *a, tn_arena *arena, uint8_t option, const char *between) {
   tn_buf list = {0};
@@ -228,6 +248,8 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   o->adapter_mode = a->last[OPT_adapter_mode];
   o->kv = a->last[OPT_kv];
   o->precision = a->last[OPT_precision];
+  o->no_cache = a->given[OPT_no_cache];
+  o->tuning = a->last[OPT_tuning];
   o->shapes = a->last[OPT_shapes];
   o->fix = joined(a, arena, OPT_fix, ";");
 }

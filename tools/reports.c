@@ -4,7 +4,6 @@
 
 void tn_report_request(const tn_args *a, tn_pipeline_run *run) {
   run->verify_each = a->given[OPT_verify_each];
-  run->time_passes = a->given[OPT_time_passes];
   run->print_after = a->last[OPT_print_after];
   run->require_fusion = a->last[OPT_require_fusion];
 }
@@ -112,31 +111,12 @@ static void report_rules(tn_pipeline_run *run, FILE *to) {
 }
 
 void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FILE *to) {
-  if (a->given[OPT_time_passes])
-    for (uint32_t i = 0; i < run->times.count; i++)
-      fprintf(to, "pass %-20s %8.3f ms\n", run->times.items[i].name, run->times.items[i].seconds * 1e3);
   if (a->given[OPT_rule_stats]) report_rules(run, to);
   if (!a->given[OPT_fusion_report]) return;
   if (a->given[OPT_json])
     report_fusions_json(m, run, stdout);
   else
     report_fusions(m, run, to);
-}
-
-tn_status tn_report_profile(tn_session *s, FILE *to) {
-  tn_rt_step_time one;
-  uint32_t n = tn_rt_step_times(s, &one, 0);
-  tn_rt_step_time *rows = tn_mem_alloc((n + 1) * sizeof *rows);
-  if (!rows) return TN_OOM;
-  tn_rt_step_times(s, rows, n);
-  double total = 0;
-  for (uint32_t i = 0; i < n; i++) total += rows[i].seconds;
-  for (uint32_t i = 0; i < n; i++)
-    fprintf(to, "%9.4f ms %5.1f %%  %-28s %s\n",
-            rows[i].seconds / (double)(rows[i].calls ? rows[i].calls : 1) * 1e3,
-            total > 0 ? 100 * rows[i].seconds / total : 0, rows[i].symbol, rows[i].loc);
-  tn_mem_free(rows);
-  return TN_OK;
 }
 
 /* ---- the step program
@@ -189,7 +169,18 @@ static void print_step(const program_view *v, uint32_t i) {
     if (k) fputs(", ", v->to);
     print_expr(v, ROWS(v, uint32_t, scalars)[s->first_scalar + k]);
   }
-  fprintf(v->to, ")  // %s\n", name_at(v, s->loc));
+  if (s->ahead) fprintf(v->to, ") ahead of %u steps", s->ahead);
+  fprintf(v->to, "%s  // %s\n", s->ahead ? "" : ")", name_at(v, s->loc));
+}
+
+static void print_slot(const program_view *v, const tn_prog_variant *r, uint32_t k) {
+  const tn_prog_slot *s = &ROWS(v, tn_prog_slot, slots)[r->first_slot + k];
+  fprintf(v->to, "    slot%u of ", k);
+  if (s->bytes == TN_PROG_NONE)
+    fputs("what the step gives", v->to);
+  else
+    print_expr(v, s->bytes), fputs(" bytes", v->to);
+  fprintf(v->to, ", steps %u to %u\n", s->from, s->until ? s->until - 1 : r->nsteps - 1);
 }
 
 static void print_variant(const program_view *v, const tn_prog_variant *r) {
@@ -198,12 +189,8 @@ static void print_variant(const program_view *v, const tn_prog_variant *r) {
             (long long)r->equals);
   else
     fputs("  always", v->to);
-  fprintf(v->to, ": %u steps, arena", r->nsteps);
-  for (uint32_t k = 0; k < r->nslots; k++) {
-    fputs(k ? " + " : " ", v->to);
-    print_expr(v, ROWS(v, tn_prog_slot, slots)[r->first_slot + k].bytes);
-  }
-  fputs(" bytes\n", v->to);
+  fprintf(v->to, ": %u steps\n", r->nsteps);
+  for (uint32_t k = 0; k < r->nslots; k++) print_slot(v, r, k);
   for (uint32_t k = 0; k < r->nsteps; k++) print_step(v, r->first_step + k);
 }
 

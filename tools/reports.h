@@ -6,12 +6,12 @@
 
 /* Sets verify_each, print_after and so on from the command line. */
 void tn_report_request(const tn_args *a, tn_pipeline_run *run);
-/* --time-passes, --rule-stats, --fusion-report, --print-after. */
+/* report_phases.c: --time-passes. */
+void tn_report_phases(const tn_args *a, tn_driver *d);
+/* --rule-stats, --fusion-report, --print-after. */
 void tn_report_pipeline(const tn_args *a, tn_module *m, tn_pipeline_run *run, FILE *to);
 /* The step program as text: entries, variants, steps with operands, slots. Builds it. */
 tn_status tn_report_program(tn_driver *d, tn_module *m, FILE *to);
-/* A line per step of the last run: milliseconds per call, share of the whole, kernel, place in the model. */
-tn_status tn_report_profile(tn_session *s, FILE *to);
 /* "bert.model:12" for a location; appends. */
 void tn_report_loc(tn_module *m, tn_loc loc, tn_buf *out);
 #endif

@@ -1,7 +1,7 @@
 /* tasks.c - the readable tasks of tenon run: text in, an answer in words or JSON out. They use only the
  * public model interface, so they work the same on an artefact and on a model compiled in this process. */
 #include "frontend/config/config.h"
-#include "tools/tool.h"
+#include "tools/profile.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -528,9 +528,13 @@ tn_status tn_task_run(const tn_args *a, tn_opened *o, tn_diags *d) {
   tn_arena_init(&t.arena);
   const char *labels = o->api->meta(o->model, "id2label");
   if (labels) s = tn_json_parse(&t.arena, tn_str_of(labels), "id2label", d, &t.labels);
+  tn_profile profile = {0};
+  if (s == TN_OK) s = tn_profile_start(&profile, a, o, t.s, so.threads, d);
   if (t.json) putchar('[');
   if (s == TN_OK) s = each_text(&t, run);
   if (t.json) puts("]");
+  if (s == TN_OK) s = tn_profile_stop(&profile, a, t.s);
+  tn_profile_close(&profile);
   tn_sampling_free(&t.sampling);
   o->api->session_free(t.s);
   tn_arena_fini(&t.arena);

@@ -44,6 +44,8 @@ int64_t tn_args_int(const tn_args *a, uint32_t option, int64_t fallback, bool *b
 double tn_args_real(const tn_args *a, uint32_t option, double fallback, bool *bad);
 /* "1,2,8" -> numbers; count 0 on a bad list (a message was printed). */
 uint32_t tn_args_list(const tn_args *a, uint32_t option, const char *fallback, int64_t *out, uint32_t room);
+/* --affinity; 0: not given, or bad (a message was printed, *bad). */
+uint32_t tn_args_cores(const tn_args *a, uint32_t *out, uint32_t room, bool *bad);
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o);
 
 /* Prints what was collected on stderr, with --json and an error as JSON, and gives the exit status: 0, or 1
@@ -51,6 +53,7 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o);
 int tn_tool_finish(const tn_args *a, tn_diags *d, tn_status s);
 
 /* A model ready to run, from an artefact or compiled in this process. */
+enum { TN_MAX_CORES = 256 };
 typedef struct tn_opened {
   const tn_model_api *api;
   tn_model *model;
@@ -61,6 +64,7 @@ typedef struct tn_opened {
   void *library;
   bool has_driver, has_build;
   const char *adapters; /* of a library: NAME[=WEIGHT], ':' between; NULL: as it was made */
+  uint32_t cores[TN_MAX_CORES], ncores; /* of sessions' threads; ncores 0: any */
 } tn_opened;
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d);
 /* A session, with the adapter weights that the options ask of a library. Errors are reported. */
@@ -91,7 +95,8 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
                           tn_diags *d);
 
 /* How a model is read: for every command that imports one. */
-#define TN_MODEL_OPTIONS OPT_precision, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix
+#define TN_MODEL_OPTIONS                                                                                     \
+  OPT_precision, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix, OPT_no_cache
 
 /* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
 #define TN_SAMPLING_OPTIONS                                                                                  \

@@ -1,5 +1,6 @@
 /* claim.c - what this backend takes: single ops, and which ops may share a kernel. It says yes only to what
  * the skeletons can write, so that a claimed kernel always compiles. */
+#include "backends/cpu/attention.h"
 #include "backends/cpu/conv.h"
 #include "backends/cpu/plugin.h"
 #include "backends/lib/lib.h"
@@ -184,11 +185,121 @@ static int64_t axis_of(tn_cpu *c, tn_module *m, tn_op op) {
   return c->ir.op_attr(m, op, "axis", &a) ? a.u.i : -1;
 }
 
+static bool is_const(tn_cpu *c, tn_module *m, tn_dim d, int64_t *v) { return c->ir.dim_is_const(m, d, v); }
+
+/* A product with one matrix: leading dims of lhs are rows. */
+static bool rows_by_matrix(tn_cpu *c, tn_module *m, tn_op root) {
+  tn_attr trans = {0};
+  tn_type_info l = type_of(c, m, c->ir.op_operand(m, root, 0)),
+               r = type_of(c, m, c->ir.op_operand(m, root, 1));
+  return !strcmp(name_of(c, m, root), "matmul") && r.rank == 2 && l.rank > 1 && l.dtype != TN_DT_f64 &&
+         r.dtype != TN_DT_f64 && !(c->ir.op_attr(m, root, "trans_a", &trans) && trans.u.i);
+}
+
+/* The halves of a product's columns: whole panels each, which the epilogue takes two by two. */
+static bool halves(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
+  tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), in = type_of(c, m, c->ir.op_operand(m, op, 0));
+  tn_attr sizes = {0};
+  int64_t first, second;
+  return rows_by_matrix(c, m, root) && same_dims(&a, &in) &&
+         tn_ll_axis(axis_of(c, m, op), in.rank) == in.rank - 1 && c->ir.op_attr(m, op, "sizes", &sizes) &&
+         sizes.count == 2 && is_const(c, m, sizes.u.dims[0], &first) &&
+         is_const(c, m, sizes.u.dims[1], &second) && first == second && first % TN_CPU_PANEL == 0;
+}
+static bool half_dims(tn_cpu *c, tn_module *m, const tn_type_info *a, const tn_type_info *b) {
+  int64_t whole, half;
+  uint32_t last = a->rank - 1;
+  return a->rank && a->rank == b->rank && !memcmp(a->dims, b->dims, last * sizeof(tn_dim)) &&
+         is_const(c, m, a->dims[last], &whole) && is_const(c, m, b->dims[last], &half) && whole == 2 * half;
+}
+
 static uint32_t fuse_epilogue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), b = type_of(c, m, c->ir.op_result(m, op, 0));
   bool takes = ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "conv", "conv_transpose", "softmax",
                       "layer_norm", "rms_norm", "attention");
-  return takes && elementwise(op_name) && same_dims(&a, &b);
+  if (!strcmp(op_name, "split")) return halves(c, m, root, op);
+  bool half = rows_by_matrix(c, m, root) && half_dims(c, m, &a, &b); /* behind such a split */
+  return takes && elementwise(op_name) && (same_dims(&a, &b) || half);
+}
+
+static bool is_norm(const char *name) { return ONE_OF(name, "rms_norm", "layer_norm"); }
+
+/* Rows of lhs are normalised while they are staged. */
+static bool norm_of_rows(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
+  tn_type_info l = type_of(c, m, c->ir.op_operand(m, root, 0)), n = type_of(c, m, c->ir.op_result(m, op, 0));
+  return rows_by_matrix(c, m, root) && made_by(c, m, c->ir.op_operand(m, root, 0), op) &&
+         !made_by(c, m, c->ir.op_operand(m, root, 1), op) && n.dtype != TN_DT_f64 &&
+         type_of(c, m, c->ir.op_operand(m, op, 0)).dtype != TN_DT_f64 &&
+         n.dims[n.rank - 1] == l.dims[l.rank - 1];
+}
+
+/* ---- a step of decoding: attention that also writes the key and value it sees last (attention_step.c) ----
+ */
+static tn_attr attr_of(tn_cpu *c, tn_module *m, tn_op op, const char *name) {
+  tn_attr a = {0};
+  (void)c->ir.op_attr(m, op, name, &a);
+  return a;
+}
+static bool all_const(tn_cpu *c, tn_module *m, const tn_type_info *t, uint32_t from, int64_t *v) {
+  for (uint32_t i = from; i < 4; i++)
+    if (!is_const(c, m, t->dims[i], &v[i])) return false;
+  return true;
+}
+/* One query for each of few rows, and nothing that is added to scores or masks them. */
+static bool one_query(tn_cpu *c, tn_module *m, tn_op root) {
+  int64_t q[4], k[4], v[4];
+  tn_type_info tq = type_of(c, m, c->ir.op_operand(m, root, 0)),
+               tk = type_of(c, m, c->ir.op_operand(m, root, 1)),
+               tv = type_of(c, m, c->ir.op_operand(m, root, 2));
+  for (uint32_t i = 3; i < 5 && i < c->ir.op_noperands(m, root); i++)
+    if (c->ir.op_operand(m, root, i)) return false;
+  return all_const(c, m, &tq, 1, q) && all_const(c, m, &tk, 2, k) && all_const(c, m, &tv, 2, v) &&
+         q[1] == 1 && tn_cpu_att_few_fit(1, q[2], k[2], q[3], v[3]);
+}
+/* Does the update write the last key of this attention, which alone reads it? */
+static bool step_update(tn_cpu *c, tn_module *m, tn_op root, tn_op update) {
+  tn_value out = c->ir.op_result(m, update, 0), x = c->ir.op_operand(m, update, 1);
+  tn_value_info info;
+  int64_t rows;
+  c->ir.value_get(m, out, &info);
+  bool read = c->ir.op_operand(m, root, 1) == out || c->ir.op_operand(m, root, 2) == out;
+  if (strcmp(name_of(c, m, root), "attention") || !read || info.nuses != 1 || !one_query(c, m, root))
+    return false;
+  tn_dim keys = attr_of(c, m, root, "keys").u.dim, pos = attr_of(c, m, update, "pos").u.dim;
+  bool last = keys && pos && c->ir.dim_make(m, TN_DIM_ADD, pos, c->ir.dim_const(m, 1)) == keys;
+  return last && attr_of(c, m, root, "ring").u.i == attr_of(c, m, update, "ring").u.i &&
+         is_const(c, m, type_of(c, m, x).dims[1], &rows) && rows == 1 &&
+         type_of(c, m, x).dtype != TN_DT_f64 && type_of(c, m, out).dtype != TN_DT_f64;
+}
+
+/* Is op the last before rows that the root takes once each: queries, or what an update of its own writes? */
+static bool makes_rows(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
+  if (made_by(c, m, c->ir.op_operand(m, root, 0), op)) return true;
+  for (uint32_t i = 1; i < 3; i++) {
+    tn_value_info info;
+    tn_value v = c->ir.op_operand(m, root, i);
+    c->ir.value_get(m, v, &info);
+    if (info.kind == TN_VALUE_RESULT && !strcmp(name_of(c, m, info.op), "kv_update") &&
+        step_update(c, m, root, info.op) && made_by(c, m, c->ir.op_operand(m, info.op, 1), op))
+      return true;
+  }
+  return false;
+}
+static bool fuse_attention(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
+  if (type_of(c, m, c->ir.op_result(m, op, 0)).dtype >= TN_DT_BLOCK) return false;
+  if (view(op_name) || !strcmp(op_name, "cast")) return true;
+  return !strcmp(op_name, "rope") && makes_rows(c, m, root, op);
+}
+
+/* What feeds a product's lhs: a norm of its rows, seen through reshapes. */
+static bool fuse_lhs(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
+  tn_value_info i;
+  while (!strcmp(name_of(c, m, op), "reshape")) {
+    c->ir.value_get(m, c->ir.op_operand(m, op, 0), &i);
+    if (i.kind != TN_VALUE_RESULT) return false;
+    op = i.op;
+  }
+  return is_norm(name_of(c, m, op)) && norm_of_rows(c, m, root, op);
 }
 
 /* Ops before the root: what feeds its first operand is computed in the root's own loops; what feeds other
@@ -198,8 +309,12 @@ static uint32_t fuse_prologue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, con
   bool first = made_by(c, m, c->ir.op_operand(m, root, 0), op);
   bool second = c->ir.op_noperands(m, root) > 1 && made_by(c, m, c->ir.op_operand(m, root, 1), op);
   tn_type_info x = type_of(c, m, c->ir.op_operand(m, root, 0)), y = type_of(c, m, c->ir.op_result(m, op, 0));
-  if (!strcmp(name, "attention")) return (view(op_name) || !strcmp(op_name, "cast")) && y.dtype < TN_DT_BLOCK;
-  if (!strcmp(name, "matmul")) return !first && (second ? view(op_name) : cheap(op_name));
+  if (!strcmp(name, "attention")) return fuse_attention(c, m, root, op, op_name);
+  if (!strcmp(name, "kv_update")) /* takes each row once */
+    return y.dtype < TN_DT_BLOCK && (ONE_OF(op_name, "cast", "rope") || view(op_name)) &&
+           (second || view(op_name));
+  if (!strcmp(name, "matmul") && first) return fuse_lhs(c, m, root, op);
+  if (!strcmp(name, "matmul")) return second ? view(op_name) : cheap(op_name);
   bool last = strcmp(name, "softmax") || tn_ll_axis(axis_of(c, m, root), x.rank) == x.rank - 1;
   bool takes = ONE_OF(name, "layer_norm", "rms_norm") || !strncmp(name, "reduce_", 7) ||
                (!strcmp(name, "softmax") && last);
@@ -210,6 +325,8 @@ uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, t
   tn_cpu *c = self;
   const char *name = name_of(c, m, op), *why;
   (void)t;
+  if (role == TN_FUSE_PROLOGUE && is_norm(name)) return norm_of_rows(c, m, root, op);
+  if (role == TN_FUSE_PROLOGUE && !strcmp(name, "kv_update")) return step_update(c, m, root, op);
   if (root_of(name) || !tn_ll_can_eval(&c->ir, m, op, &why)) return 0;
   /* only the loop packs elements of 4 or 2 bits into bytes */
   if (role == TN_FUSE_EPILOGUE && tn_ll_dtype_of(type_of(c, m, c->ir.op_result(m, op, 0)).dtype).packed)

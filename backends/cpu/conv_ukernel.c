@@ -34,7 +34,7 @@ static void step(ukr *u, ll_val tap, ll_val x, ll_val w, const ll_val *acc, ll_v
 }
 
 /* dt 0 is how these are told from matmul's in the unit's list; fetch stands for masked. */
-static ll_val write_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t vectors, bool masked) {
+static ll_val write_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t vectors, uint32_t masked) {
   tn_ll *e = k->e;
   char name[48];
   (void)dt;

@@ -12,12 +12,12 @@
               .flags = TN_TARGET_FAST},                                                                      \
    .llvm_cpu = "x86-64-v4",                                                                                  \
    .llvm_features = "+fma,+f16c" LLVM_FEATURES,                                                              \
+   .llvm_plain = "+fma,+f16c",                                                                               \
    .vector_width = "512",                                                                                    \
    .lanes = 16,                                                                                              \
    .mr = 14,                                                                                                 \
    .panels = 2,                                                                                              \
    .stream_rows = 4,                                                                                         \
-   .stream_panels = 4,                                                                                       \
    .block_rows = 4,                                                                                          \
    .block_panels = 4,                                                                                        \
    .scalef = true,                                                                                           \
@@ -35,7 +35,6 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                    .mr = 14,
                                    .panels = 2,
                                    .stream_rows = 4,
-                                   .stream_panels = 4,
                                    .block_rows = 4,
                                    .block_panels = 4,
                                    .scalef = true},
@@ -54,7 +53,6 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                    .mr = 6,
                                    .panels = 1,
                                    .stream_rows = 1,
-                                   .stream_panels = 4,
                                    .block_rows = 2,
                                    .block_panels = 2}};
 

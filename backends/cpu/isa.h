@@ -8,12 +8,13 @@
 typedef struct tn_cpu_isa {
   tn_target target;
   const char *llvm_cpu, *llvm_features;
+  const char
+      *llvm_plain; /* for code without narrow products, so that targets share it; NULL: llvm_features */
   const char *vector_width; /* bits, for the prefer-vector-width attribute */
   uint32_t lanes;           /* f32 lanes of a vector register */
   uint32_t mr;              /* rows of the matmul micro-kernel */
   uint32_t panels;          /* panels of 16 columns it takes at once */
-  uint32_t stream_rows; /* up to so many rows weights only pass through: more panels at once, prefetched */
-  uint32_t stream_panels;
+  uint32_t stream_rows;     /* up to so many rows weights only pass through, fetched ahead */
   uint32_t block_rows,
       block_panels; /* rows and panels at once of a weight in a block format passing through */
   bool scalef;      /* AVX-512 scalef */

@@ -109,6 +109,7 @@ void tn_cpu_kernel_emit(tn_cpu_kernel *k, tn_cpu_unit *u, tn_op op, const char *
   memset(k, 0, sizeof *k);
   k->u = u;
   k->e = &u->e;
+  k->choice = u->choice;
   k->op = op;
   tn_ll_body_init(&k->body, k->e, u->ir, u->m, op);
   k->body.zeros = u->zeros;

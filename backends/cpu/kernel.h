@@ -12,9 +12,8 @@
 #define TN_CPU_MAX_UKR 256
 typedef struct tn_cpu_ukr {
   tn_dtype dt;
-  uint32_t rows, panels;
-  bool fetch;
-  ll_val fn;
+  uint32_t rows, panels, flags;
+  const char *name; /* tn_cpu_shared_find knows it */
 } tn_cpu_ukr;
 
 /* What was measured to be best for one kernel (a tuning file); 0: the skeleton's own model decides. */
@@ -25,17 +24,52 @@ typedef struct tn_cpu_choice {
   uint32_t ahead;  /* few rows: bytes that are fetched ahead in each panel */
 } tn_cpu_choice;
 
-/* One LLVM module: everything compiled for one target. */
+enum { TN_CPU_NARROW_VNNI = 1, TN_CPU_NARROW_BF16 = 2, TN_CPU_NARROW_ALL = 3 };
+
+/* What is compiled, and kept in the cache, by itself: a kernel, or a micro-kernel that kernels share. */
+typedef struct tn_cpu_part {
+  const char *symbol; /* of the kernel, whatever it is called in the part; of a micro-kernel as it is there */
+  ll_type type;       /* of a micro-kernel's function; NULL: a kernel */
+  LLVMMemoryBufferRef bitcode;
+  uint32_t narrow; /* TN_CPU_NARROW_*: products in it that not every target has */
+} tn_cpu_part;
+
+/* Everything compiled for one target, in one LLVM context; e.mod is the part that is being written. */
 typedef struct tn_cpu_unit {
   tn_ll e;
+  TN_VEC(tn_cpu_part) parts;
+  tn_map shared; /* names of micro-kernels -> position in `parts` */
+  tn_arena names;
+  const char *layout; /* of data, as LLVM writes it */
   const tn_cpu_isa *isa;
   tn_cpu_precision precision;
+  tn_cpu_choice choice; /* of the kernel that is written next */
   const tn_ir *ir;
   tn_module *m;
   ll_val zeros;
   tn_cpu_ukr ukr[TN_CPU_MAX_UKR]; /* micro-kernels written so far */
   uint32_t nukr;
 } tn_cpu_unit;
+
+/* isa is set. */
+tn_status tn_cpu_unit_init(tn_cpu_unit *u);
+void tn_cpu_unit_fini(tn_cpu_unit *u);
+/* Between these two, what is emitted makes one part; begin gives what end takes. `shared`: the function's type,
+ * or NULL for a kernel. */
+LLVMModuleRef tn_cpu_part_begin(tn_cpu_unit *u);
+void tn_cpu_part_end(tn_cpu_unit *u, LLVMModuleRef outer, const char *symbol, ll_type shared);
+
+/* A function that kernels share: `find` gives it if it is written already; else write it between begin and
+ * end. What find and end return can be called in the part being written. The name says all about what is in
+ * it. */
+typedef struct tn_cpu_shared {
+  LLVMModuleRef outer;
+  LLVMBasicBlockRef here;
+  ll_val fn;
+} tn_cpu_shared;
+ll_val tn_cpu_shared_find(tn_cpu_unit *u, const char *name);
+tn_cpu_shared tn_cpu_shared_begin(tn_cpu_unit *u);
+ll_val tn_cpu_shared_end(tn_cpu_unit *u, const tn_cpu_shared *s, ll_val fn);
 
 #define TN_CPU_MAX_OUT 64
 typedef struct tn_cpu_kernel {

@@ -4,14 +4,14 @@
 #include "backends/cpu/ukernel_block.h"
 #include "backends/llvm/convert.h"
 
-static const tn_quant_plane *planes_end(const tn_quant *q) {
+const tn_quant_plane *tn_cpu_planes_end(const tn_quant *q) {
   const tn_quant_plane *p = q->plane;
   while (p < q->plane + TN_COUNT(q->plane) && p->bits) p++;
   return p;
 }
 static uint32_t code_bits(const tn_quant *q) {
   uint32_t n = 0;
-  for (const tn_quant_plane *p = q->plane; p < planes_end(q); p++) n += p->bits;
+  for (const tn_quant_plane *p = q->plane; p < tn_cpu_planes_end(q); p++) n += p->bits;
   return n;
 }
 /* Are codes small integers that are converted in place? */
@@ -23,21 +23,14 @@ static bool runs_narrow(const tn_quant_plane *p) { return TN_CPU_STEP % (p->run 
 
 bool tn_cpu_block_loops(const tn_quant *q) {
   if (q->level == TN_QL_TRITS) return false;
-  for (const tn_quant_plane *p = q->plane; p < planes_end(q); p++)
+  for (const tn_quant_plane *p = q->plane; p < tn_cpu_planes_end(q); p++)
     if (!runs_wide(p) && !runs_narrow(p)) return false;
   return true;
 }
 
-/* Where value t of the step is in a plane: byte + byte_k, slot + slot_k; the parts that are not known before
- * run time, i64, are NULL when 0. */
-typedef struct spot {
-  ll_val byte, slot;
-  uint32_t byte_k, slot_k;
-} spot;
-
-static spot spot_of(const tn_cpu_blocks *b, const tn_quant_plane *p, uint32_t t) {
+tn_cpu_spot tn_cpu_spot_of(const tn_cpu_blocks *b, const tn_quant_plane *p, uint32_t t) {
   tn_ll *e = b->e;
-  spot s = {0};
+  tn_cpu_spot s = {0};
   int64_t step = 0;
   bool known = ll_const(b->step, &step);
   if (known || runs_narrow(p)) {
@@ -93,7 +86,7 @@ tn_block_reader tn_cpu_lanes_reader(tn_cpu_lanes *l) {
   return (tn_block_reader){.e = l->b->e, .q = l->b->q, .vec = true, .get = lanes_get, .ctx = l};
 }
 
-static ll_val load_spot(tn_cpu_lanes *l, const tn_quant_plane *p, spot s, uint32_t size) {
+ll_val tn_cpu_spot_load(tn_cpu_lanes *l, const tn_quant_plane *p, tn_cpu_spot s, uint32_t size) {
   tn_ll *e = l->b->e;
   uint32_t byte = p->at + s.byte_k / size * size;
   ll_val off = ll_k(e, (int64_t)byte * TN_BLOCK_ROWS + (int64_t)l->vec * e->lanes * size);
@@ -110,8 +103,8 @@ static ll_val shift_k(tn_ll *e, ll_val v, int64_t down) {
 /* The bits of plane p, of every byte that has the same slot, at bit `to` of byte `byte`. */
 static ll_val plane_bits(tn_cpu_lanes *l, const tn_quant_plane *p, uint32_t t, uint32_t byte, uint32_t to) {
   tn_ll *e = l->b->e;
-  spot s = spot_of(l->b, p, t);
-  ll_val w = load_spot(l, p, s, 4);
+  tn_cpu_spot s = tn_cpu_spot_of(l->b, p, t);
+  ll_val w = tn_cpu_spot_load(l, p, s, 4);
   if (s.slot) {
     ll_val by = LLVMBuildTrunc(e->b, ll_imul(e, s.slot, ll_k(e, p->bits)), e->i32, "");
     w = ll_lshr(e, w, ll_splat(e, by));
@@ -125,9 +118,9 @@ static ll_val int_level(tn_cpu_lanes *l, uint32_t t) {
   const tn_quant *q = l->b->q;
   uint32_t byte = lane_byte(q->plane, t), bits = 0;
   ll_val codes = NULL;
-  for (const tn_quant_plane *p = q->plane; p < planes_end(q); p++) {
+  for (const tn_quant_plane *p = q->plane; p < tn_cpu_planes_end(q); p++) {
     ll_val w = plane_bits(l, p, t, byte, bits);
-    if (planes_end(q) - q->plane > 1)
+    if (tn_cpu_planes_end(q) - q->plane > 1)
       w = ll_and(e, w, ll_i(e, w, (int64_t)(((1u << p->bits) - 1) << bits) * 0x01010101));
     codes = codes ? ll_or(e, codes, w) : w;
     bits += p->bits;
@@ -164,7 +157,7 @@ static ll_val byte_level(tn_cpu_lanes *l, uint32_t t) {
   tn_ll *e = l->b->e;
   const tn_quant *q = l->b->q;
   ll_type t32 = ll_vec(e, e->i32);
-  ll_val v = load_spot(l, q->plane, spot_of(l->b, q->plane, t), 1);
+  ll_val v = tn_cpu_spot_load(l, q->plane, tn_cpu_spot_of(l->b, q->plane, t), 1);
   if (q->level == TN_QL_F8E4M3) return tn_ll_to_compute(e, TN_DT_f8e4m3, v);
   v = q->level == TN_QL_SIGNED ? LLVMBuildSExt(e->b, v, t32, "") : LLVMBuildZExt(e->b, v, t32, "");
   return LLVMBuildSIToFP(e->b, v, ll_vec(e, e->f32), "");
@@ -178,7 +171,7 @@ static ll_val trit_level(tn_cpu_lanes *l, uint32_t t) {
   ll_const(l->b->step, &step);
   uint32_t i = (uint32_t)step * TN_CPU_STEP + t;
   for (; i >= (uint32_t)p->run * p->slots; p++) i -= (uint32_t)p->run * p->slots;
-  ll_val v = load_spot(l, p, (spot){.byte_k = i % p->run}, 1);
+  ll_val v = tn_cpu_spot_load(l, p, (tn_cpu_spot){.byte_k = i % p->run}, 1);
   v = LLVMBuildZExt(e->b, v, ll_vec(e, e->i32), "");
   v = ll_and(e, ll_mul(e, v, ll_i(e, v, powers[i / p->run])), ll_i(e, v, 255));
   v = ll_lshr(e, ll_mul(e, v, ll_i(e, v, 3)), ll_i(e, v, 8));
@@ -188,13 +181,12 @@ static ll_val trit_level(tn_cpu_lanes *l, uint32_t t) {
 /* ---- codebooks ---- */
 void tn_cpu_level_forget(tn_cpu_blocks *b) { b->row_of = b->signs_of = b->delta_of = UINT32_MAX; }
 
-static ll_val position(tn_cpu_blocks *b, uint32_t t, uint32_t per) {
+ll_val tn_cpu_block_position(tn_cpu_blocks *b, uint32_t t, uint32_t per) {
   tn_ll *e = b->e;
   ll_val i = ll_iadd(e, ll_imul(e, b->step, ll_k(e, TN_CPU_STEP)), ll_k(e, t));
   return LLVMBuildTrunc(e->b, ll_udiv(e, i, ll_k(e, per)), e->i32, "");
 }
-/* What the values of one row, or the 8 of one byte of signs, share: read for all panels at the first. */
-static void read_shared(tn_cpu_blocks *b, uint32_t t) {
+void tn_cpu_grid_read(tn_cpu_blocks *b, uint32_t t) {
   const tn_quant_grid *g = b->q->grid;
   bool row = b->row_of != t / g->width, signs = b->signs_of != t / 8;
   uint32_t run = g->delta_run ? g->delta_run : 8;
@@ -202,9 +194,9 @@ static void read_shared(tn_cpu_blocks *b, uint32_t t) {
   for (uint32_t i = 0; i < b->panels * b->per; i++) {
     tn_cpu_lanes l = {b, i / b->per, i % b->per};
     tn_block_reader r = tn_cpu_lanes_reader(&l);
-    if (row) b->row[i] = tn_block_grid_row(&r, position(b, t, g->width));
-    if (signs) b->signs[i] = tn_block_grid_signs(&r, position(b, t, 8));
-    if (delta) b->delta[i] = tn_block_grid_delta(&r, position(b, t, 1));
+    if (row) b->row[i] = tn_block_grid_row(&r, tn_cpu_block_position(b, t, g->width));
+    if (signs) b->signs[i] = tn_block_grid_signs(&r, tn_cpu_block_position(b, t, 8));
+    if (delta) b->delta[i] = tn_block_grid_delta(&r, tn_cpu_block_position(b, t, 1));
   }
   b->row_of = t / g->width;
   b->signs_of = t / 8;
@@ -217,7 +209,7 @@ static ll_val grid_level(tn_cpu_lanes *l, uint32_t t) {
   uint32_t bits = 16u / g->width, at = l->panel * b->per + l->vec;
   float levels[16];
   for (uint32_t i = 0; i < 16; i++) levels[i] = g->levels[i % tn_block_grid_levels(g)];
-  if (b->row_of != t / g->width || b->signs_of != t / 8) read_shared(b, t);
+  tn_cpu_grid_read(b, t);
   ll_val x = permute(e, levels, tn_block_grid_levels(g), shift_k(e, b->row[at], t % g->width * bits));
   if (b->delta[at]) x = ll_fadd(e, x, b->delta[at]);
   if (!b->signs[at]) return x;

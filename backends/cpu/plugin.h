@@ -39,7 +39,8 @@ tn_status tn_cpu_pack(void *self, tn_module *m, tn_weight w, const char *layout,
 const char *tn_cpu_window_layout(tn_cpu *c, tn_module *m, tn_weight weight, uint64_t *bytes);
 tn_status tn_cpu_window_pack(tn_cpu *c, tn_module *m, tn_weight weight, const tn_reader *in,
                              const tn_writer *out);
-/* compile.c; options: emit = object (default), llvm or asm: what the image is */
+/* compile.c; options: emit = object (default), llvm or asm: what the image is;
+ * cache = the folder of the object cache (cache.h), none without it */
 tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
                          const tn_package_sink *out);
 /* exec.c */

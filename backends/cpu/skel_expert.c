@@ -6,7 +6,7 @@
  *
  * Work is the panels of all experts in a row, each as heavy as its expert has rows; a thread takes a
  * contiguous part. An element is one chain of multiply-adds in the order of k wherever it is computed. */
-#include "backends/cpu/ukernel.h"
+#include "backends/cpu/ukernel_few.h"
 #include "backends/llvm/block.h"
 #include "backends/llvm/convert.h"
 
@@ -17,13 +17,15 @@ typedef struct experts {
   tn_cpu_kernel *k;
   tn_value x, w, ids, out;
   tn_type_info tx, tw, ti, to;
-  bool packed;
+  bool packed, dot;                         /* dot: rows are gathered as bf16, to be multiplied by pairs */
+  tn_dtype pdt;                             /* of what packed panels hold */
   ll_val used, slots, count, n, depth, all; /* experts per token; slots; experts; panels of one */
   ll_val starts,
       order; /* scratch, i64 [count + 3] and [slots]: expert e has order[starts[e] .. starts[e + 1]) */
   ll_val a_stage, a_stride, b_stage, tile;
   tn_dtype dt; /* of the panels, on the path being written; a block format: rows of x are prepared for it */
   uint32_t panels, max_rows;
+  bool few; /* the micro-kernels are those of few rows */
   /* of the place being written */
   ll_val lo, hi, base, expert, first, end, n0, group_end, tile_row0;
   bool zero; /* the product is 0 */
@@ -93,8 +95,10 @@ static ll_val x_column(const gathered *g, tn_ll_ix j, ll_val mask) {
 static void gather_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_val *acc) {
   const gathered *g = ctx;
   (void)acc;
-  ll_val to = ll_at(k->e, g->to, ll_imul(k->e, j.v, ll_k(k->e, 4)));
-  ll_store_masked(k->e, x_column(g, j, mask), to, mask, 4);
+  int64_t bytes = g->x->dot ? 2 : 4;
+  ll_val to = ll_at(k->e, g->to, ll_imul(k->e, j.v, ll_k(k->e, bytes))), v = x_column(g, j, mask);
+  if (g->x->dot) v = tn_ll_round_bf16(k->e, v);
+  ll_store_masked(k->e, v, to, mask, (uint32_t)bytes);
 }
 static ll_val prepare_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j) {
   (void)k;
@@ -108,10 +112,14 @@ static void gather_rows(experts *x) {
   gathered g = {x, get(x, x->order, l.iv),
                 ll_at(e, x->a_stage, ll_mul(e, ll_sub(e, l.iv, x->first), x->a_stride))};
   tn_ll_body_forget(&x->k->body);
-  if (x->dt >= TN_DT_BLOCK)
+  if (x->dt >= TN_DT_BLOCK && x->few)
+    tn_cpu_few_prepare(x->k, x->dt, x->depth, g.to, prepare_column, &g);
+  else if (x->dt >= TN_DT_BLOCK)
     tn_cpu_block_prepare(x->k, x->dt, x->depth, g.to, prepare_column, &g);
   else
     tn_cpu_columns(x->k, ll_k(e, 0), x->depth, gather_column, &g, NULL, 0);
+  if (x->packed && x->pdt == TN_DT_bf16) /* pairs: a zero behind an odd depth */
+    ll_store(e, ll_zero(e->i32), ll_at(e, g.to, ll_imul(e, x->depth, ll_k(e, x->dot ? 2 : 4))), 2);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
 }
@@ -135,8 +143,7 @@ static void stage_columns(experts *x) {
 static ll_val packed_panel(experts *x, ll_val panel) {
   tn_ll *e = x->k->e;
   ll_val at = ll_iadd(e, ll_mul(e, x->expert, x->all), panel);
-  return ll_at(e, tn_cpu_arg_buffer(x->k, x->w),
-               ll_mul(e, at, tn_cpu_panel_bytes(x->k, x->tw.dtype, x->depth)));
+  return ll_at(e, tn_cpu_arg_buffer(x->k, x->w), ll_mul(e, at, tn_cpu_panel_bytes(x->k, x->pdt, x->depth)));
 }
 
 /* Packed blocks: panel by panel; those behind the last are not touched. */
@@ -185,24 +192,28 @@ static void finish_tile(experts *x, ll_val r0, ll_val r1) {
 }
 
 /* Do panels go through scratch? */
-static bool staged(const experts *x) { return !x->packed || x->dt != x->tw.dtype; }
+static bool staged(const experts *x) { return !x->packed || x->dt != x->pdt; }
 
 /* Block `i` of `blocks` of the gathered rows, [r0, r1), against the panels from n0. */
 static void multiply(experts *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1) {
   tn_ll *e = x->k->e;
   ll_val panel = ll_udiv(e, x->n0, ll_k(e, TN_CPU_PANEL));
-  tn_cpu_tile t = {.depth = x->depth, .a_stride = x->a_stride, .c = x->tile};
+  tn_cpu_tile t = {.depth = x->depth, .a_stride = x->a_stride, .c = x->tile, .dot = x->dot};
+  if (x->packed && x->pdt == TN_DT_bf16) t.depth = ll_and(e, ll_iadd(e, x->depth, ll_k(e, 1)), ll_k(e, -2));
   t.a = ll_at(e, x->a_stage, ll_imul(e, ll_sub(e, r0, x->first), x->a_stride));
   t.c_stride = ll_k(e, (int64_t)x->panels * TN_CPU_PANEL * 4);
   t.panel_stride = tn_cpu_panel_bytes(x->k, x->dt, x->depth);
   t.np = x->packed ? ll_sub(e, x->all, panel) : ll_k(e, x->panels);
   t.b = staged(x) ? x->b_stage : packed_panel(x, panel);
   if (!staged(x) && x->panels == x->k->u->isa->panels) { /* together they bring in the panels that follow */
-    t.ahead_step = ll_ceildiv(e, ll_k(e, (int64_t)TN_CPU_PANEL * tn_ll_dtype_of(x->dt).bytes), blocks);
-    ll_val from = ll_mul(e, ll_mul(e, t.ahead_step, x->depth), i);
+    ll_val from = ll_mul(e, tn_cpu_ahead_step(x->k, x->dt, x->depth, blocks, &t.ahead_step), i);
     t.ahead = ll_at(e, t.b, ll_add(e, ll_mul(e, t.panel_stride, ll_k(e, x->panels)), from));
   }
-  tn_cpu_tile_call(x->k, x->dt, x->panels, x->max_rows, ll_sub(e, r1, r0), &t);
+  tn_cpu_few_shape s = {x->max_rows, x->panels};
+  if (x->few)
+    tn_cpu_few_call(x->k, x->dt, s, ll_sub(e, r1, r0), &t);
+  else
+    tn_cpu_tile_call(x->k, x->dt, x->panels, x->max_rows, ll_sub(e, r1, r0), &t);
   finish_tile(x, r0, r1);
 }
 
@@ -237,6 +248,7 @@ static int64_t rows_limit(experts *x) {
 typedef struct path {
   tn_dtype dt;
   uint32_t panels, max_rows;
+  bool few;
 } path;
 
 /* This thread's groups of panels of the expert whose slots are order[begin .. end). */
@@ -246,7 +258,9 @@ static void expert_groups(experts *x, ll_val begin, ll_val end, ll_val cost, pat
   x->dt = p.dt;
   x->panels = p.panels;
   x->max_rows = p.max_rows;
-  x->a_stride = p.dt >= TN_DT_BLOCK ? tn_cpu_block_row_bytes(x->k, p.dt, x->depth)
+  x->few = p.few;
+  x->a_stride = p.dt >= TN_DT_BLOCK ? p.few ? tn_cpu_few_row_bytes(x->k, p.dt, x->depth)
+                                            : tn_cpu_block_row_bytes(x->k, p.dt, x->depth)
                                     : ll_mul(e, ll_iadd(e, x->depth, ll_k(e, 16)), ll_k(e, 4));
   ll_val width = ll_k(e, (int64_t)p.panels * TN_CPU_PANEL), none = ll_k(e, 0);
   ll_val all = ll_ceildiv(e, x->n, width), weight = ll_mul(e, cost, ll_k(e, p.panels));
@@ -301,11 +315,15 @@ static void walk(experts *x) {
   ll_val begin = get(x, x->starts, l.iv), end = get(x, x->starts, ll_add(e, l.iv, ll_k(e, 1)));
   ll_val rows = ll_sub(e, end, begin), cost = cost_of(x, rows);
   ll_val one = ll_imax(e, cost, ll_k(e, 1)); /* no rows: no groups, but no division by 0 either */
-  tn_dtype dt = x->tw.dtype;
+  tn_dtype dt = x->pdt;
   bool blocks = dt >= TN_DT_BLOCK;
-  path many = {x->packed && !blocks ? dt : TN_DT_f32, isa->panels, isa->mr};
-  path through = {dt, isa->stream_panels, isa->stream_rows};
-  if (blocks && x->packed) through = (path){dt, tn_cpu_block_panels(isa, dt), isa->block_rows};
+  path many = {x->packed && !blocks ? dt : TN_DT_f32, isa->panels, isa->mr, false}, through = many;
+  if (x->packed && tn_cpu_few_handled(x->k->u, dt)) {
+    tn_cpu_few_shape s = tn_cpu_few_shape_of(x->k, dt);
+    through = (path){dt, s.panels, s.rows, true};
+  } else if (blocks && x->packed) {
+    through = (path){dt, tn_cpu_block_panels(isa, dt), isa->block_rows, false};
+  }
   if (!x->packed) {
     expert_groups(x, begin, end, one, many);
   } else {
@@ -346,7 +364,12 @@ static void read_operands(experts *x) {
   x->ti = tn_cpu_type(k, x->ids);
   x->to = tn_cpu_type(k, x->out);
   x->packed = x->tw.layout && tn_cpu_arg_buffer(k, x->w);
-  if (x->tw.layout && strcmp(x->tw.layout, x->tw.dtype >= TN_DT_BLOCK ? TN_BLOCK_LAYOUT : "panel16"))
+  x->pdt = x->packed && tn_ll_layout_pairs(x->tw.layout) ? TN_DT_bf16 : x->tw.dtype;
+  x->dot = x->packed && x->pdt == TN_DT_bf16 && k->u->isa->bf16 && k->u->precision == TN_CPU_FAST;
+  const char *wants = x->tw.dtype >= TN_DT_BLOCK ? TN_BLOCK_LAYOUT
+                      : x->pdt == TN_DT_bf16     ? "panel16p2"
+                                                 : "panel16";
+  if (x->tw.layout && strcmp(x->tw.layout, wants))
     tn_ll_fail(k->e, "expert_matmul does not read layout '%s'", x->tw.layout);
   x->used = tn_ll_dim(&k->body, x->ti.dims[1]);
   x->slots = tn_ll_dims(&k->body, x->ti.dims, 0, 2);
@@ -377,10 +400,11 @@ void tn_cpu_emit_expert_matmul(tn_cpu_kernel *k) {
   experts x = {.k = k};
   read_operands(&x);
   ask_scratch(&x);
-  uint32_t cells = isa->mr * isa->panels, stream = isa->stream_rows * isa->stream_panels;
-  uint32_t few = isa->block_rows * isa->block_panels;
-  if (stream > cells) cells = stream;
-  if (few > cells) cells = few;
+  uint32_t cells = isa->mr * isa->panels;
+  uint32_t blocks = isa->block_rows * isa->block_panels;
+  tn_cpu_few_shape few = tn_cpu_few_shape_of(k, x.pdt);
+  if (blocks > cells) cells = blocks;
+  if (few.rows * few.panels > cells) cells = few.rows * few.panels;
   x.tile = ll_alloca(k->e, cells * TN_CPU_PANEL * 4);
   tn_ll_body_give(&k->body, x.out, give_product, &x);
   sort_slots(&x);

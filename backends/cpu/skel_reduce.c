@@ -56,7 +56,11 @@ static ll_val combine(red *r, ll_val x, ll_val y) {
   tn_ll *e = r->k->e;
   if (is(r, "reduce_sum") || is(r, "reduce_mean")) return is_float(r) ? ll_fadd(e, x, y) : ll_add(e, x, y);
   if (is(r, "reduce_prod")) return is_float(r) ? ll_fmul(e, x, y) : ll_mul(e, x, y);
-  return ll_select(e, better(r, x, y), x, y);
+  if (!is_float(r)) return ll_select(e, better(r, x, y), x, y);
+  /* the same with as little as possible that waits for y: it stays where it is NaN, since then nothing is
+   * larger */
+  ll_val more = ll_fcmp(e, is(r, "reduce_min") ? LLVMRealOLT : LLVMRealOGT, x, y);
+  return ll_select(e, ll_fcmp(e, LLVMRealUNO, x, x), x, ll_select(e, more, x, y));
 }
 
 /* Neither is before the other: equal, or both NaN. */

@@ -1,6 +1,6 @@
 /* skel_state.c - kv_update: rows of x are converted, or packed as q8_0, into a state, which is the result's
  * buffer; and cumsum and cumprod along one axis (in f64 for floats, so long sums keep their precision). */
-#include "backends/cpu/kernel.h"
+#include "backends/cpu/attention.h"
 #include "backends/llvm/convert.h"
 
 /* ---- kv_update ---- */
@@ -31,15 +31,12 @@ static void update_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, 
   tn_ll_store_at(&k->body, u->out, k->outs[0], &to, x);
 }
 
-/* One block of q8_0: the largest value becomes 127, the others are rounded to nearest. */
-static void pack_block(tn_cpu_kernel *k, const update *u, ll_val block, ll_val p) {
+/* The largest value becomes 127, the others are rounded to nearest. */
+void tn_cpu_pack_q8(tn_cpu_kernel *k, const ll_val *x, ll_val p) {
   tn_ll *e = k->e;
-  ll_val x[32], top = NULL;
+  ll_val top = NULL;
   uint32_t n = 32 / e->lanes;
   for (uint32_t v = 0; v < n; v++) {
-    ll_val j = ll_iadd(e, ll_imul(e, block, ll_k(e, 32)), ll_k(e, (int64_t)v * e->lanes));
-    tn_ll_index from = tn_cpu_row_index(u->rows, &u->tx, tn_ll_ix_lanes(j, true), NULL);
-    x[v] = ll_wide(e, tn_ll_eval_f32(&k->body, u->x, &from), true);
     ll_val size = ll_call1(e, "llvm.fabs", x[v]);
     top = top ? ll_fmax(e, size, top) : size;
   }
@@ -53,6 +50,17 @@ static void pack_block(tn_cpu_kernel *k, const update *u, ll_val block, ll_val p
     q = LLVMBuildTrunc(e->b, LLVMBuildFPToSI(e->b, q, ll_vec(e, e->i32), ""), ll_vec(e, e->i8), "");
     ll_store(e, q, ll_at(e, p, ll_k(e, 2 + (int64_t)v * e->lanes)), 1);
   }
+}
+
+static void pack_block(tn_cpu_kernel *k, const update *u, ll_val block, ll_val p) {
+  tn_ll *e = k->e;
+  ll_val x[32];
+  for (uint32_t v = 0; v < 32 / e->lanes; v++) {
+    ll_val j = ll_iadd(e, ll_imul(e, block, ll_k(e, 32)), ll_k(e, (int64_t)v * e->lanes));
+    tn_ll_index from = tn_cpu_row_index(u->rows, &u->tx, tn_ll_ix_lanes(j, true), NULL);
+    x[v] = ll_wide(e, tn_ll_eval_f32(&k->body, u->x, &from), true);
+  }
+  tn_cpu_pack_q8(k, x, p);
 }
 
 static void pack_row(tn_cpu_kernel *k, const update *u) {

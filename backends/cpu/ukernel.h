@@ -8,13 +8,16 @@
 /* One call. Strides are bytes. Panels from np on (np >= 1) repeat the last one; their results are to be
  * ignored. */
 typedef struct tn_cpu_tile {
-  ll_val depth;               /* k */
+  ll_val depth;               /* k; even with panels of bf16 */
   ll_val a, a_stride;         /* f32 rows, contiguous in k */
-  ll_val b, panel_stride, np; /* panels [k][16] of the element type */
+  ll_val b, panel_stride, np; /* panels [k][16] of the element type; of bf16: [k / 2][16][2] */
   ll_val c, c_stride;         /* f32 rows of panels * 16, all written */
   ll_val more;                /* i1: go on from what C holds; NULL: from zeros. Not with a block format */
   ll_val ahead, ahead_step;   /* fetched into the second-level cache meanwhile: per step of k one line of each
                                  panel, at ahead + panel * panel_stride + k * ahead_step. NULL: nothing */
+  ll_val pair; /* bytes from a panel of the first half to its partner: the first half of the panels
+                  comes from b, the other holds their partners, and np counts pairs. NULL: none */
+  bool dot;    /* bf16 only, and isa->bf16: rows of A are bf16 too, multiplied by pairs */
 } tn_cpu_tile;
 
 /* Calls the micro-kernel for `rows` (i64, 1..max_rows) rows. dt: f32, f16, bf16 or f8e4m3, the element type
@@ -23,6 +26,10 @@ typedef struct tn_cpu_tile {
  * is fetched. */
 void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
                       const tn_cpu_tile *t);
+
+/* Several calls that share a fetch of the panels behind theirs: fills the step of each, gives the bytes from
+ * one call's part to the next's. */
+ll_val tn_cpu_ahead_step(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val calls, ll_val *step);
 
 /* ---- weights in block formats ----
  * Panel p of a packed weight [n, k] lies at p * tn_cpu_panel_bytes; so does panel p of an f32, f16, bf16 or
@@ -70,12 +77,16 @@ enum {
   TN_UKR_AHEAD,
   TN_UKR_AHEAD_STEP,
   TN_UKR_MORE,
+  TN_UKR_PAIR, /* 0: none */
   TN_UKR_ARGS
 };
+/* The addresses of a call's panels, from the arguments of a micro-kernel. */
+void tn_cpu_ukr_panels(tn_ll *e, const ll_val *args, uint32_t panels, ll_val *out);
+enum { TN_UKR_FETCH = 1, TN_UKR_DOT = 2 };
 typedef ll_val (*tn_cpu_ukr_writer)(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels,
-                                    bool fetch);
+                                    uint32_t flags);
 /* The function for these numbers, written now if there is none yet. */
-ll_val tn_cpu_ukr_of(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, bool fetch,
+ll_val tn_cpu_ukr_of(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, uint32_t flags,
                      tn_cpu_ukr_writer write);
 void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, const ll_val *params);
 

@@ -9,31 +9,24 @@
 #include <stdio.h>
 
 #define AHEAD_BYTES 3072 /* fetched so far ahead in every panel; behind its end, in the next group's */
-#define MAX_FIXED 64     /* values of a block that is written out whole */
 
 static const tn_quant *quant(tn_dtype dt) { return tn_quant_of(dt); }
 
-/* Values that share a product by their scale. */
-static uint32_t chunk_of(const tn_quant *q) {
-  uint32_t run = tn_block_run(q);
-  return run < TN_CPU_STEP ? run : TN_CPU_STEP;
-}
-static bool is_fixed(const tn_quant *q) { return q->values <= MAX_FIXED || !tn_cpu_block_loops(q); }
-
 bool tn_cpu_block_handled(tn_dtype dt) {
   const tn_quant *q = quant(dt);
-  return q && q->values % TN_CPU_STEP == 0 && TN_CPU_STEP % chunk_of(q) == 0 &&
-         tn_block_run(q) % chunk_of(q) == 0;
+  return q && q->values % TN_CPU_STEP == 0 && TN_CPU_STEP % tn_cpu_block_chunk(q) == 0 &&
+         tn_block_run(q) % tn_cpu_block_chunk(q) == 0;
 }
 /* Written out at length, a format gets one panel at a time. */
 uint32_t tn_cpu_block_panels(const tn_cpu_isa *isa, tn_dtype dt) {
   const tn_quant *q = quant(dt);
-  return is_fixed(q) && q->values > MAX_FIXED ? 1 : isa->block_panels;
+  return tn_cpu_block_fixed(q) && q->values > TN_CPU_BLOCK_WHOLE ? 1 : isa->block_panels;
 }
 
 ll_val tn_cpu_panel_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth) {
   tn_ll *e = k->e;
   const tn_quant *q = quant(dt);
+  if (dt == TN_DT_bf16) depth = ll_and(e, ll_iadd(e, depth, ll_k(e, 1)), ll_k(e, -2)); /* pairs of k */
   if (!q) return ll_imul(e, depth, ll_k(e, (int64_t)TN_CPU_PANEL * tn_ll_dtype_of(dt).bytes));
   return ll_imul(e, ll_udiv(e, depth, ll_k(e, q->values)), ll_k(e, (int64_t)TN_CPU_PANEL * q->bytes));
 }
@@ -41,7 +34,7 @@ ll_val tn_cpu_panel_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth) {
 /* ---- prepared rows ---- */
 ll_val tn_cpu_block_row_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth) {
   tn_ll *e = k->e;
-  ll_val sums = ll_udiv(e, depth, ll_k(e, chunk_of(quant(dt))));
+  ll_val sums = ll_udiv(e, depth, ll_k(e, tn_cpu_block_chunk(quant(dt))));
   ll_val n = ll_imul(e, ll_iadd(e, depth, sums), ll_k(e, 4));
   return ll_iadd(e, ll_and(e, n, ll_k(e, -64)), ll_k(e, 128)); /* whole lines, and off the page's size */
 }
@@ -50,7 +43,7 @@ void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to
                           void *ctx) {
   tn_ll *e = k->e;
   const tn_quant *q = quant(dt);
-  uint32_t chunk = chunk_of(q);
+  uint32_t chunk = tn_cpu_block_chunk(q);
   ll_loop l;
   ll_val sums = ll_at(e, to, ll_imul(e, depth, ll_k(e, 4)));
   ll_loop_begin(e, &l, ll_k(e, 0), depth, ll_k(e, TN_CPU_STEP), NULL, 0);
@@ -72,103 +65,10 @@ void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to
   tn_ll_body_forget(&k->body);
 }
 
-/* ---- scales of a block ---- */
-typedef struct scales {
-  tn_cpu_blocks b;
-  ll_val d[TN_CPU_BLOCK_VECTORS], m[TN_CPU_BLOCK_VECTORS]; /* of the block */
-  ll_val scale[TN_CPU_BLOCK_VECTORS],
-      low[TN_CPU_BLOCK_VECTORS]; /* of a run; low, if any, is added to values */
-  ll_val kept;                   /* runs' scales and lows, in memory while the steps are a loop */
-  uint32_t run_of;               /* the run that scale[] and low[] are of, if fixed */
-} scales;
-
-static bool has_low(const tn_quant *q) { return q->m_sign || q->zero_bits; }
-static bool has_runs(const tn_quant *q) { return q->sub && q->sub < q->values; }
-static uint32_t vectors(const scales *s) { return s->b.panels * s->b.per; }
-
-static tn_cpu_lanes lanes_of(scales *s, uint32_t i) {
-  return (tn_cpu_lanes){&s->b, i / s->b.per, i % s->b.per};
-}
-
-/* Run j (i32) of vector i. */
-static void make_run(scales *s, uint32_t i, ll_val j, ll_val *scale, ll_val *low) {
-  tn_ll *e = s->b.e;
-  const tn_quant *q = s->b.q;
-  tn_cpu_lanes l = lanes_of(s, i);
-  tn_block_reader r = tn_cpu_lanes_reader(&l);
-  *scale = tn_block_scale(&r, s->d[i], j);
-  *low = q->m_sign ? tn_block_minimum(&r, s->m[i], j) : NULL;
-  if (*low && q->m_sign < 0) *low = ll_neg(e, *low);
-  ll_val zero = tn_block_zero(&r, j);
-  if (!zero) return;
-  ll_val z = ll_fmul(e, LLVMBuildSIToFP(e->b, zero, LLVMTypeOf(*scale), ""), *scale);
-  *low = *low ? ll_fsub(e, *low, z) : ll_neg(e, z);
-}
-
-static ll_val kept_at(scales *s, ll_val run, uint32_t i, bool low) {
-  tn_ll *e = s->b.e;
-  int64_t row = (int64_t)vectors(s) * 2 * e->lanes * 4;
-  return ll_at(e, s->kept,
-               ll_iadd(e, ll_imul(e, run, ll_k(e, row)), ll_k(e, ((int64_t)i * 2 + low) * e->lanes * 4)));
-}
-
-/* What the runs of a new block need. */
-static void read_block(scales *s) {
-  tn_ll *e = s->b.e;
-  const tn_quant *q = s->b.q;
-  s->run_of = UINT32_MAX;
-  for (uint32_t i = 0; i < vectors(s); i++) {
-    tn_cpu_lanes l = lanes_of(s, i);
-    tn_block_reader r = tn_cpu_lanes_reader(&l);
-    s->d[i] = tn_block_number(&r, q->d, q->d_at);
-    if (q->m_sign) s->m[i] = tn_block_number(&r, q->m, q->m_at);
-    if (!has_runs(q)) make_run(s, i, LLVMConstInt(e->i32, 0, 0), &s->scale[i], &s->low[i]);
-    for (uint32_t j = 0; s->kept && j < q->values / q->sub; j++) {
-      ll_val scale, low;
-      make_run(s, i, LLVMConstInt(e->i32, j, 0), &scale, &low);
-      ll_store(e, scale, kept_at(s, ll_k(e, j), i, false), 4 * e->lanes);
-      if (low) ll_store(e, low, kept_at(s, ll_k(e, j), i, true), 4 * e->lanes);
-    }
-  }
-}
-
-/* Makes scale[] and low[] those of value t of the step. */
-static void enter_run(scales *s, uint32_t t) {
-  tn_ll *e = s->b.e;
-  const tn_quant *q = s->b.q;
-  int64_t step;
-  if (!has_runs(q)) return;
-  if (ll_const(s->b.step, &step)) {
-    uint32_t run = ((uint32_t)step * TN_CPU_STEP + t) / q->sub;
-    if (s->run_of == run) return;
-    s->run_of = run;
-    for (uint32_t i = 0; i < vectors(s); i++)
-      make_run(s, i, LLVMConstInt(e->i32, run, 0), &s->scale[i], &s->low[i]);
-    return;
-  }
-  ll_val at = ll_iadd(e, ll_mul(e, s->b.step, ll_k(e, TN_CPU_STEP)), ll_k(e, t));
-  ll_val run = ll_udiv(e, at, ll_k(e, q->sub));
-  ll_type f = ll_vec(e, e->f32);
-  for (uint32_t i = 0; i < vectors(s); i++) {
-    s->scale[i] = ll_load(e, f, kept_at(s, run, i, false), 4 * e->lanes);
-    s->low[i] = has_low(q) ? ll_load(e, f, kept_at(s, run, i, true), 4 * e->lanes) : NULL;
-  }
-}
-
-static void scales_init(scales *s, tn_cpu_kernel *k, tn_dtype dt, uint32_t panels) {
-  const tn_quant *q = quant(dt);
-  *s = (scales){.b = {.k = k, .e = k->e, .q = q, .panels = panels, .per = TN_CPU_PANEL / k->e->lanes}};
-  s->b.fixed = is_fixed(q);
-  if (vectors(s) > TN_CPU_BLOCK_VECTORS)
-    tn_ll_fail(k->e, "%u panels of a block format at once, at most %u vectors", panels, TN_CPU_BLOCK_VECTORS);
-  if (!s->b.fixed && has_runs(q))
-    s->kept = ll_alloca(k->e, (uint64_t)(q->values / q->sub) * vectors(s) * 2 * k->e->lanes * 4);
-}
-
 /* ---- few rows ---- */
 #define MAX_CELLS 32
 typedef struct stream {
-  scales s;
+  tn_cpu_scales s;
   uint32_t rows, cells, ways; /* cells: rows * vectors; ways: partial sums of each */
   ll_val ahead;               /* bytes from what is read to what is fetched */
   ll_val x[8], sums[8];       /* per row of A: prepared values and sums from the step on */
@@ -179,9 +79,10 @@ typedef struct stream {
 static void stream_chunk(stream *z, uint32_t first) {
   tn_ll *e = z->s.b.e;
   const tn_quant *q = z->s.b.q;
-  uint32_t chunk = chunk_of(q), order[TN_CPU_STEP], bias = tn_cpu_level_bias(q), n = vectors(&z->s);
+  uint32_t chunk = tn_cpu_block_chunk(q), order[TN_CPU_STEP], bias = tn_cpu_level_bias(q),
+           n = tn_cpu_scales_vectors(&z->s);
   ll_val acc[2][MAX_CELLS], sum[8] = {0};
-  for (uint32_t m = 0; m < z->rows && (bias || has_low(q)); m++) {
+  for (uint32_t m = 0; m < z->rows && (bias || tn_cpu_scales_low(q)); m++) {
     ll_val at = ll_at(e, z->sums[m], ll_k(e, (int64_t)first / chunk * 4));
     sum[m] = ll_splat(e, ll_load(e, e->f32, at, 4));
   }
@@ -197,13 +98,13 @@ static void stream_chunk(stream *z, uint32_t first) {
     for (uint32_t m = 0; m < z->rows; m++)
       x[m] = ll_splat(e, ll_load(e, e->f32, ll_at(e, z->x[m], ll_k(e, 4 * (int64_t)t)), 4));
     for (uint32_t v = 0; v < n; v++) {
-      tn_cpu_lanes l = lanes_of(&z->s, v);
+      tn_cpu_lanes l = tn_cpu_scales_lanes(&z->s, v);
       ll_val level = tn_cpu_level(&l, t);
       for (uint32_t m = 0; m < z->rows; m++)
         acc[way][m * n + v] = ll_fma(e, level, x[m], acc[way][m * n + v]);
     }
   }
-  enter_run(&z->s, first);
+  tn_cpu_scales_enter(&z->s, first);
   for (uint32_t c = 0; c < z->cells; c++) {
     uint32_t v = c % n;
     ll_val a = z->ways > 1 ? ll_fadd(e, acc[0][c], acc[1][c]) : acc[0][c];
@@ -231,16 +132,16 @@ static void stream_step(stream *z, ll_val step, const ll_val *x0, const ll_val *
   tn_cpu_level_forget(&z->s.b);
   for (uint32_t m = 0; m < z->rows; m++) {
     z->x[m] = ll_at(e, x0[m], ll_imul(e, step, ll_k(e, 4 * TN_CPU_STEP)));
-    z->sums[m] = ll_at(e, s0[m], ll_imul(e, step, ll_k(e, 4 * TN_CPU_STEP / chunk_of(q))));
+    z->sums[m] = ll_at(e, s0[m], ll_imul(e, step, ll_k(e, 4 * TN_CPU_STEP / tn_cpu_block_chunk(q))));
   }
   fetch_ahead(z);
-  for (uint32_t t = 0; t < TN_CPU_STEP; t += chunk_of(q)) stream_chunk(z, t);
+  for (uint32_t t = 0; t < TN_CPU_STEP; t += tn_cpu_block_chunk(q)) stream_chunk(z, t);
 }
 
 static void stream_block(stream *z, const ll_val *x0, const ll_val *s0) {
   tn_ll *e = z->s.b.e;
   uint32_t steps = z->s.b.q->values / TN_CPU_STEP;
-  read_block(&z->s);
+  tn_cpu_scales_read(&z->s);
   for (uint32_t i = 0; z->s.b.fixed && i < steps; i++) stream_step(z, ll_k(e, i), x0, s0);
   if (z->s.b.fixed) return;
   ll_loop l;
@@ -253,7 +154,7 @@ static void stream_block(stream *z, const ll_val *x0, const ll_val *s0) {
 
 static void stream_store(stream *z, ll_val c, ll_val stride) {
   tn_ll *e = z->s.b.e;
-  uint32_t n = vectors(&z->s);
+  uint32_t n = tn_cpu_scales_vectors(&z->s);
   for (uint32_t i = 0; i < z->cells; i++) {
     ll_val row = ll_at(e, c, ll_imul(e, stride, ll_k(e, i / n)));
     ll_store(e, z->y[i], ll_at(e, row, ll_k(e, (int64_t)(i % n) * e->lanes * 4)), 4);
@@ -269,15 +170,12 @@ void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pan
     tn_ll_fail(e, "out of memory");
     return;
   }
-  scales_init(&z->s, k, dt, panels);
+  tn_cpu_scales_init(&z->s, k, dt, panels);
   z->rows = rows;
-  z->cells = rows * vectors(&z->s);
+  z->cells = rows * tn_cpu_scales_vectors(&z->s);
   z->ways = z->cells <= 4 ? 2 : 1;
   ll_val panel[8], a[8], s[8];
-  for (uint32_t j = 0; j < panels; j++) {
-    ll_val at = j ? ll_imin(e, ll_k(e, j), ll_sub(e, p[TN_UKR_NP], ll_k(e, 1))) : ll_k(e, 0);
-    panel[j] = ll_at(e, p[TN_UKR_B], ll_imul(e, at, p[TN_UKR_PANEL_STRIDE]));
-  }
+  tn_cpu_ukr_panels(e, p, panels, panel);
   for (uint32_t c = 0; c < z->cells; c++) z->y[c] = ll_zero(ll_vec(e, e->f32));
   ll_loop l;
   ll_val blocks = ll_udiv(e, p[TN_UKR_DEPTH], ll_k(e, q->values));
@@ -292,7 +190,7 @@ void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pan
     ll_val row = ll_at(e, p[TN_UKR_A], ll_imul(e, p[TN_UKR_A_STRIDE], ll_k(e, m)));
     ll_val sums = ll_at(e, row, ll_mul(e, p[TN_UKR_DEPTH], ll_k(e, 4)));
     a[m] = ll_at(e, row, ll_mul(e, l.iv, ll_k(e, 4 * (int64_t)q->values)));
-    s[m] = ll_at(e, sums, ll_mul(e, l.iv, ll_k(e, 4 * (int64_t)(q->values / chunk_of(q)))));
+    s[m] = ll_at(e, sums, ll_mul(e, l.iv, ll_k(e, 4 * (int64_t)(q->values / tn_cpu_block_chunk(q)))));
   }
   stream_block(z, a, s);
   ll_loop_end(e, &l, z->y);
@@ -303,18 +201,18 @@ void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pan
 
 /* ---- many rows: panels as f32 ---- */
 /* Step `step` of a block to f32 [32][16] at `to`. */
-static void unpack_step(scales *s, ll_val step, ll_val to) {
+static void unpack_step(tn_cpu_scales *s, ll_val step, ll_val to) {
   tn_ll *e = s->b.e;
   const tn_quant *q = s->b.q;
-  uint32_t order[TN_CPU_STEP], bias = tn_cpu_level_bias(q), chunk = chunk_of(q);
+  uint32_t order[TN_CPU_STEP], bias = tn_cpu_level_bias(q), chunk = tn_cpu_block_chunk(q);
   s->b.step = step;
   tn_cpu_level_forget(&s->b);
   for (uint32_t first = 0; first < TN_CPU_STEP; first += chunk) {
-    enter_run(s, first);
+    tn_cpu_scales_enter(s, first);
     tn_cpu_level_order(q, first, chunk, order);
     for (uint32_t i = 0; i < chunk; i++)
-      for (uint32_t v = 0; v < vectors(s); v++) {
-        tn_cpu_lanes l = lanes_of(s, v);
+      for (uint32_t v = 0; v < tn_cpu_scales_vectors(s); v++) {
+        tn_cpu_lanes l = tn_cpu_scales_lanes(s, v);
         ll_val x = tn_cpu_level(&l, order[i]), low = s->low[v];
         ll_val scale = s->scale[v], less = bias ? ll_fmul(e, scale, ll_f(e, scale, -(double)bias)) : NULL;
         uint32_t shift = tn_cpu_level_shift(q, order[i]);
@@ -327,10 +225,10 @@ static void unpack_step(scales *s, ll_val step, ll_val to) {
   }
 }
 
-static void unpack_block(scales *s, ll_val to) {
+static void unpack_block(tn_cpu_scales *s, ll_val to) {
   tn_ll *e = s->b.e;
   uint32_t steps = s->b.q->values / TN_CPU_STEP, size = TN_CPU_STEP * TN_CPU_PANEL * 4;
-  read_block(s);
+  tn_cpu_scales_read(s);
   for (uint32_t i = 0; s->b.fixed && i < steps; i++)
     unpack_step(s, ll_k(e, i), ll_at(e, to, ll_k(e, (int64_t)i * size)));
   if (s->b.fixed) return;
@@ -341,21 +239,21 @@ static void unpack_block(scales *s, ll_val to) {
 }
 
 enum { FROM, TO, BLOCKS, UNPACK_ARGS };
-static ll_val write_unpack(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, bool fetch) {
+static ll_val write_unpack(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels, uint32_t flags) {
   tn_ll *e = k->e;
   const tn_quant *q = quant(dt);
   char name[64];
-  (void)rows, (void)panels, (void)fetch;
+  (void)rows, (void)panels, (void)flags;
   snprintf(name, sizeof name, "unpack_%s", q->name);
   ll_type args[UNPACK_ARGS] = {e->ptr, e->ptr, e->i64};
   ll_val fn = ll_func(e, name, e->tvoid, args, UNPACK_ARGS, true, true);
   ll_func_attr(e, fn, "prefer-vector-width", k->u->isa->vector_width);
-  scales *s = tn_mem_alloc(sizeof *s);
+  tn_cpu_scales *s = tn_mem_alloc(sizeof *s);
   if (!s) {
     tn_ll_fail(e, "out of memory");
     return fn;
   }
-  scales_init(s, k, dt, 1);
+  tn_cpu_scales_init(s, k, dt, 1);
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), LLVMGetParam(fn, BLOCKS), ll_k(e, 1), NULL, 0);
   ll_val group = ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS));
@@ -370,7 +268,7 @@ static ll_val write_unpack(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_
 
 void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to) {
   tn_ll *e = k->e;
-  ll_val fn = tn_cpu_ukr_of(k, dt, 0, 1, false, write_unpack);
+  ll_val fn = tn_cpu_ukr_of(k, dt, 0, 1, 0, write_unpack);
   ll_val args[UNPACK_ARGS] = {from, to, ll_udiv(e, depth, ll_k(e, quant(dt)->values))};
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, UNPACK_ARGS, "");
 }

@@ -194,15 +194,29 @@ void tn_ll_index_where(tn_ll_body *b, tn_ll_index *ix, ll_val cond) {
   *to = *to ? ll_and(b->e, *to, cond) : cond;
 }
 
-/* panel16 keeps an [n, k] matrix as [n / 16][k][16], panel16k a [k, n] one as the same. */
+bool tn_ll_layout_pairs(const char *layout) {
+  size_t n = strlen(layout);
+  return n > 2 && !strcmp(layout + n - 2, "p2");
+}
+
+/* panel16 keeps an [n, k] matrix as [n / 16][k][16], panel16k a [k, n] one as the same; panel16p2 and
+ * panel16kp2 keep them as [n / 16][k / 2][16][2]. */
 static tn_ll_place place_in_panels(tn_ll_body *b, const tn_type_info *t, const tn_ll_index *ix) {
-  bool k_first = !strcmp(t->layout, "panel16k");
-  ll_val depth = ll_imul(b->e, tn_ll_dim(b, t->dims[k_first ? 0 : 1]), ll_k(b->e, 16));
-  tn_ll_place p = {ll_k(b->e, 0), NULL, NULL};
-  tn_ll_ix within, panel = tn_ll_ix_div(b, ix->at[k_first ? 1 : 0], ll_k(b->e, 16), &within);
-  tn_ll_place_add(b, &p, panel, depth);
-  tn_ll_place_add(b, &p, within, ll_k(b->e, 1));
-  tn_ll_place_add(b, &p, ix->at[k_first ? 0 : 1], ll_k(b->e, 16));
+  tn_ll *e = b->e;
+  bool k_first = !strncmp(t->layout, "panel16k", 8), pairs = tn_ll_layout_pairs(t->layout);
+  ll_val depth = tn_ll_dim(b, t->dims[k_first ? 0 : 1]);
+  tn_ll_ix at_k = ix->at[k_first ? 0 : 1], half = tn_ll_ix_scalar(ll_k(e, 0));
+  if (pairs) {
+    depth = ll_and(e, ll_iadd(e, depth, ll_k(e, 1)), ll_k(e, -2));
+    at_k = tn_ll_ix_div(b, at_k, ll_k(e, 2), &half);
+    if (t->dtype != TN_DT_bf16) tn_ll_fail(e, "elements of layout '%s' are not read one by one", t->layout);
+  }
+  tn_ll_place p = {ll_k(e, 0), NULL, NULL};
+  tn_ll_ix within, panel = tn_ll_ix_div(b, ix->at[k_first ? 1 : 0], ll_k(e, 16), &within);
+  tn_ll_place_add(b, &p, panel, ll_imul(e, depth, ll_k(e, 16)));
+  tn_ll_place_add(b, &p, within, ll_k(e, pairs ? 2 : 1));
+  tn_ll_place_add(b, &p, at_k, ll_k(e, pairs ? 32 : 16));
+  if (pairs) tn_ll_place_add(b, &p, half, ll_k(e, 1));
   return p;
 }
 

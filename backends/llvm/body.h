@@ -89,6 +89,9 @@ tn_ll_ix tn_ll_ix_div(tn_ll_body *b, tn_ll_ix ix, ll_val n,
 void tn_ll_index_where(tn_ll_body *b, tn_ll_index *ix, ll_val cond);
 ll_val tn_ll_ix_compare(tn_ll_body *b, LLVMIntPredicate p, tn_ll_ix ix, ll_val n); /* i1, scalar or vector */
 
+/* Does a layout of panels keep pairs of neighbouring k side by side, as bf16 whatever the type says? */
+bool tn_ll_layout_pairs(const char *layout);
+
 /* The element(s) of v at ix in register form (convert.h): a vector if any coordinate has lanes, else a
  * scalar. */
 ll_val tn_ll_eval(tn_ll_body *b, tn_value v, const tn_ll_index *ix);

@@ -188,8 +188,23 @@ static ll_val to_bool(tn_ll *e, tn_dtype from, ll_val v) {
   return ll_fcmp(e, LLVMRealUNE, v, ll_f(e, v, 0));
 }
 
+/* f32 to 8 or 16 bits: kept within their range as floats (NaN becomes 0), then by way of i32, which vectors
+ * can. */
+static ll_val float_to_small(tn_ll *e, tn_dtype to, ll_val v) {
+  tn_ll_dtype d = tn_ll_dtype_of(to);
+  bool sign = d.cls == TN_CLASS_INT;
+  double top = (1 << (8 * d.bytes - sign)) - 1, least = sign ? -top - 1 : 0;
+  v = ll_select(e, ll_fcmp(e, LLVMRealORD, v, v), v, ll_f(e, v, 0));
+  v = ll_select(e, ll_fcmp(e, LLVMRealOGT, v, ll_f(e, v, least)), v, ll_f(e, v, least));
+  v = ll_select(e, ll_fcmp(e, LLVMRealOLT, v, ll_f(e, v, top)), v, ll_f(e, v, top));
+  v = LLVMBuildFPToSI(e->b, v, ll_like(e, v, e->i32), "");
+  return LLVMBuildTrunc(e->b, v, ll_like(e, v, tn_ll_register_type(e, to)), "");
+}
+
 static ll_val float_to_int(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v) {
   v = tn_ll_to_compute(e, from, v);
+  if (ll_elem(v) == e->f32 && !tn_ll_dtype_of(to).packed && tn_ll_dtype_of(to).bytes <= 2)
+    return float_to_small(e, to, v);
   ll_type over[] = {ll_like(e, v, tn_ll_register_type(e, to)), LLVMTypeOf(v)};
   tn_ll_dtype d = tn_ll_dtype_of(to);
   bool sign = d.cls == TN_CLASS_INT;
@@ -243,3 +258,8 @@ ll_val tn_ll_cast(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v, const char *ov
   return e8m0_narrow(e, v, !strcmp(round, "up") ? 1 : !strcmp(round, "down") ? -1 : 0, saturate);
 }
 ll_val tn_ll_to_f32(tn_ll *e, tn_dtype t, ll_val v) { return tn_ll_convert(e, t, TN_DT_f32, v); }
+
+ll_val tn_ll_round_bf16(tn_ll *e, ll_val v) {
+  ll_val r = LLVMBuildFPTrunc(e->b, v, ll_like(e, v, LLVMBFloatTypeInContext(e->ctx)), "");
+  return ll_cast_bits(e, r, ll_like(e, v, e->i16));
+}

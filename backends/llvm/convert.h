@@ -27,6 +27,9 @@ ll_val tn_ll_convert(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v);
 ll_val tn_ll_cast(tn_ll *e, tn_dtype from, tn_dtype to, ll_val v, const char *overflow, const char *round);
 /* An i8 cut to the bits of a packed type and extended again; other types as they are. */
 ll_val tn_ll_wrap(tn_ll *e, tn_dtype t, ll_val v);
+/* f32 to the bits of bf16 in one instruction, on a target that has it (AVX512-BF16): to nearest even, what is
+ * not normal to zero. */
+ll_val tn_ll_round_bf16(tn_ll *e, ll_val v);
 /* To f32 from any type, and from f32 to any float type. */
 ll_val tn_ll_to_f32(tn_ll *e, tn_dtype t, ll_val v);
 

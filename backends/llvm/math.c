@@ -79,6 +79,33 @@ ll_val tn_ll_exp_neg(tn_ll *e, ll_val x) {
   return ll_select(e, in, r, ll_f(e, x, 0));
 }
 
+/* (2^r - 1) / r on 0 <= r < 1, to 8.2e-8 and 8.6e-5 of 2^r */
+static const double exp2_fine[] = {6.931513118e-01, 2.401644501e-01, 5.579991315e-02, 9.017030275e-03,
+                                   1.867130087e-03};
+static const double exp2_coarse[] = {6.951167871e-01, 2.276449897e-01, 7.706704289e-02};
+
+ll_val tn_ll_exp2_neg(tn_ll *e, ll_val x, bool coarse) {
+  const double *c = coarse ? exp2_coarse : exp2_fine;
+  unsigned n = coarse ? TN_COUNT(exp2_coarse) : TN_COUNT(exp2_fine);
+  ll_val one = ll_f(e, x, 1);
+  if (e->scalef && ll_is_vec(x) && e->lanes == 16) { /* its exponent is the floor of what it is given */
+    ll_val full = LLVMConstInt(e->i16, 0xffff, 0), current = LLVMConstInt(e->i32, 4, 0);
+    x = ll_select(e, ll_fcmp(e, LLVMRealOLT, x, ll_f(e, x, -160)), ll_f(e, x, -160), x);
+    ll_val floor[] = {x, LLVMConstInt(e->i32, 9, 0), x, full, current};
+    ll_val r = ll_call(e, "llvm.x86.avx512.mask.reduce.ps.512", NULL, 0, floor, 5);
+    ll_val scale[] = {ll_fma(e, ll_poly(e, r, c, n), r, one), x, x, full, current};
+    return ll_call(e, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, scale, 5);
+  }
+  ll_val in = ll_fcmp(e, LLVMRealUGE, x, ll_f(e, x, -126)); /* NaN is in, and stays */
+  x = ll_select(e, in, x, ll_f(e, x, -126));
+  ll_val whole = ll_call1(e, "llvm.floor", x), r = ll_fsub(e, x, whole);
+  ll_type ti = ll_like(e, x, e->i32);
+  ll_val p = ll_fma(e, ll_poly(e, r, c, n), r, one);
+  ll_val k = ll_shl(e, LLVMBuildFPToSI(e->b, whole, ti, ""), ll_int(e, ti, 23));
+  p = ll_cast_bits(e, ll_add(e, ll_cast_bits(e, p, ti), k), LLVMTypeOf(x));
+  return ll_select(e, in, p, ll_f(e, x, 0));
+}
+
 /* (log(1 + f) - f + f^2 / 2) / f^3 on sqrt(1/2) - 1 <= f < sqrt(2) - 1 */
 static const double log32[] = {3.333331347e-01,  -2.500000894e-01, 2.000211924e-01,
                                -1.666799635e-01, 1.421955228e-01,  -1.240558922e-01,

@@ -8,6 +8,8 @@
 ll_val tn_ll_exp(tn_ll *e, ll_val x);
 /* For x <= 0 only: e^x, in f32 0 below e^-87. What softmax needs. */
 ll_val tn_ll_exp_neg(tn_ll *e, ll_val x);
+/* For x <= 0 only, f32: 2^x, 0 for -infinity and far below; coarse: to 1e-4 of its size. */
+ll_val tn_ll_exp2_neg(tn_ll *e, ll_val x, bool coarse);
 ll_val tn_ll_log(tn_ll *e, ll_val x);
 ll_val tn_ll_tanh(tn_ll *e, ll_val x);
 ll_val tn_ll_sigmoid(tn_ll *e, ll_val x);

@@ -183,8 +183,12 @@ static tn_status check_operand(const tn_check *c, const tn_prog_entry *e, const 
   TN_TRY(check_row(c, "step", i, "operand", o->index, counts[o->kind]));
   if (o->kind != TN_PROG_SLOT) return TN_OK;
   /* A slot that is not there yet; what a call gives is there when the call is done. */
-  uint32_t after = v->slots[var->first_slot + o->index].after, at = i - var->first_step;
-  if (given ? after == at + 1 && v->slots[var->first_slot + o->index].bytes == TN_PROG_NONE : after <= at)
+  const tn_prog_slot *slot = &v->slots[var->first_slot + o->index];
+  uint32_t after = slot->after, at = i - var->first_step;
+  if (at < slot->from || (slot->until && at >= slot->until))
+    return BAD(c, "step %u: operand %u is slot %u, which lives from step %u to %u", i, k, o->index,
+               var->first_step + slot->from, var->first_step + slot->until);
+  if (given ? after == at + 1 && slot->bytes == TN_PROG_NONE : after <= at)
     return TN_OK;
   return BAD(c, "step %u: operand %u is slot %u, which is there behind step %u", i, k, o->index,
              var->first_step + after);
@@ -249,8 +253,8 @@ static bool is_integer(uint32_t dtype) { return dtype >= TN_DT_i64 && dtype <= T
 static tn_status check_host_step(const tn_check *c, const tn_prog_entry *e, uint32_t i) {
   const tn_view *v = c->v;
   const tn_prog_step *s = &v->steps[i];
-  if (s->nscalars || s->flags || s->work || s->scratch != TN_PROG_NONE)
-    return BAD(c, "step %u is no kernel, but has scalars, scratch, flags or work", i);
+  if (s->nscalars || s->flags || s->work || s->ahead || s->scratch != TN_PROG_NONE)
+    return BAD(c, "step %u is no kernel, but has scalars, scratch, flags, work or steps ahead", i);
   if (s->kind != TN_PROG_BIND) {
     TN_TRY(check_row(c, "step", i, "call", s->kernel, v->ncalls));
     if (s->kind == TN_PROG_LOOP && !is_integer(v->calls[s->kernel].trip))
@@ -282,6 +286,9 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
   if (s->scratch != TN_PROG_NONE) TN_TRY(check_row(c, "step", i, "expression", s->scratch, v->nexprs));
   if (s->work) TN_TRY(check_row(c, "step", i, "expression", s->work - 1, v->nexprs));
   if (s->flags & ~(uint32_t)TN_KERNEL_SINGLE) return BAD(c, "step %u has flags %#x", i, s->flags);
+  if (s->ahead > i - var->first_step)
+    return BAD(c, "step %u goes ahead of %u steps, its variant has %u before it", i, s->ahead,
+               i - var->first_step);
   if (s->kind != TN_PROG_KERNEL) TN_TRY(check_host_step(c, e, i));
   for (uint32_t k = 0; k < s->noperands; k++) TN_TRY(check_operand(c, e, var, i, k));
   return TN_OK;

@@ -4,7 +4,6 @@
 #include "backends/runtime/rt.h"
 
 enum {
-  SLOT_ALIGN = 64,
   SHARED_WORK = 100000 /* floating-point operations: a few microseconds, what meeting at a barrier may cost */
 };
 
@@ -30,6 +29,9 @@ bool tn_rt_frame_tables(const tn_model *m, const tn_prog_entry *e, tn_frame *f, 
   TABLE(results, z.outputs);
   TABLE(slot, z.slots);
   TABLE(slot_bytes, z.slots);
+  TABLE(slot_at, z.slots);
+  TABLE(slot_room, z.slots);
+  TABLE(rooms, z.slots);
   TABLE(steps, z.steps);
   TABLE(bufs, z.operands);
   TABLE(scalars, z.scalars);
@@ -67,34 +69,67 @@ static const tn_prog_variant *choose_variant(const tn_session *s, const tn_frame
   return var;
 }
 
-/* Puts the slots that `h` makes known, or NULL: those known from the start, one behind the other, from `base`
- * on. */
-static tn_status lay_out_slots(tn_session *s, tn_frame *f, const tn_rt_host *h, char *base, uint64_t *total) {
+/* Rows of the slots that `h` makes known, or NULL: of those known from the start. */
+static bool next_slot(const tn_session *s, const tn_frame *f, const tn_rt_host *h, uint32_t *k, uint32_t *i) {
   const tn_prog_slot *rows = s->model->view.slots + f->variant->first_slot;
-  uint64_t at = SLOT_ALIGN; /* never empty, so that the base is an address */
-  for (uint32_t k = 0, n = h ? h->nslots : f->variant->nslots; k < n; k++) {
-    uint32_t i = h ? h->slots[k] : k;
-    if (!h && rows[i].after) continue;
-    TN_TRY(size_of(s, f, rows[i].bytes, "slot", i, &f->slot_bytes[i]));
-    f->slot[i] = (void *)((uintptr_t)base + at);
-    if (!tn_add_u64(at, f->slot_bytes[i], &at) || at > INT64_MAX / 2)
-      return tn_rt_fail(s, TN_INVALID, "the call needs more memory than there are addresses");
-    at = tn_align_up(at, SLOT_ALIGN);
+  for (uint32_t n = h ? h->nslots : f->variant->nslots; *k < n;) {
+    *i = h ? h->slots[*k] : *k;
+    ++*k;
+    if (h || !rows[*i].after) return true;
   }
-  *total = at;
+  return false;
+}
+
+static tn_status size_slots(tn_session *s, tn_frame *f, const tn_rt_host *h, bool *same) {
+  const tn_prog_slot *rows = s->model->view.slots + f->variant->first_slot;
+  *same = !h && f->packed == f->variant;
+  for (uint32_t k = 0, i; next_slot(s, f, h, &k, &i);) {
+    uint64_t bytes = 0;
+    TN_TRY(size_of(s, f, rows[i].bytes, "slot", i, &bytes));
+    if (bytes > INT64_MAX / 2)
+      return tn_rt_fail(s, TN_INVALID, "the call needs more memory than there are addresses");
+    *same &= bytes <= f->slot_room[i];
+    f->slot_bytes[i] = bytes;
+  }
   return TN_OK;
 }
 
-static tn_status place_slots(tn_session *s, tn_frame *f, const tn_rt_host *h, tn_rt_memory *m) {
-  uint64_t total;
-  TN_TRY(lay_out_slots(s, f, h, m->base, &total));
+/* slack: sizes that creep up with the position get some room, so that not every call has to pack. */
+static tn_status pack_slots(tn_session *s, tn_frame *f, const tn_rt_host *h, bool slack, uint64_t *total) {
+  const tn_prog_slot *rows = s->model->view.slots + f->variant->first_slot;
+  uint64_t least;
+  uint32_t n = 0;
+  for (uint32_t k = 0, i; next_slot(s, f, h, &k, &i);) {
+    uint64_t bytes = f->slot_bytes[i], more = slack && bytes > f->slot_room[i] ? bytes / 16 : 0;
+    f->slot_room[i] = tn_align_up(bytes + more, TN_RT_SLOT_ALIGN);
+    f->rooms[n++] =
+        (tn_rt_room){.bytes = f->slot_room[i], .slot = i, .from = rows[i].from, .until = rows[i].until};
+  }
+  if (!tn_rt_pack(f->rooms, n, total, &least))
+    return tn_rt_fail(s, TN_INVALID, "the call needs more memory than there are addresses");
+  for (uint32_t i = 0; i < n; i++) f->slot_at[f->rooms[i].slot] = f->rooms[i].at;
+  return TN_OK;
+}
+
+/* Half as much again, so that sizes that creep up with the position do not cost an allocation each. */
+static tn_status grow_slots(tn_session *s, tn_rt_memory *m, uint64_t total) {
   if (total <= m->bytes) return TN_OK;
-  /* Half as much again, so that sizes that creep up with the position do not cost an allocation each. */
   uint64_t room = m->bytes ? total + total / 2 : total;
-  if (!tn_rt_memory_grow(m, room) && !tn_rt_memory_grow(m, total))
-    return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of intermediate values",
-                      (unsigned long long)total);
-  return lay_out_slots(s, f, h, m->base, &total);
+  if (tn_rt_memory_grow(m, room) || tn_rt_memory_grow(m, total)) return TN_OK;
+  return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of intermediate values", (unsigned long long)total);
+}
+
+static tn_status place_slots(tn_session *s, tn_frame *f, const tn_rt_host *h, tn_rt_memory *m,
+                             uint64_t *total) {
+  bool same;
+  bool slack = !h && f->packed == f->variant;
+  TN_TRY(size_slots(s, f, h, &same));
+  if (!h) f->packed = NULL;
+  if (!same) TN_TRY(pack_slots(s, f, h, slack, total));
+  TN_TRY(grow_slots(s, m, *total ? *total : TN_RT_SLOT_ALIGN)); /* a slot of 0 bytes has an address, too */
+  for (uint32_t k = 0, i; next_slot(s, f, h, &k, &i);) f->slot[i] = (char *)m->base + f->slot_at[i];
+  if (!h) f->packed = f->variant;
+  return TN_OK;
 }
 
 /* A step that one thread does sooner than several can agree to do it. */
@@ -105,7 +140,7 @@ static bool small(const tn_frame *f, const tn_prog_step *step) {
 }
 
 static tn_status grow_scratch(tn_session *s, uint64_t bytes) {
-  uint64_t stride = bytes > INT64_MAX / 2 ? UINT64_MAX : tn_align_up(bytes, SLOT_ALIGN), total;
+  uint64_t stride = bytes > INT64_MAX / 2 ? UINT64_MAX : tn_align_up(bytes, TN_RT_SLOT_ALIGN), total;
   if (stride <= s->scratch_stride) return TN_OK;
   if (!tn_mul_u64(stride, s->nthreads, &total) || !tn_rt_memory_grow(&s->scratch, total))
     return tn_rt_fail(s, TN_OOM, "no memory for %llu bytes of scratch on each of %u threads",
@@ -114,12 +149,33 @@ static tn_status grow_scratch(tn_session *s, uint64_t bytes) {
   return TN_OK;
 }
 
+/* What each step has to wait for, in a walk that begins at step `from`. A wait that an earlier one of the
+ * same threads implies is left out. */
+static void order_steps(const tn_view *v, tn_frame *f, uint32_t from, uint32_t to) {
+  uint32_t first = 0, others = 0, alone = 0; /* what is awaited already; alone: by thread 0 */
+  f->nsingle = f->nwaits = 0;
+  for (uint32_t i = from; i < to; i++) {
+    tn_rt_step *step = &f->steps[i];
+    uint32_t ahead = v->steps[step->row].ahead, done = i - from > ahead ? i - from - ahead : 0;
+    step->shared = !step->single ? i - from + 1 : i > from ? f->steps[i - 1].shared : 0;
+    step->first = done > first ? done : 0;
+    step->others = done ? f->steps[from + done - 1].shared : 0;
+    if (step->others <= (step->single ? alone : others)) step->others = 0;
+    f->nwaits += step->others > alone || (!step->single && step->first);
+    f->nsingle += step->single;
+    if (step->others > alone) alone = step->others;
+    if (step->single) continue;
+    if (done > first) first = done;
+    if (step->others) others = step->others;
+  }
+}
+
 /* Numbers of the kernels from .. to under the dims of now. */
 static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
   const tn_view *v = &s->model->view;
   const tn_prog_step *step = v->steps + f->variant->first_step + from;
   int64_t *scalars = from < to ? (int64_t *)(uintptr_t)f->steps[from].dims : NULL;
-  uint64_t scratch = SLOT_ALIGN;
+  uint64_t scratch = TN_RT_SLOT_ALIGN;
   bool shared = false;
   for (uint32_t i = from; i < to; i++, scalars += step->nscalars, step++) {
     uint64_t bytes = 0;
@@ -135,6 +191,7 @@ static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t
     }
   }
   f->shared = shared;
+  order_steps(v, f, from, to);
   return grow_scratch(s, scratch);
 }
 
@@ -167,7 +224,7 @@ tn_status tn_rt_plan(tn_session *s, tn_frame *f, const tn_prog_entry *e) {
   if (same && (!f->planned_bound || !memcmp(f->planned_bound, f->bound, n * sizeof *f->bound))) return TN_OK;
   f->entry = NULL;
   f->variant = choose_variant(s, f, e);
-  TN_TRY(place_slots(s, f, NULL, &f->slots));
+  TN_TRY(place_slots(s, f, NULL, &f->slots, &f->slots_bytes));
   TN_TRY(lay_out_steps(s, f));
   if (!s->model->dynamic[e - s->model->view.entries]) TN_TRY(count_steps(s, f, 0, f->nsteps));
   memcpy(f->planned, f->dims, n * sizeof *f->dims);
@@ -223,7 +280,7 @@ static bool is_known(const tn_tensor *t) {
 
 /* Half as much again when it has to grow: values that loops make longer grow often. */
 static bool keep(tn_rt_memory *m, uint64_t bytes) {
-  if (!bytes) bytes = SLOT_ALIGN;
+  if (!bytes) bytes = TN_RT_SLOT_ALIGN;
   uint64_t room = m->bytes && bytes > m->bytes ? bytes + bytes / 2 : bytes;
   return tn_rt_memory_grow(m, room) || tn_rt_memory_grow(m, bytes);
 }
@@ -248,7 +305,8 @@ tn_status tn_rt_frame_outputs(tn_session *s, tn_frame *f) {
 tn_status tn_rt_frame_learn(tn_session *s, tn_frame *f, uint32_t step) {
   TN_TRY(tn_rt_rebind(s, f));
   tn_rt_host *h = tn_rt_kept_by(&f->steps[step]);
-  if (h->nslots) TN_TRY(place_slots(s, f, h, &h->late));
+  uint64_t bytes = 0;
+  if (h->nslots) TN_TRY(place_slots(s, f, h, &h->late, &bytes));
   return tn_rt_frame_outputs(s, f);
 }
 
@@ -271,7 +329,7 @@ static tn_status run_kernels(tn_session *s, tn_frame *f, uint32_t from, uint32_t
   TN_TRY(count_steps(s, f, from, to));
   tn_rt_point(s, f, from, to);
   TN_TRY(check_places(s, f, from, to));
-  tn_rt_walk(s, f->steps + from, to - from, f->shared);
+  tn_rt_walk(s, f, from, to);
   return TN_OK;
 }
 

@@ -103,33 +103,64 @@ static tn_status take_outputs(tn_session *s, const tn_prog_entry *e, const tn_te
 
 /* ---- the walk ------------------------------------------------------------------------------------------ */
 
-static void walk(void *arg, uint32_t thread, uint32_t nthreads) {
+static void run_step(tn_session *s, const tn_rt_step *step, uint32_t thread, uint32_t nthreads) {
+  tn_rt_log *log = s->profile ? &s->logs[thread] : NULL;
+  double begin = log ? tn_now() : 0;
+  tn_kcall call = {step->bufs,       step->dims, (char *)s->scratch.base + thread * s->scratch_stride,
+                   step->kernel.ctx, thread,     nthreads};
+  step->kernel.fn(&call);
+  if (log) tn_rt_log_put(log, s->nwalks, step->row, begin, tn_now());
+}
+
+/* Until the others are where step i needs them. Threads that left at step `from` are awaited up to there. */
+static void await_others(tn_session *s, uint32_t thread, uint32_t i, uint32_t width, uint32_t stay,
+                         uint32_t from) {
+  uint32_t mark = s->walk[i].others, before = from ? s->walk[from - 1].shared : 0;
+  if (before > mark) before = mark;
+  for (uint32_t t = 1; mark && t < width; t++) tn_pool_await(s->pool, thread, t, t < stay ? mark : before);
+}
+
+/* Marks are places in the table. Thread 0 goes from one small step to the next alone; the others learn of
+ * them all before the next step that they share. */
+static void walk(void *arg, uint32_t thread, uint32_t width) {
   tn_session *s = arg;
-  bool timed = s->profile && thread == 0;
-  /* Behind the last barrier the session belongs to the caller again: the count is read before. */
   const tn_rt_step *steps = s->walk;
   for (uint32_t i = 0, n = s->nwalk; i < n; i++) {
     const tn_rt_step *step = &steps[i];
-    double begin = timed ? tn_now() : 0;
-    if (thread == 0 || !step->single) {
-      tn_kcall call = {step->bufs,       step->dims, (char *)s->scratch.base + thread * s->scratch_stride,
-                       step->kernel.ctx, thread,     step->single ? 1 : nthreads};
-      step->kernel.fn(&call);
+    uint32_t stay = width;
+    if (thread && step->single) continue;
+    if (width > 1) {
+      if (step->first) tn_pool_await(s->pool, thread, 0, step->first);
+      uint64_t turn = atomic_load_explicit(&s->width.turn, memory_order_relaxed);
+      if (i >= turn >> 32) stay = (uint32_t)turn;
+      if (thread >= stay) return;
+      if (step->others) await_others(s, thread, i, width, stay, stay < width ? (uint32_t)(turn >> 32) : 0);
+      if (!thread && step->others) tn_rt_width_look(s, i);
     }
-    /* Thread 0 goes from one small step to the next alone. */
-    if (nthreads > 1 && (!step->single || i + 1 == n || !step[1].single)) tn_pool_barrier(s->pool);
-    if (timed) s->seconds[step->row] += tn_now() - begin, s->calls[step->row]++;
+    run_step(s, step, thread, step->single ? 1 : stay);
+    if (width > 1 && (!step->single || (i + 1 < n && !step[1].single))) tn_pool_pass(s->pool, thread, i + 1);
   }
 }
 
-void tn_rt_walk(tn_session *s, const tn_rt_step *steps, uint32_t n, bool shared) {
-  s->walk = steps;
-  s->nwalk = n;
+void tn_rt_walk(tn_session *s, const tn_frame *f, uint32_t from, uint32_t to) {
+  s->walk = f->steps + from;
+  s->nwalk = to - from;
+  if (s->profile) tn_rt_log_begin(s, f); /* counts the walk, keeps its dims */
+  if (f->shared) tn_rt_width_begin(s);
+  bool shared = f->shared && s->width.threads > 1;
+  s->counts.walks++;
+  s->counts.steps += s->nwalk;
+  s->counts.single += shared ? f->nsingle : s->nwalk;
+  s->counts.waits += shared ? f->nwaits : 0;
   if (shared)
-    tn_pool_run(s->pool, walk, s);
+    tn_pool_run(s->pool, s->width.threads, walk, s, s->nwalk);
   else
     walk(s, 0, 1);
+  double end = s->profile ? tn_now() : 0;
+  if (s->profile) tn_rt_log_put(&s->logs[0], s->nwalks, TN_PROG_NONE, end, end);
 }
+
+void tn_rt_count(const tn_session *s, tn_rt_counts *out) { *out = s->counts; }
 
 /* Tokens that a call adds to the states: dim 1 of the first input that has one (ids[B, S]). */
 static int64_t new_tokens(const tn_prog_entry *e, const tn_tensor *in) {
@@ -162,7 +193,7 @@ tn_status tn_rt_invoke(tn_session *s, uint32_t entry, const tn_tensor *in, const
     TN_TRY(tn_rt_frame_run(s, f));
   } else {
     tn_rt_point(s, f, 0, f->nsteps);
-    tn_rt_walk(s, f->steps, f->nsteps, f->shared);
+    tn_rt_walk(s, f, 0, f->nsteps);
   }
   s->nresults = e->noutputs;
   if (s->model->stateful[entry]) s->position += new_tokens(e, in);
@@ -176,37 +207,6 @@ tn_status tn_rt_result(tn_session *s, uint32_t i, tn_tensor *out) {
 }
 
 /* ---- looking inside ------------------------------------------------------------------------------------ */
-
-tn_status tn_rt_profile(tn_session *s, bool on) {
-  uint32_t n = s->model->view.nsteps;
-  if (on && !s->seconds) s->seconds = tn_mem_alloc(n * sizeof *s->seconds);
-  if (on && !s->calls) s->calls = tn_mem_alloc(n * sizeof *s->calls);
-  if (on && (!s->seconds || !s->calls))
-    return tn_rt_fail(s, TN_OOM, "no memory for a profile of %u steps", n);
-  if (on) memset(s->seconds, 0, n * sizeof *s->seconds), memset(s->calls, 0, n * sizeof *s->calls);
-  s->profile = on;
-  return TN_OK;
-}
-
-/* The kernels of the variant; behind them those of entries that host steps called. */
-uint32_t tn_rt_step_times(tn_session *s, tn_rt_step_time *out, uint32_t room) {
-  const tn_view *v = &s->model->view;
-  const tn_frame *f = &s->top;
-  uint32_t n = 0;
-  if (!f->entry || !s->seconds || !s->calls) return 0;
-  bool dynamic = s->model->dynamic[f->entry - v->entries];
-  uint32_t first = f->variant->first_step, end = dynamic ? v->nsteps : first + f->nsteps;
-  for (uint32_t row = first; row < end; row++) {
-    const tn_prog_step *step = &v->steps[row];
-    if (step->kind != TN_PROG_KERNEL || (row >= first + f->nsteps && !s->calls[row])) continue;
-    if (n < room)
-      out[n] = (tn_rt_step_time){tn_view_str(v, v->kernels[step->kernel].symbol),
-                                 step->loc == TN_PROG_NONE ? "" : tn_view_str(v, step->loc), s->calls[row],
-                                 s->seconds[row]};
-    n++;
-  }
-  return n;
-}
 
 const void *tn_rt_slot(tn_session *s, uint32_t slot, uint64_t *bytes) {
   if (!s->model->keep_values || !s->top.entry || slot >= s->top.variant->nslots) return NULL;

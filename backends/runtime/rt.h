@@ -6,6 +6,7 @@
 #include "backends/runtime/runtime.h"
 #include "backends/runtime/view.h"
 #include "frontend/tokenizer/tokenizer.h"
+#include <stdatomic.h>
 
 /* The value of an expression row under the dims of now. */
 enum { TN_NUMBER_OK = 0, TN_NUMBER_UNBOUND, TN_NUMBER_OVERFLOW, TN_NUMBER_DIVIDES_BY_ZERO };
@@ -59,12 +60,26 @@ bool tn_rt_memory_grow(tn_rt_memory *m, uint64_t bytes); /* contents are lost; f
 bool tn_rt_memory_extend(tn_rt_memory *m, uint64_t bytes); /* contents stay */
 void tn_rt_memory_free(tn_rt_memory *m);
 
+/* place.c: one slot, or rather the box that it is. */
+enum { TN_RT_SLOT_ALIGN = 64 };
+typedef struct tn_rt_room {
+  uint64_t bytes, at;         /* at: behind the arena's begin */
+  uint32_t slot, from, until; /* steps, as in tn_prog_slot */
+  uint32_t next;
+  uint64_t key, crowd, best; /* tn_rt_pack's own */
+} tn_rt_room;
+/* Gives each its place, and another order to all. Bytes are multiples of TN_RT_SLOT_ALIGN. *least: what lives
+ * at the fullest step; no plan needs less. false: more than there are addresses. */
+bool tn_rt_pack(tn_rt_room *rooms, uint32_t n, uint64_t *total, uint64_t *least);
+
 /* One step, ready to run. */
 typedef struct tn_rt_step {
   tn_rt_kernel kernel; /* fn NULL: a host step, ctx is what it keeps */
   void *const *bufs;
   const int64_t *dims;
-  uint32_t row, single;
+  uint32_t row, single;   /* thread 0 does a single step, alone */
+  uint32_t first, others; /* steps of the walk that must be done before, by thread 0 and by all others */
+  uint32_t shared;        /* steps of the walk up to the last one that is not single, this one included */
 } tn_rt_step;
 
 /* One entry while it runs: the values of its dims and the memory of its values. The session has one for the
@@ -84,13 +99,18 @@ typedef struct tn_frame {
   void **outputs;      /* NULL: where it lies is not known yet */
   tn_rt_memory *kept;  /* per output: memory for it where the caller gave none */
   uint32_t nkept;
-  tn_tensor *results; /* per output: its shape and place, once known */
-  tn_rt_memory slots; /* the arena */
-  void **slot;        /* per slot of the variant; NULL: not there yet */
-  uint64_t *slot_bytes;
+  tn_tensor *results;             /* per output: its shape and place, once known */
+  tn_rt_memory slots;             /* the arena */
+  uint64_t slots_bytes;           /* of it that the plan uses */
+  void **slot;                    /* per slot of the variant; NULL: not there yet */
+  uint64_t *slot_bytes, *slot_at; /* at: behind the begin of the memory that it lies in */
+  uint64_t *slot_room;            /* bytes that it may have there */
+  tn_rt_room *rooms;              /* for tn_rt_pack */
+  const tn_prog_variant *packed;  /* what the slots known from the start are of; NULL: none */
   tn_rt_step *steps;
   uint32_t nsteps;
   bool shared;                /* some step is for all threads */
+  uint32_t nsingle, nwaits;   /* of the steps that were counted last: tn_rt_counts */
   void **bufs;                /* of all steps */
   int64_t *scalars;           /* of all steps */
   uint32_t *late_rows, nlate; /* expressions that had no value when the entry was called */
@@ -98,6 +118,21 @@ typedef struct tn_frame {
   uint32_t *open_constraints, nopen_constraints;
   struct tn_rt_host *hosts; /* what its host steps keep */
 } tn_frame;
+
+/* width.c: how many threads take part. All of a walk sees the same: a change in the middle of one holds from
+ * a step on that no thread can have begun. */
+typedef struct tn_rt_width {
+  uint32_t threads;      /* that take part at the start of the next walk */
+  uint64_t _Atomic turn; /* of the walk: the step from which on fewer take part << 32 | how many; UINT64_MAX
+                          */
+  double excess, seen;   /* seconds lost lately, less what is tolerated; up to when */
+  double lost;           /* by the pool, up to then */
+  double again, pause;   /* when to try one thread more, or the trial ends; how long to wait for that */
+  bool trial;            /* of one thread more */
+} tn_rt_width;
+void tn_rt_width_begin(tn_session *s);
+/* Thread 0, before it passes step i: are fewer threads better from now on? */
+void tn_rt_width_look(tn_session *s, uint32_t i);
 
 struct tn_session {
   tn_model *model;
@@ -114,9 +149,12 @@ struct tn_session {
   uint64_t scratch_stride; /* bytes between two threads' scratch */
   const tn_rt_step *walk;  /* the steps that all threads run now */
   uint32_t nwalk;
-  uint32_t nresults; /* outputs of the last call; 0: it failed */
-  double *seconds;   /* per row of steps, when profiling */
-  uint64_t *calls;
+  tn_rt_width width;
+  tn_rt_counts counts;
+  uint32_t nresults;         /* outputs of the last call; 0: it failed */
+  struct tn_rt_log *logs;    /* per thread, when profiling */
+  uint32_t nwalks;           /* since profiling began */
+  TN_VEC(int64_t) walk_dims; /* of each of them: the values of all dims */
   bool profile;
   struct tn_rt_kept *kept; /* by generation, for its next call; NULL: nothing */
   char error[1024];
@@ -185,7 +223,18 @@ tn_status tn_rt_host_step(tn_session *s, tn_frame *f, uint32_t step);
 
 /* invoke.c */
 tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **out);
-void tn_rt_walk(tn_session *s, const tn_rt_step *steps, uint32_t n, bool shared); /* kernels */
+/* Steps from .. to of the frame, all kernels, which were counted and pointed at their memory. */
+void tn_rt_walk(tn_session *s, const tn_frame *f, uint32_t from, uint32_t to);
+
+/* profile.c: what one thread did since profiling began. */
+typedef struct tn_rt_log {
+  tn_rt_event *events;
+  uint64_t lost; /* events without room */
+  uint32_t count, room;
+} tn_rt_log;
+void tn_rt_log_put(tn_rt_log *log, uint32_t walk, uint32_t row, double begin, double end);
+void tn_rt_log_begin(tn_session *s, const tn_frame *f); /* of a walk */
+void tn_rt_logs_free(tn_session *s);
 
 /* load.c: what both ways of opening share. m->view and m->kernels are filled in. On failure the caller closes
  * m. */

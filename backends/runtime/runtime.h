@@ -29,7 +29,8 @@ typedef struct tn_rt_source {
 } tn_rt_source;
 tn_status tn_rt_open(const tn_rt_source *s, tn_model **out, char *error, uint64_t error_size);
 
-/* Profile: after enabling, per step of the last variant run: calls and seconds. */
+/* Profile: after enabling, per step of the last variant run: calls and seconds, waiting for the other threads
+ * behind it included. Enabling again begins from nothing. */
 tn_status tn_rt_profile(tn_session *s, bool on);
 typedef struct tn_rt_step_time {
   const char *symbol, *loc;
@@ -37,6 +38,36 @@ typedef struct tn_rt_step_time {
   double seconds;
 } tn_rt_step_time;
 uint32_t tn_rt_step_times(tn_session *s, tn_rt_step_time *out, uint32_t room); /* number of rows */
+/* The same, one by one: what a thread did, in order of time. Steps that are too small to share have an event
+ * of thread 0 only. */
+typedef struct tn_rt_event {
+  double begin, end; /* tn_now(); before the barrier */
+  uint32_t walk; /* number of the walk: through the steps of one variant, or of a part of them between host
+                    steps; from 1 */
+  uint32_t row;  /* of the program's steps; TN_PROG_NONE, thread 0 only: the walk's end */
+} tn_rt_event;
+/* *lost (may be NULL): events that had no room. */
+uint32_t tn_rt_events(const tn_session *s, uint32_t thread, const tn_rt_event **out, uint64_t *lost);
+/* Walks whose dims are known, from the first on: `ndims` values each, in the order of the program's dims. */
+uint32_t tn_rt_walks(const tn_session *s, const int64_t **dims, uint32_t *ndims);
+uint32_t tn_rt_threads(const tn_session *s);
+/* How often threads had to meet: sums over all calls. */
+typedef struct tn_rt_counts {
+  uint64_t walks;  /* tables of steps that were walked: one per call, more where there are host steps */
+  uint64_t steps;  /* kernels launched */
+  uint64_t single; /* of these by thread 0 alone */
+  uint64_t waits;  /* steps that had to wait for other threads */
+} tn_rt_counts;
+void tn_rt_count(const tn_session *s, tn_rt_counts *out);
+/* Bytes that the last call needed, by what for. */
+typedef struct tn_rt_use {
+  uint64_t weights; /* mapped */
+  uint64_t states;  /* for the whole capacity */
+  uint64_t arena;   /* intermediate values */
+  uint64_t scratch; /* of all threads */
+  uint64_t borders; /* inputs that were converted, outputs without memory of the caller's */
+} tn_rt_use;
+void tn_rt_memory_use(const tn_session *s, tn_rt_use *out);
 /* The value of a dim in the last call; 0: it had none. */
 int64_t tn_rt_dim(tn_session *s, const char *name);
 /* The bytes of arena slot `slot` after the last invoke (for verify --per-node). NULL: none. */

@@ -88,17 +88,23 @@ static tn_status allocate_states(tn_session *s) {
   return TN_OK;
 }
 
+static tn_status start_threads(tn_session *s, const tn_session_options *o) {
+  s->nthreads = o->threads ? o->threads : o->ncores ? o->ncores : tn_pool_cores();
+  if (s->nthreads > TN_POOL_MAX_THREADS)
+    return tn_rt_fail(s, TN_INVALID, "%u threads, the limit is %u", s->nthreads, TN_POOL_MAX_THREADS);
+  s->width.threads = s->nthreads;
+  tn_status status = tn_pool_new(s->nthreads, o->cores, o->ncores, &s->pool);
+  if (status == TN_INVALID) return tn_rt_fail(s, status, "a thread cannot stay on a core that was asked for");
+  return status ? tn_rt_fail(s, status, "%u threads could not be started", s->nthreads) : TN_OK;
+}
+
 static tn_status session_init(tn_session *s, const tn_session_options *o) {
   if (!allocate(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
   TN_TRY(choose_sizes(s, o));
   if (!find_rewinds(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
   if (s->model->view.nstates) TN_TRY(allocate_states(s));
   tn_rt_adapters_default(s);
-  s->nthreads = o->threads ? o->threads : tn_pool_cores();
-  if (s->nthreads > TN_POOL_MAX_THREADS)
-    return tn_rt_fail(s, TN_INVALID, "%u threads, the limit is %u", s->nthreads, TN_POOL_MAX_THREADS);
-  tn_status status = tn_pool_new(s->nthreads, &s->pool);
-  return status ? tn_rt_fail(s, status, "%u threads could not be started", s->nthreads) : TN_OK;
+  return start_threads(s, o);
 }
 
 tn_status tn_rt_session_new(tn_model *m, const tn_session_options *options, tn_session **out) {
@@ -126,8 +132,7 @@ void tn_rt_session_free(tn_session *s) {
   tn_rt_kept_free(s->kept);
   tn_rt_frame_fini(s, &s->top);
   tn_rt_memory_free(&s->scratch);
-  tn_mem_free(s->seconds);
-  tn_mem_free(s->calls);
+  tn_rt_logs_free(s);
   tn_arena_fini(&s->arena);
   tn_mem_free(s);
 }
@@ -174,6 +179,21 @@ tn_status tn_rt_rewind(tn_session *s, int64_t position) {
   }
   s->position = position;
   return TN_OK;
+}
+
+static uint64_t bytes_of(const tn_rt_memory *m, uint32_t n) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < n; i++) sum += m[i].bytes;
+  return sum;
+}
+
+void tn_rt_memory_use(const tn_session *s, tn_rt_use *out) {
+  const tn_view *v = &s->model->view;
+  *out = (tn_rt_use){.scratch = s->scratch_stride * s->nthreads, .arena = s->top.slots_bytes};
+  for (uint32_t i = 0; i < v->nweights; i++) out->weights += v->weights[i].bytes;
+  for (uint32_t i = 0; i < v->nstates; i++) out->states += s->state_bytes[i];
+  out->borders = bytes_of(s->converted, s->model->sizes.inputs) + bytes_of(s->top.kept, s->top.nkept);
+  for (const tn_rt_host *h = s->top.hosts; h; h = h->next) out->arena += h->late.bytes;
 }
 
 const char *tn_rt_error(tn_session *s) { return s ? s->error : "no session"; }

@@ -16,10 +16,8 @@ typedef struct tn_trailer {
   uint64_t program_offset, program_bytes;
   uint64_t program_hash; /* tn_hash_bytes over the whole program, seed 0: the model's identity */
   uint64_t weights_offset, weights_bytes; /* in this file; an external file's for a library that names one */
-  uint64_t weights_hash;  /* of the packed weights, in pieces of TN_TRAILER_PIECE, each seeded by the last */
+  uint64_t weights_hash;  /* of the packed weights: tells two files apart, whoever packed them says how */
   char weights_file[176]; /* name of the external weight file, which lies beside; "": embedded */
   uint64_t hash;          /* tn_hash_bytes over everything above, seed 0 */
 } tn_trailer;
-#define TN_TRAILER_PIECE (1u << 20)
-
 #endif

@@ -174,9 +174,26 @@ typedef struct tn_outfile {
 } tn_outfile;
 tn_status tn_outfile_open(tn_outfile *o, const char *path, const char **why);
 tn_status tn_outfile_write(tn_outfile *o, const void *p, uint64_t n); /* buffered by the caller */
-tn_status tn_outfile_commit(tn_outfile *o, uint32_t mode);            /* mode: permission bits, e.g. 0644 */
-void tn_outfile_abort(tn_outfile *o); /* removes the temporary file; safe after commit */
+/* It will have n bytes: a full disk shows now, and writing is faster. */
+tn_status tn_outfile_reserve(tn_outfile *o, uint64_t n);
+/* False: a device or pipe, which takes bytes in order only. */
+bool tn_outfile_seekable(const tn_outfile *o);
+/* Adds n bytes to the end of a seekable one. They are for tn_outfile_put, which may be called on
+ * several threads; what is not put is zeros. */
+tn_status tn_outfile_extend(tn_outfile *o, uint64_t n);
+tn_status tn_outfile_put(tn_outfile *o, uint64_t at, const void *p, uint64_t n);
+tn_status tn_outfile_commit(tn_outfile *o, uint32_t mode); /* mode: permission bits, e.g. 0644 */
+void tn_outfile_abort(tn_outfile *o);                      /* removes the temporary file; safe after commit */
 
 double tn_now(void); /* monotonic seconds */
+
+/* ---- threads
+ * ------------------------------------------------------------------------------------------------ */
+uint32_t tn_processors(void); /* that this process may use: at least 1, at most 256 */
+/* Calls fn for every i below n, on up to `threads` threads of which the caller is one; `thread` is below that
+ * number and tells them apart. After a failure no more pieces are begun; the first one's status is returned.
+ */
+tn_status tn_parallel(uint32_t threads, uint32_t n, tn_status (*fn)(void *ctx, uint32_t thread, uint32_t i),
+                      void *ctx);
 
 #endif

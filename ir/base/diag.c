@@ -1,6 +1,7 @@
 /* diag.c - collects messages and prints them as text or JSON. What cannot be stored (no memory, past the
  * limit) is still counted, so an error is never lost from the verdict. */
 #include "ir/base/diag.h"
+#include <sched.h>
 
 #define LIMIT 100
 
@@ -19,8 +20,7 @@ static const char *keep(tn_diags *d, const char *s) {
   return s ? tn_arena_str(&d->arena, tn_str_of(s)) : NULL;
 }
 
-static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
-  if (!d) return;
+static void add_alone(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
   if (msg.severity > TN_ERROR) msg.severity = TN_ERROR;
   if (msg.severity == TN_ERROR) d->errors++;
   if (msg.severity == TN_WARNING) d->warnings++;
@@ -37,6 +37,13 @@ static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
   msg.file = keep(d, msg.file);
   msg.where = keep(d, msg.where);
   if (!tn_vec_push(&d->list, msg)) d->arena.failed = true;
+}
+
+static void add(tn_diags *d, tn_message msg, const char *fmt, va_list ap) {
+  if (!d) return;
+  while (__atomic_exchange_n(&d->busy, 1, __ATOMIC_ACQUIRE)) sched_yield();
+  add_alone(d, msg, fmt, ap);
+  __atomic_store_n(&d->busy, 0, __ATOMIC_RELEASE);
 }
 
 void tn_diags_add(tn_diags *d, uint32_t severity, const char *file, uint32_t line, uint32_t col,

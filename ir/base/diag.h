@@ -18,6 +18,7 @@ typedef struct tn_diags {
   TN_VEC(tn_message) list;
   uint32_t errors, warnings;
   uint32_t limit; /* errors kept; more are counted but dropped. 0: 100 */
+  uint32_t busy;  /* atomic: 1 while a thread adds a message; several may */
 } tn_diags;
 
 void tn_diags_init(tn_diags *d);

@@ -147,6 +147,33 @@ tn_status tn_outfile_write(tn_outfile *o, const void *p, uint64_t n) {
   return TN_OK;
 }
 
+bool tn_outfile_seekable(const tn_outfile *o) { return o->tmp != NULL; }
+
+/* Room that is asked for at once is found in one place, and writing to it costs a fraction. */
+tn_status tn_outfile_reserve(tn_outfile *o, uint64_t n) {
+  if (o->fd < 0) return TN_PRECONDITION;
+  bool full = o->tmp && n && fallocate(o->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)n) &&
+              (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
+  return full ? TN_UNAVAILABLE : TN_OK;
+}
+
+tn_status tn_outfile_extend(tn_outfile *o, uint64_t n) {
+  if (o->fd < 0 || !o->tmp) return TN_PRECONDITION;
+  o->size += n;
+  bool done = !ftruncate(o->fd, (off_t)o->size) && lseek(o->fd, (off_t)o->size, SEEK_SET) >= 0;
+  return done ? TN_OK : TN_UNAVAILABLE;
+}
+
+tn_status tn_outfile_put(tn_outfile *o, uint64_t at, const void *p, uint64_t n) {
+  for (const char *q = p; n;) {
+    ssize_t k = pwrite(o->fd, q, n > (1u << 30) ? 1u << 30 : (size_t)n, (off_t)at);
+    if (k < 0 && errno == EINTR) continue;
+    if (k <= 0) return TN_UNAVAILABLE;
+    q += k, at += (uint64_t)k, n -= (uint64_t)k;
+  }
+  return TN_OK;
+}
+
 tn_status tn_outfile_commit(tn_outfile *o, uint32_t mode) {
   if (o->fd < 0) return TN_PRECONDITION;
   bool ok = !o->tmp || !fchmod(o->fd, (mode_t)mode);

@@ -4,10 +4,16 @@
 #include "ir/base/base.h"
 #include <stdio.h>
 
-static uint64_t load64(const uint8_t *p, uint64_t n) {
+/* The first n <= 8 bytes, the lowest first. */
+static uint64_t load_some(const uint8_t *p, uint64_t n) {
   uint64_t w = 0;
   for (uint64_t i = 0; i < n; i++) w |= (uint64_t)p[i] << (8 * i);
   return w;
+}
+static uint64_t load64(const uint8_t *p) {
+  uint64_t w;
+  memcpy(&w, p, sizeof w);
+  return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? w : __builtin_bswap64(w);
 }
 
 /* Folds the 128-bit product: every bit of both factors reaches every bit of the result. */
@@ -23,10 +29,11 @@ uint64_t tn_hash_bytes(const void *p, uint64_t n, uint64_t seed) {
   const uint8_t *s = p;
   uint64_t h = seed ^ fold(n ^ HASH_A, HASH_B), left = n;
   for (; left >= 16; left -= 16, s += 16)
-    h = fold(h ^ load64(s, 8) ^ HASH_A, load64(s + 8, 8) ^ HASH_B ^ (h >> 32 | h << 32));
+    h = fold(h ^ load64(s) ^ HASH_A, load64(s + 8) ^ HASH_B ^ (h >> 32 | h << 32));
   uint64_t first = left > 8 ? 8 : left;
   if (left)
-    h = fold(h ^ load64(s, first) ^ HASH_A, load64(s + first, left - first) ^ HASH_B ^ (h >> 32 | h << 32));
+    h = fold(h ^ load_some(s, first) ^ HASH_A,
+             load_some(s + first, left - first) ^ HASH_B ^ (h >> 32 | h << 32));
   return fold(h ^ HASH_B, HASH_A);
 }
 

@@ -16,7 +16,7 @@
 #include "tenon/plugin.h"
 
 #define TN_PROGRAM_MAGIC "tnprog\0\1"
-#define TN_PROGRAM_VERSION 2u
+#define TN_PROGRAM_VERSION 3u
 #define TN_PROG_NONE 0xffffffffu
 
 typedef struct tn_prog_span {
@@ -77,12 +77,15 @@ typedef struct tn_prog_variant {
   uint32_t reserved;
   int64_t equals; /* taken when the dim has this value */
 } tn_prog_variant;
-/* A slot whose size is known from the start lies in the variant's arena, 64-byte aligned, one behind the
- * other. Others are there once step `after` - 1 of the variant, a host step, is done: either their size is
- * known then, or (bytes TN_PROG_NONE) they are what an IF or LOOP gave, in memory of its own. */
+/* A slot whose size is known from the start lies in the variant's arena, at a multiple of 64 bytes; those
+ * that do not live in the same step may share memory. Others are there once step `after` - 1 of the variant, a
+ * host step, is done: either their size is known then, and they lie in memory of that step's, or (bytes
+ * TN_PROG_NONE) they are what an IF or LOOP gave, in memory of its own. */
 typedef struct tn_prog_slot {
-  uint32_t bytes; /* expression row */
-  uint32_t after; /* 0: known from the start */
+  uint32_t bytes;       /* expression row */
+  uint32_t after;       /* 0: known from the start */
+  uint32_t from, until; /* the first step of the variant that may use it, and the first that may not; until 0:
+                           all from there on may */
 } tn_prog_slot;
 
 enum {
@@ -107,6 +110,9 @@ typedef struct tn_prog_step {
   uint32_t loc;                      /* string: where in the model it comes from */
   uint32_t work; /* expression row + 1: floating-point operations, roughly; 0: not known */
   uint32_t kind; /* TN_PROG_KERNEL ...; a host step has no scalars, scratch or flags */
+  /* How many of the steps right before it a kernel need not wait for: none of them writes what it reads or
+   * writes, reads what it writes, or uses slots whose memory it may take over. 0: it waits for all. */
+  uint32_t ahead;
 } tn_prog_step;
 
 /* BIND: operand 0 has one integer, the dim's value. */

@@ -1,5 +1,6 @@
 /* linear.c - matmul, expert_matmul and the norms. */
 #include "ops.h"
+#include "ir/base/quant.h"
 
 /* The matrix part of an operand, [rows, cols] after an optional transpose. */
 static void matrix(const tn_in *x, bool trans, tn_dim *rows, tn_dim *cols) {
@@ -7,11 +8,27 @@ static void matrix(const tn_in *x, bool trans, tn_dim *rows, tn_dim *cols) {
   *cols = x->dims[x->rank - (trans ? 2 : 1)];
 }
 
+/* Are a block format's values whole numbers of 8 bits, or the difference of two? */
+static bool whole(tn_dtype t) {
+  const tn_quant *q = tn_quant_of(t);
+  bool codes = q && (q->level == TN_QL_SIGNED || (q->level == TN_QL_INT && !q->bias));
+  return codes && q->plane[0].bits == 8 && !q->plane[1].bits && q->d == TN_QN_ONE && !q->inner && !q->m_sign;
+}
+
 tn_status tn_infer_matmul(tn_infer *c) {
   tn_in in[2];
   TN_TRY(tn_ops_read(c, in, 2));
   if (in[1].cls != TN_CLASS_FLOAT && in[1].cls != TN_CLASS_BLOCK)
     return tn_ops_fail(c, "operand 1 ('rhs') must be floats or a block format, but is %T", in[1].type);
+  bool integers = in[0].cls != TN_CLASS_FLOAT;
+  if (integers && (in[0].dtype != TN_DT_i8 && in[0].dtype != TN_DT_u8 && in[0].dtype != TN_DT_i16))
+    return tn_ops_fail(
+        c, "operand 0 ('lhs') must be floats, or integers of 8 or 16 bits: i8, u8, i16, but is %T",
+        in[0].type);
+  if (integers && !whole(in[1].dtype))
+    return tn_ops_fail(c,
+                       "operand 1 ('rhs') of a product of %T must be 8-bit codes without scales, but is %T",
+                       in[0].type, in[1].type);
   for (int i = 0; i < 2; i++)
     if (in[i].rank < 2)
       return tn_ops_fail(c, "operand %i has rank %i, wants at least 2: %T", i, (int)in[i].rank, in[i].type);
@@ -25,7 +42,7 @@ tn_status tn_infer_matmul(tn_infer *c) {
   TN_TRY(tn_ops_broadcast(c, &s, in[1].dims, in[1].rank - 2));
   s.dims[s.rank++] = m;
   s.dims[s.rank++] = n;
-  return tn_ops_result(c, 0, in[0].dtype, &s);
+  return tn_ops_result(c, 0, integers ? TN_DT_i32 : in[0].dtype, &s);
 }
 
 tn_status tn_infer_expert_matmul(tn_infer *c) {

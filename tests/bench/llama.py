@@ -1,10 +1,13 @@
 """Tokens per second of llama-shaped models in tenon and llama.cpp, on the same GGUF files, interleaved.
 
-llama.py TENON [--shapes 135m,1.1b] [--formats bf16,q8_0,q4_0,q4_k] [--threads 1,2] [--rounds 5] [--work DIR] [--json FILE]
+llama.py TENON [--shapes 135m,1.1b] [--formats bf16,q8_0,q4_0,q4_k,q6_k] [--precisions strict,fast] [--threads 1,2] [--isa NAME]
+         [--rounds 5] [--work DIR] [--json FILE]
 
 Weights are random, written with the gguf package in BF16; llama.cpp itself quantises the other formats (all matrices in one
 format; where rows are no multiple of its block it takes its usual fallback). Prefill of --prompt tokens, then --decode tokens
-one by one, greedy. tenon runs the compiled library through `tenon bench`, llama.cpp through llama-cpp-python in this process."""
+one by one, greedy. tenon runs the compiled library through `tenon bench`, llama.cpp through llama-cpp-python in this process. Ratios
+are tenon's speed over llama.cpp's; the last column is the weights that tenon's decoding reads per second, as a part of the bandwidth that
+`tenon bench --limits` measured just before."""
 import argparse
 import json
 import pathlib
@@ -17,6 +20,8 @@ import time
 import gguf
 import llama_cpp
 import numpy as np
+
+import turns
 
 SHAPES = {
     "tiny": dict(layers=2, d=256, ffn=768, heads=4, kv=2, vocab=512, tied=True),
@@ -108,22 +113,32 @@ class LlamaCpp:
 
 
 class Tenon:
-    def __init__(self, tool, path, threads, capacity):
-        self.library = path.parent / f"lib{path.stem.replace('-', '_').replace('.', '_')}.so"
-        if not self.library.exists() or self.library.stat().st_mtime < max(path.stat().st_mtime, pathlib.Path(tool).stat().st_mtime):
-            subprocess.run([tool, "compile", path, "-o", self.library], check=True, stdout=sys.stderr)
-        self.command = [tool, "bench", self.library, "--threads", str(threads), "--context-size", str(capacity), "--runs", "1", "--json"]
+    def __init__(self, args, path, precision, threads, capacity):
+        name = f"{path.stem}-{precision}{'-' + args.isa if args.isa else ''}".replace("-", "_").replace(".", "_")
+        library = path.parent / f"lib{name}.so"
+        if not library.exists() or library.stat().st_mtime < max(path.stat().st_mtime, pathlib.Path(args.tenon).stat().st_mtime):
+            isa = ["--isa", args.isa] if args.isa else []
+            subprocess.run([args.tenon, "compile", path, "-o", library, "--precision", precision] + isa, check=True, stdout=sys.stderr)
+        self.library = library
+        self.command = [args.tenon, "bench", library, "--threads", str(threads), "--context-size", str(capacity), "--runs", "1", "--json"]
 
     def run(self, prompt, decode):
         out = subprocess.run(self.command + ["--prompt-tokens", str(len(prompt)), "--max-tokens", str(decode)], check=True, capture_output=True).stdout
-        rows = {r["what"]: r["per_second"] for r in json.loads(out)}
+        rows = {r["what"]: r["per_second"] for r in json.loads(out) if "per_second" in r}
         return rows["prefill"], rows["decode"]
+
+
+def matrix_bytes(path):
+    """What decoding one token reads: every matrix but an embedding that is not the output's too."""
+    tensors = {t.name: int(t.n_bytes) for t in gguf.GGUFReader(path).tensors}
+    return sum(tensors.values()) - (tensors["token_embd.weight"] if "output.weight" in tensors else 0)
 
 
 def measure(args, work, name, fmt, threads):
     path = model_file(work, name, fmt)
     capacity = args.prompt + args.decode + 8
-    engines = {"tenon": Tenon(args.tenon, path, threads, capacity), "llama.cpp": LlamaCpp(path, threads, capacity)}
+    engines = {p: Tenon(args, path, p, threads, capacity) for p in args.precisions.split(",")}
+    engines["llama.cpp"] = LlamaCpp(path, threads, capacity)
     prompt = [3 + i * 2654435761 % (SHAPES[name]["vocab"] - 3) for i in range(args.prompt)]
     speeds = {engine: [] for engine in engines}
     for i in range(args.rounds + 1):  # the first round warms up
@@ -131,27 +146,42 @@ def measure(args, work, name, fmt, threads):
             s = e.run(prompt, args.decode)
             if i:
                 speeds[engine].append(s)
-    row = {"model": name, "format": fmt, "threads": threads, "bytes": path.stat().st_size, "prompt": args.prompt, "decode": args.decode}
+    bound = turns.limits(args.tenon, threads)["read_gb_per_s"]
+    row = {"model": name, "format": fmt, "threads": threads, "isa": args.isa, "matrix_bytes": matrix_bytes(path), "prompt": args.prompt,
+           "decode_tokens": args.decode, "read_gb_per_s": bound}
     for k, what in enumerate(("prefill", "decode")):
-        both = {engine: [s[k] for s in speeds[engine]] for engine in engines}
-        row[what] = {engine: {"median": statistics.median(v), "min": min(v), "max": max(v)} for engine, v in both.items()}
-        row[what]["ratio"] = statistics.median(a / b for a, b in zip(both["tenon"], both["llama.cpp"]))
+        all = {engine: [s[k] for s in speeds[engine]] for engine in engines}
+        row[what] = {engine: {"median": statistics.median(v), "min": min(v), "max": max(v),
+                              "ratio": statistics.median(a / b for a, b in zip(v, all["llama.cpp"]))} for engine, v in all.items()}
+    for v in row["decode"].values():
+        v["of_bandwidth"] = v["median"] * row["matrix_bytes"] / 1e9 / bound
     return row
 
 
 def show(r):
-    cells = []
+    for engine in r["decode"]:
+        p, d = r["prefill"][engine], r["decode"][engine]
+        print(f"{r['model']:6} {r['format']:5} {r['threads']:2}  {engine:9} {p['median']:9.1f} [{p['min']:.1f} .. {p['max']:.1f}] {p['ratio']:6.2f}  "
+              f"{d['median']:9.1f} [{d['min']:.1f} .. {d['max']:.1f}] {d['ratio']:6.2f} {100 * d['of_bandwidth']:5.0f} %", flush=True)
+
+
+def summary(rows):
+    """Geometric means over all rows, and the lowest ratio."""
     for what in ("prefill", "decode"):
-        t, c = r[what]["tenon"], r[what]["llama.cpp"]
-        cells.append(f"{t['median']:9.1f} {c['median']:9.1f} {r[what]['ratio']:6.2f}")
-    print(f"{r['model']:6} {r['format']:5} {r['threads']:2}  " + "   ".join(cells), flush=True)
+        for engine in rows[0][what]:
+            if engine != "llama.cpp":
+                ratios = [r[what][engine]["ratio"] for r in rows]
+                print(f"{what} {engine}: geometric mean {statistics.geometric_mean(ratios):.2f}, lowest {min(ratios):.2f}, of {len(ratios)}")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tenon")
     parser.add_argument("--shapes", default="135m,1.1b")
-    parser.add_argument("--formats", default="bf16,q8_0,q4_0,q4_k")
+    parser.add_argument("--formats", default="bf16,q8_0,q4_0,q4_k,q6_k")
+    parser.add_argument("--precisions", default="strict,fast")
+    parser.add_argument("--isa", help="compile for this target; by default the best one here is taken")
+    parser.add_argument("--keep", action="store_true", help="keep the compiled libraries")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=512)
@@ -162,12 +192,17 @@ def main():
     work = pathlib.Path(args.work or tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
     rows = []
-    print("tokens/s, medians         prefill: tenon llama.cpp  ratio     decode: tenon llama.cpp  ratio")
+    print(turns.processor())
+    print("tokens/s, median [min .. max], ratio to llama.cpp: prefill, decode; decode's part of the read bandwidth", flush=True)
     for name in args.shapes.split(","):
         for fmt in args.formats.split(","):
             for threads in map(int, args.threads.split(",")):
                 rows.append(measure(args, work, name, fmt, threads))
                 show(rows[-1])
+            if not args.keep:
+                for f in work.glob("lib*.so"):
+                    f.unlink()
+    summary(rows)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
 

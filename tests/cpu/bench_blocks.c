@@ -1,5 +1,5 @@
 /* bench_blocks.c - products with packed block weights: GB/s of weights for few rows (1 and 2 threads),
- * GFLOP/s for many. Usage: bench_blocks FORMAT [TARGET]. Not a test. */
+ * GFLOP/s for many. Usage: bench_blocks FORMAT [TARGET [PRECISION]]. Not a test. */
 #include "ir/base/quant.h"
 #include "tests/cpu/harness.h"
 #include <pthread.h>
@@ -51,7 +51,7 @@ static double best(cpu_built *b, uint32_t n, int reps) {
   return least;
 }
 
-static void bench(const char *format, const char *target, int m, int n, int k) {
+static void bench(const char *format, const char *target, const char *precision, int m, int n, int k) {
   const tn_dtype_info *info = NULL;
   for (tn_dtype d = 1; d < TN_DT_BLOCK + tn_quant_count(); d++)
     if (tn_ir_dtype_info(d) && !strcmp(tn_ir_dtype_info(d)->name, format)) info = tn_ir_dtype_info(d);
@@ -59,7 +59,8 @@ static void bench(const char *format, const char *target, int m, int n, int k) {
   cpu_case c = {.text = cpu_text("module @m { dims M\n weight @w : %s[%d, %d]\n func @f(%%x: f32[M, %d]) -> "
                                  "f32[M, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
                                  format, n, k, k, n),
-                .dims = {{"M", m}}};
+                .dims = {{"M", m}},
+                .precision = precision};
   cpu_built *b = cpu_build(&c, target);
   bool block = info->cls == TN_CLASS_BLOCK;
   double bytes = (double)n * k * (block ? (double)info->block_bytes / info->block_values : info->bits / 8.0);
@@ -71,12 +72,12 @@ static void bench(const char *format, const char *target, int m, int n, int k) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 2) return fprintf(stderr, "usage: %s FORMAT [TARGET]\n", argv[0]), 2;
-  const char *target = argc > 2 ? argv[2] : "avx512";
+  if (argc < 2) return fprintf(stderr, "usage: %s FORMAT [TARGET [PRECISION]]\n", argv[0]), 2;
+  const char *target = argc > 2 ? argv[2] : "avx512", *precision = argc > 3 ? argv[3] : NULL;
   static const int shapes[][3] = {{1, 32000, 2048}, {1, 2048, 5632},   {1, 768, 768},
                                   {2, 32000, 2048}, {4, 32000, 2048},  {8, 8192, 2048},
                                   {64, 2048, 2048}, {512, 2048, 2048}, {128, 2048, 5632}};
   for (size_t i = 0; i < TN_COUNT(shapes); i++)
-    bench(argv[1], target, shapes[i][0], shapes[i][1], shapes[i][2]);
+    bench(argv[1], target, precision, shapes[i][0], shapes[i][1], shapes[i][2]);
   return 0;
 }

@@ -3,6 +3,7 @@
 #include "backends/ref/ref.h"
 #include "ir/base/quant.h"
 #include "passes/pass.h"
+#include "passes/rw.h"
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -277,7 +278,7 @@ typedef struct kernel_row {
 typedef struct package {
   char *text;
   world w;
-  const char *pipeline, *target;
+  const char *pipeline, *target, *precision;
   bool plain;
   tn_buf image;
   TN_VEC(kernel_row) rows;
@@ -361,15 +362,14 @@ static void add_call(cpu_built *b, tn_op op, const kernel_row *r) {
   void *self;
   world *w = &b->w;
   call c = {0};
-  tn_attr root;
   uint32_t nin = tn_ir_op_noperands(w->m, op), nout = tn_ir_op_nresults(w->m, op);
   if (cpu_plugin(&self)->kernel(b->exec, r->symbol, &c.fn, &c.ctx) != TN_OK)
     give_up("no symbol %s", r->symbol);
-  tn_ir_op_attr(w->m, op, "root", &root);
   for (uint32_t i = 0; i < nout; i++) {
     tn_value v = tn_ir_op_result(w->m, op, i);
     tensor *x = make(w, v);
-    if (!strcmp(root.u.s, "kv_update")) x->t.data = slot(w, tn_ir_op_operand(w->m, op, 0))->t.data;
+    int64_t state = tn_rw_updated_operand(w->m, op, i);
+    if (state >= 0) x->t.data = slot(w, tn_ir_op_operand(w->m, op, (uint32_t)state))->t.data;
   }
   for (uint32_t i = 0; i < nin; i++) c.bufs[i] = slot(w, tn_ir_op_operand(w->m, op, i))->t.data;
   for (uint32_t i = 0; i < nout; i++) c.bufs[nin + i] = slot(w, tn_ir_op_result(w->m, op, i))->t.data;
@@ -403,6 +403,7 @@ static void prepare(cpu_built *b, const cpu_case *c, const char *pipeline) {
   tn_pass_backends backends = {.count = 1, .name = by_name, .claim = claim, .fuse = fuse};
   tn_pipeline_run run = {.pipeline = pipeline, .backends = &backends, .verify_each = true};
   world_init(&b->w, c);
+  if (c->precision) NEED(tn_ir_meta_set(b->w.m, "precision", c->precision) == TN_OK);
   tn_status s = tn_pipeline_exec(b->w.m, &run);
   tn_pipeline_fini(&run);
   if (s != TN_OK) {
@@ -413,6 +414,8 @@ static void prepare(cpu_built *b, const cpu_case *c, const char *pipeline) {
   pack_weights(b);
 }
 
+static const char *precision_of(const cpu_case *c) { return c->precision ? c->precision : "strict"; }
+
 /* The package of a case, compiled now unless one of the last 16 fits. */
 static package *package_of(const cpu_case *c, const char *pipeline) {
   static package kept[16];
@@ -421,7 +424,8 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   for (size_t i = 0; i < TN_COUNT(kept); i++) {
     package *k = &kept[i];
     if (k->text && !strcmp(k->text, c->text) && !strcmp(k->pipeline, pipeline) &&
-        !strcmp(k->target, target_.name) && k->plain == c->plain_weights)
+        !strcmp(k->target, target_.name) && !strcmp(k->precision, precision_of(c)) &&
+        k->plain == c->plain_weights)
       return k;
   }
   package *k = &kept[next++ % TN_COUNT(kept)];
@@ -429,8 +433,11 @@ static package *package_of(const cpu_case *c, const char *pipeline) {
   free(k->text);
   tn_buf_fini(&k->image);
   tn_vec_fini(&k->rows);
-  *k = (package){
-      .text = strdup(c->text), .pipeline = pipeline, .target = target_.name, .plain = c->plain_weights};
+  *k = (package){.text = strdup(c->text),
+                 .pipeline = pipeline,
+                 .target = target_.name,
+                 .precision = precision_of(c),
+                 .plain = c->plain_weights};
   cpu_built whole = {0};
   prepare(&whole, c, pipeline);
   for (uint32_t i = 0; i < whole.packed.count; i++) wall_free(&whole.packed.items[i]);
@@ -448,6 +455,8 @@ static void build(cpu_built *b, const cpu_case *c, const char *pipeline) {
   b->package = package_of(c, pipeline);
   NEED(p->load(self, &target_, (tn_bytes){b->package->image.text, b->package->image.len}, &b->exec) == TN_OK);
   list_calls(b);
+  if (c->kernels && !strcmp(pipeline, "partition, fuse") && b->calls.count != c->kernels)
+    give_up("%s: %u kernels, wants %u\n%s", target_.name, b->calls.count, c->kernels, c->text);
   uint64_t most = 0;
   for (uint32_t i = 0; i < b->calls.count; i++)
     if (b->calls.items[i].scratch > most) most = b->calls.items[i].scratch;
@@ -575,6 +584,7 @@ void cpu_check(const cpu_case *c) {
   p->targets(self, take_target, targets);
   for (int t = 0; targets[t].name; t++) {
     if (p->runs_here(self, &targets[t]) != TN_OK) continue;
+    if (c->target && strcmp(c->target, targets[t].name)) continue;
     target_ = targets[t];
     for (int i = 0; i < (c->pipeline ? 1 : 2); i++)
       check_one(c, &ref, ret, c->pipeline ? c->pipeline : both[i]);

@@ -17,8 +17,11 @@ typedef struct cpu_case {
   double atol, rtol;      /* 0: by element type */
   double nmse;            /* not 0: floats are compared as a whole instead */
   uint64_t seed;
-  const char *pipeline; /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
-  bool plain_weights;   /* weights keep their row-major layout */
+  const char *pipeline;  /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
+  const char *precision; /* NULL: strict */
+  const char *target;    /* NULL: every target this machine runs; else this one, where it does */
+  uint32_t kernels;      /* not 0: so many there are behind "partition, fuse" */
+  bool plain_weights;    /* weights keep their row-major layout */
   void (*fill)(const char *name, tn_dtype dt, void *data, int64_t count); /* optional: own input values */
 } cpu_case;
 

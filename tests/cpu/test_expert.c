@@ -66,6 +66,34 @@ START_TEST(from_blocks) {
 }
 END_TEST
 
+/* Integers up to 127, the largest in every 32: rows of 8-bit integers are what they are. */
+static void fill_exact(const char *name, tn_dtype dt, void *data, int64_t count) {
+  float *x = data;
+  (void)name;
+  for (int64_t i = 0; dt == TN_DT_f32 && i < count; i++)
+    x[i] = (float)(i % 32 == 7 ? -127 : i * i * 7919 % 255 - 127);
+}
+START_TEST(fast_blocks) {
+  static const char *const formats[] = {"q4_0", "q8_0", "q5_1", "q4_k", "q6_k", "iq4_nl", "iq2_xs", "nf4_64"};
+  for (size_t f = 0; f < TN_COUNT(formats); f++)
+    for (size_t i = 0; i < TN_COUNT(tokens); i++) {
+      shape s = {5, 40, f < 3 || f == 5 ? 96 : 512, 2};
+      cpu_case c = {.text = cpu_text("module @m { dims T\n weight @w : %s[%d, %d, %d]\n"
+                                     " func @f(%%x: f32[T, %d], %%e: i64[T, 2]) -> f32[T, 2, %d] {\n"
+                                     " %%r = expert_matmul %%x, @w, %%e\n return %%r } }",
+                                     formats[f], s.e, s.n, s.k, s.k, s.n),
+                    .dims = {{"T", tokens[i]}},
+                    .int_lo = -1,
+                    .int_hi = 6,
+                    .fill = fill_exact,
+                    .precision = "fast",
+                    .pipeline = "partition, fuse",
+                    .nmse = 1e-9};
+      cpu_check(&c);
+    }
+}
+END_TEST
+
 START_TEST(epilogue) {
   for (size_t i = 0; i < TN_COUNT(tokens); i++) {
     cpu_case c = {.text = "module @m { dims T\n weight @g : bf16[6, 40, 24]\n weight @u : bf16[6, 40, 24]\n"
@@ -84,4 +112,4 @@ START_TEST(epilogue) {
 }
 END_TEST
 
-CPU_TESTS("cpu expert_matmul", packed, plain, narrow_x, uneven, from_blocks, epilogue)
+CPU_TESTS("cpu expert_matmul", packed, plain, narrow_x, uneven, from_blocks, fast_blocks, epilogue)

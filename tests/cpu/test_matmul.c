@@ -65,6 +65,22 @@ START_TEST(long_k) {
 }
 END_TEST
 
+/* Rows of lhs a page apart: fewer of them at a time in place, or, for many columns, copied. */
+START_TEST(paged) {
+  static const int64_t some[][2] = {{6, 40}, {11, 40}, {33, 40}, {129, 40}, {15, 1540}};
+  for (size_t i = 0; i < TN_COUNT(some); i++) {
+    cpu_case c = {.text =
+                      cpu_text("module @m { dims S\n weight @w : f32[%d, 1024]\n func @f(%%x: f32[2, S, "
+                               "1024]) -> f32[2, S, %d] {\n %%r = matmul %%x, @w {trans_b}\n return %%r } }",
+                               (int)some[i][1], (int)some[i][1]),
+                  .dims = {{"S", some[i][0]}},
+                  .pipeline = "partition, fuse",
+                  .nmse = 1e-11};
+    cpu_check(&c);
+  }
+}
+END_TEST
+
 START_TEST(dynamic) {
   static const char *const cases[][4] = {{"A, S, 20", "A, 20, N", "A, S, N", ""},
                                          {"A, S, 20", "A, N, 20", "A, S, N", "{trans_b}"},
@@ -149,5 +165,5 @@ START_TEST(weight_views) {
 }
 END_TEST
 
-CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, long_k, dynamic, epilogues, tied, from_blocks,
+CPU_TESTS("cpu matmul", packed, narrow_lhs, plain, long_k, paged, dynamic, epilogues, tied, from_blocks,
           weight_views)

@@ -75,22 +75,25 @@ static void teardown(void) {
   tn_module_free(m);
   tn_diags_fini(&diags);
 }
-static void find_avx2(void *user, const tn_target *t) {
-  if (!strcmp(t->name, "avx2")) *(tn_target *)user = *t;
+static void find(void *user, const tn_target *t) {
+  tn_target *wanted = user;
+  if (!strcmp(t->name, wanted->name)) *wanted = *t;
 }
-static tn_target avx2(void) {
-  tn_target t = {0};
-  ck_assert_int_eq(cpu->targets(self, find_avx2, &t), TN_OK);
-  ck_assert_ptr_nonnull(t.name);
+static tn_target target(const char *name) {
+  tn_target t = {.name = name};
+  ck_assert_int_eq(cpu->targets(self, find, &t), TN_OK);
+  ck_assert_ptr_nonnull(t.features);
   return t;
 }
-static tn_status compile(const char *options) {
+static tn_target avx2(void) { return target("avx2"); }
+static tn_status compile_for(const char *name, const char *options) {
   tn_package_sink sink = {.size = sizeof sink, .image = take_image, .kernel = take_kernel};
-  tn_target t = avx2();
+  tn_target t = target(name);
   image.len = 0;
   nsymbols = 0;
   return cpu->compile(self, &t, m, (const tn_options *)options, &sink);
 }
+static tn_status compile(const char *options) { return compile_for("avx2", options); }
 
 START_TEST(equal_kernels_share_code) {
   setup();
@@ -142,12 +145,32 @@ END_TEST
 START_TEST(texts) {
   setup();
   ck_assert_int_eq(compile("emit=llvm"), TN_OK);
-  ck_assert_ptr_nonnull(strstr(tn_buf_cstr(&image), "define internal void @ukr"));
+  ck_assert_ptr_nonnull(strstr(tn_buf_cstr(&image), "define hidden void @ukr"));
   ck_assert_int_eq(compile("emit=asm"), TN_OK);
   ck_assert_ptr_nonnull(strstr(tn_buf_cstr(&image), "vfmadd231ps"));
   ck_assert_int_eq(compile("emit=song"), TN_INVALID);
   ck_assert_str_eq(cpu_last_words(), "option emit is 'song', wants object, llvm or asm");
   teardown();
+}
+END_TEST
+
+/* Products of bf16 where precision and target both allow them, and nowhere else. */
+START_TEST(narrow_products) {
+  static const struct {
+    const char *target, *precision;
+    bool narrow;
+  } rows[] = {{"avx512bf16", "fast", true},
+              {"avx512bf16", "high", false},
+              {"avx512bf16", "strict", false},
+              {"avx512vnni", "fast", false},
+              {"avx512", "fast", false}};
+  for (size_t i = 0; i < TN_COUNT(rows); i++) {
+    setup();
+    ck_assert_int_eq(tn_ir_meta_set(m, "precision", rows[i].precision), TN_OK);
+    ck_assert_int_eq(compile_for(rows[i].target, "emit=asm"), TN_OK);
+    ck_assert_int_eq(strstr(tn_buf_cstr(&image), "vdpbf16ps") != NULL, rows[i].narrow);
+    teardown();
+  }
 }
 END_TEST
 
@@ -183,26 +206,29 @@ END_TEST
 START_TEST(layout_names) {
   setup();
   static const struct {
-    const char *weight, *layout;
-    uint64_t bytes;
-  } rows[] = {{"a", "panel16", 32 * 24 * 4},
-              {"c", "panel16k", 48 * 24 * 2},
-              {"d", NULL, 0},
-              {"e", "panel16", 64 * 24 * 2},
-              {"f", NULL, 0}};
-  for (size_t i = 0; i < TN_COUNT(rows); i++)
+    const char *weight, *layout, *fast;
+    uint64_t bytes, fast_bytes;
+  } rows[] = {{"a", "panel16", "panel16p2", 32 * 24 * 4, 32 * 24 * 2},
+              {"c", "panel16k", "panel16kp2", 48 * 24 * 2, 48 * 24 * 2},
+              {"d", NULL, NULL, 0, 0},
+              {"e", "panel16p2", "panel16p2", 64 * 24 * 2, 64 * 24 * 2},
+              {"f", NULL, NULL, 0, 0}};
+  for (size_t i = 0; i < 2 * TN_COUNT(rows); i++)
     for (tn_weight w = 1; w <= tn_ir_weight_count(m); w++) {
+      bool fast = i % 2;
+      const char *wants = fast ? rows[i / 2].fast : rows[i / 2].layout;
       tn_weight_info info;
       uint64_t bytes = 0;
       tn_ir_weight_get(m, w, &info);
-      if (strcmp(info.name, rows[i].weight)) continue;
+      if (strcmp(info.name, rows[i / 2].weight)) continue;
+      ck_assert_int_eq(tn_ir_meta_set(m, "precision", fast ? "fast" : "strict"), TN_OK);
       const char *layout = cpu->layout(self, m, w, &bytes);
-      if (!rows[i].layout) {
+      if (!wants) {
         ck_assert_ptr_null(layout);
         continue;
       }
-      ck_assert_str_eq(layout, rows[i].layout);
-      ck_assert_uint_eq(bytes, rows[i].bytes);
+      ck_assert_str_eq(layout, wants);
+      ck_assert_uint_eq(bytes, fast ? rows[i / 2].fast_bytes : rows[i / 2].bytes);
     }
   teardown();
 }
@@ -228,5 +254,5 @@ START_TEST(claims) {
 }
 END_TEST
 
-CPU_TESTS("cpu plugin", equal_kernels_share_code, same_bytes, nothing_undefined, texts, bad_images,
-          layout_names, claims)
+CPU_TESTS("cpu plugin", equal_kernels_share_code, same_bytes, nothing_undefined, texts, narrow_products,
+          bad_images, layout_names, claims)

@@ -14,16 +14,16 @@ typedef struct weights {
   int big;
 } weights;
 
-static tn_status write_weights(void *ctx, const tn_writer *out) {
+static uint64_t weights_begin(const weights *w) { return w->big ? (uint64_t)BIG_PIECES * PIECE : 0; }
+
+static tn_status write_weights(void *ctx, const tn_link_place *out, uint64_t *hash) {
   float packed[TOY_WEIGHT_BYTES / 4];
-  static char zeros[PIECE];
+  uint64_t at = weights_begin(ctx);
   toy_weights(packed);
-  for (int i = 0; ((weights *)ctx)->big && i < BIG_PIECES; i++)
-    TN_TRY(out->write(out->ctx, zeros, sizeof zeros));
-  /* In two uneven pieces: the producer's pieces must not matter. */
-  TN_TRY(out->write(out->ctx, packed, 100));
-  TN_TRY(out->write(out->ctx, (char *)packed + 100, sizeof packed - 100));
-  return TN_OK;
+  *hash = tn_hash_bytes(packed, sizeof packed, 0);
+  /* In two uneven pieces, the last one first: how the producer goes about it must not matter. */
+  TN_TRY(out->write(out->ctx, at + 100, (char *)packed + 100, sizeof packed - 100));
+  return out->write(out->ctx, at, packed, 100);
 }
 
 static int usage(void) {
@@ -86,6 +86,7 @@ int main(int argc, char **argv) {
                      .ntargets = 3,
                      .weights = mode == 3 ? TN_WEIGHTS_EMBED : mode,
                      .program = {program.text, program.len},
+                     .weights_bytes = weights_begin(&w) + TOY_WEIGHT_BYTES,
                      .weights_write = write_weights,
                      .ctx = &w,
                      .linker = argc > 5 ? argv[5] : NULL};

@@ -5,9 +5,11 @@
 #ifndef TEST_PASS_INTERP_H
 #define TEST_PASS_INTERP_H
 #include "backends/ref/ref.h"
+#include "backends/runtime/rt.h"
 #include "ir/ir.h"
 #include <stdio.h>
 
+enum { MAX_SLOTS = 4096 };
 typedef struct interp {
   tn_module *m;
   const uint8_t *file; /* the bytes that weights' parts point into */
@@ -15,9 +17,9 @@ typedef struct interp {
   uint8_t *states[8];  /* by state id; kept between runs */
   tn_arena arena;
   TN_VEC(tn_ref_tensor) values; /* by value id; data NULL: not computed */
-  tn_value owner[256];          /* by slot: the value that lies there */
-  uint8_t *slot[256];
-  uint64_t slot_bytes[256];
+  tn_value owner[MAX_SLOTS];    /* by slot: the value that lies there, whole */
+  uint64_t slot_bytes[MAX_SLOTS], slot_at[MAX_SLOTS];
+  uint8_t *slots; /* where they lie, as the runtime packs them */
   uint32_t nslots;
   bool planned;
   char error[256];
@@ -100,10 +102,10 @@ static inline tn_ref_tensor interp_get(interp *x, tn_value v, tn_op by) {
   tn_value base = interp_base(x, v);
   tn_ir_value_get(x->m, base, &i);
   bool of_kernel = i.kind == TN_VALUE_RESULT && tn_ir_opcode(x->m, i.op) == TN_OPC_kernel;
-  if (x->planned && of_kernel && base < x->values.count)
-    for (uint32_t s = 0; s < x->nslots; s++)
-      if (x->values.items[base].data == x->slot[s] && x->owner[s] != base)
-        interp_fail(x, "a live slot was overwritten", by);
+  tn_attr a;
+  if (x->planned && of_kernel && tn_ir_op_attr(x->m, i.op, "slots", &a) && i.index < a.count &&
+      a.u.ints[i.index] >= 0 && x->owner[a.u.ints[i.index]] != base)
+    interp_fail(x, "a live slot was overwritten", by);
   if (v < x->values.count && x->values.items[v].data) return x->values.items[v];
   tn_ir_value_get(x->m, v, &i);
   if (i.kind == TN_VALUE_WEIGHT) return interp_weight(x, &i, v);
@@ -141,7 +143,7 @@ static inline tn_ref_tensor interp_place(interp *x, tn_op kernel, uint32_t i, tn
   uint64_t bytes = tn_ref_bytes(&tn_ir_table, &r);
   if (!x->planned || !tn_ir_op_attr(x->m, kernel, "slots", &a) || i >= a.count) return r.data = got.data, r;
   int64_t s = a.u.ints[i];
-  if (s == -2) {
+  if (s <= -2) {
     r.data = got.data;
   } else if (s == -1) {
     r.data = interp_alloc(x, v).data;
@@ -149,7 +151,11 @@ static inline tn_ref_tensor interp_place(interp *x, tn_op kernel, uint32_t i, tn
   } else if (s < 0 || s >= x->nslots || bytes > x->slot_bytes[s]) {
     interp_fail(x, "a result does not fit its slot", kernel);
   } else {
-    r.data = x->slot[s];
+    r.data = x->slots + x->slot_at[s];
+    for (uint32_t k = 0; k < x->nslots; k++)
+      if (x->slot_at[k] < x->slot_at[s] + x->slot_bytes[s] &&
+          x->slot_at[s] < x->slot_at[k] + x->slot_bytes[k])
+        x->owner[k] = 0;
     x->owner[s] = v;
     memcpy(r.data, got.data, bytes);
   }
@@ -176,15 +182,23 @@ static inline bool interp_kernel(interp *x, tn_op kernel) {
 }
 
 static inline void interp_slots(interp *x, tn_func f) {
-  tn_attr a;
-  x->planned = tn_ir_func_attr(x->m, f, "slots", &a);
-  x->nslots = 0;
-  for (uint32_t i = 0; x->planned && i < a.count && i < 256; i++) {
+  tn_attr a, live;
+  uint64_t total, least;
+  x->planned = tn_ir_func_attr(x->m, f, "slots", &a) && tn_ir_func_attr(x->m, f, "live", &live);
+  x->nslots = x->planned ? a.count : 0;
+  if (!x->planned || a.count > MAX_SLOTS || live.count != 2 * a.count) return;
+  tn_rt_room *rooms = tn_arena_alloc(&x->arena, (a.count + 1) * sizeof *rooms);
+  for (uint32_t i = 0; i < a.count; i++) {
     x->slot_bytes[i] = (uint64_t)interp_dim(x, a.u.dims[i]);
-    x->slot[i] = tn_arena_alloc(&x->arena, x->slot_bytes[i] + 64);
     x->owner[i] = 0;
-    x->nslots++;
+    rooms[i] = (tn_rt_room){.bytes = x->slot_bytes[i],
+                            .slot = i,
+                            .from = (uint32_t)live.u.ints[2 * i],
+                            .until = (uint32_t)live.u.ints[2 * i + 1]};
   }
+  if (!tn_rt_pack(rooms, a.count, &total, &least)) return;
+  for (uint32_t i = 0; i < a.count; i++) x->slot_at[rooms[i].slot] = rooms[i].at;
+  x->slots = tn_arena_alloc(&x->arena, total + 64);
 }
 
 /* Results' data live until interp_fini. false: x->error has words. */

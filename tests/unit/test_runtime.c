@@ -365,6 +365,41 @@ START_TEST(test_looks_inside) {
 }
 END_TEST
 
+/* Three walks of two steps: thread 0 has an event for each and one for the end; a second thread at most one for
+ * each, inside of them in time; the dims are those of the calls. */
+START_TEST(test_events) {
+  toy t;
+  toy_open_with(&t, 2, 1, 0, true, (tn_bytes){0});
+  static const int32_t ids[8] = {3, 7}, mask[8] = {1};
+  float hidden[32];
+  const tn_rt_event *e, *other;
+  const int64_t *dims;
+  uint64_t lost = 7;
+  uint32_t ndims;
+  ck_assert_uint_eq(tn_rt_events(t.s, 0, &e, &lost), 0);
+  ck_assert_int_eq(tn_rt_profile(t.s, true), TN_OK);
+  for (int i = 0; i < 3; i++) ck_assert_int_eq(toy_encode(&t, 1, 2 + i, ids, mask, hidden), TN_OK);
+  ck_assert_uint_eq(tn_rt_threads(t.s), 2);
+  ck_assert_uint_eq(tn_rt_events(t.s, 0, &e, &lost), 9);
+  ck_assert_uint_eq(lost, 0);
+  for (uint32_t i = 0; i < 9; i++) {
+    ck_assert_uint_eq(e[i].walk, 1 + i / 3);
+    ck_assert(e[i].end >= e[i].begin && (i == 0 || e[i].begin >= e[i - 1].end));
+    ck_assert_int_eq(e[i].row == TN_PROG_NONE, i % 3 == 2);
+  }
+  uint32_t n = tn_rt_events(t.s, 1, &other, NULL);
+  ck_assert_uint_le(n, 6);
+  for (uint32_t i = 0; i < n; i++) ck_assert(other[i].begin >= e[0].begin && other[i].end <= e[8].end);
+  ck_assert_uint_eq(tn_rt_walks(t.s, &dims, &ndims), 3);
+  ck_assert_uint_eq(ndims, 4);
+  for (uint32_t i = 0; i < 3; i++) ck_assert(dims[4 * i] == 1 && dims[4 * i + 1] == 2 + i);
+  ck_assert_int_eq(tn_rt_profile(t.s, true), TN_OK);
+  ck_assert_uint_eq(tn_rt_events(t.s, 0, &e, NULL), 0);
+  ck_assert_uint_eq(tn_rt_walks(t.s, &dims, &ndims), 0);
+  toy_close(&t);
+}
+END_TEST
+
 START_TEST(test_no_tokenizer) {
   toy t;
   toy_open(&t, 1);
@@ -396,6 +431,7 @@ int main(void) {
   tcase_add_test(c, test_refuses_to_open);
   tcase_add_test(c, test_inplace);
   tcase_add_test(c, test_looks_inside);
+  tcase_add_test(c, test_events);
   tcase_add_test(c, test_no_tokenizer);
   suite_add_tcase(s, c);
   return toy_main(s);

@@ -9,10 +9,12 @@ typedef struct pack_ctx {
   const tn_build *b;
 } pack_ctx;
 
-static tn_status write_weights(void *ctx, const tn_writer *out) {
+static tn_status write_weights(void *ctx, const tn_link_place *out, uint64_t *hash) {
   pack_ctx *p = ctx;
-  return tn_driver_pack(p->d, p->m, p->b, out);
+  return tn_driver_pack(p->d, p->m, p->b, out, hash);
 }
+
+static void link_done(void *ctx, const char *what) { tn_driver_phase(((pack_ctx *)ctx)->d, what); }
 
 /* One link target per target of the first backend: its image and, per program row, the symbol in it. */
 static tn_status fill_target(tn_driver *d, const tn_build *b, uint32_t t, tn_arena *a, tn_link_target *out) {
@@ -65,11 +67,14 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
                      .ntargets = d->targets.count,
                      .weights = mode,
                      .program = {b->program.text, b->program.len},
-                     .weights_write = b->weights_total ? write_weights : NULL,
+                     .weights_bytes = b->weights_total,
+                     .weights_write = write_weights,
+                     .done = link_done,
                      .ctx = &pack};
   out->header = header_path(&d->arena, path);
   out->weights_bytes = b->weights_total;
   tn_status s = tn_header_write(job.program, job.name, &header, d->diags);
+  tn_driver_phase(d, "header");
   if (s == TN_OK) s = tn_link_artefact(&job, d->diags);
   if (s == TN_OK) s = out->header ? tn_text_write(out->header, &header, d->diags) : TN_OOM;
   struct stat st;

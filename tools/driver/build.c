@@ -1,7 +1,7 @@
 /* build.c - the second half of a compile: weight layouts, the backends' kernels for every target, then the
  * step program. Kernels are matched by their op: each target has its own symbol for it, arguments are the
  * same. */
-#include "tools/driver/driver.h"
+#include "tools/driver/tuning.h"
 #include "frontend/gguf/gguf.h"
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdlib.h>
@@ -84,7 +84,9 @@ static tn_status take_first(sink_ctx *s, const tn_kernel_info *k) {
   tn_arena *a = &s->b->arena;
   const char **symbols = tn_arena_alloc(a, s->ntargets * sizeof *symbols);
   tn_dim *dims = tn_arena_alloc(a, (k->ndims + 1) * sizeof *dims);
-  tn_build_kernel row = {k->op, symbols, dims, k->ndims, k->flags, 0, s->backend, k->scratch};
+  tn_build_kernel row = {k->op, symbols, dims, k->ndims, k->flags, 0, s->backend, k->scratch, NULL, NULL};
+  if (k->key) row.key = tn_arena_str(a, tn_str_of(k->key));
+  if (k->choices) row.choices = tn_arena_str(a, tn_str_of(k->choices));
   if (!symbols || !dims || !(symbols[0] = tn_arena_str(a, tn_str_of(k->symbol)))) return TN_OOM;
   if (k->ndims) memcpy(dims, k->dims, k->ndims * sizeof *dims);
   return tn_vec_push(&s->b->kernels, row) ? TN_OK : TN_OOM;
@@ -105,6 +107,17 @@ static tn_status take_kernel(void *ctx, const tn_kernel_info *theirs) {
   return row->symbols[s->target] ? TN_OK : TN_OOM;
 }
 
+static void take_phase(void *ctx, const char *name, double seconds, uint32_t parts, uint32_t kept) {
+  sink_ctx *s = ctx;
+  bool targets = s->backend == 0 && s->d->targets.count;
+  tn_phase p = {.target = targets ? s->d->targets.items[s->target]->name : NULL,
+                .name = tn_arena_str(&s->d->arena, tn_str_of(name)),
+                .seconds = seconds,
+                .parts = parts,
+                .kept = kept};
+  if (p.name) tn_driver_phase_timed(s->d, &p);
+}
+
 static bool backend_has_kernels(tn_module *m, const char *name) {
   for (tn_func f = 1; f <= tn_ir_func_count(m); f++)
     for (tn_op op = tn_ir_first_op(m, f, 0); op; op = tn_ir_next_op(m, op)) {
@@ -119,13 +132,20 @@ static tn_status compile_backend(tn_driver *d, tn_module *m, uint32_t i, tn_buil
   const tn_backend_ref *ref = &d->backends.items[i];
   if (!backend_has_kernels(m, ref->table.name)) return TN_OK;
   uint32_t ntargets = i == 0 && d->targets.count ? d->targets.count : 1;
-  tn_options none = {0};
+  const char *cache = tn_driver_cache(d);
   for (uint32_t t = 0; t < ntargets; t++) {
     sink_ctx ctx = {d, m, b, i, t, ntargets};
-    tn_package_sink sink = {sizeof sink, 0, &ctx, take_image, take_kernel};
+    tn_package_sink sink = {sizeof sink, 0, &ctx, take_image, take_kernel, take_phase};
     uint32_t errors = d->diags->errors;
-    tn_status s = ref->table.compile(ref->self, i == 0 && d->targets.count ? d->targets.items[t] : NULL, m,
-                                     &none, &sink);
+    tn_target *target = i == 0 && d->targets.count ? d->targets.items[t] : NULL;
+    tn_buf tuning = {0};
+    if (d->tuning && target) tn_tuning_text(d->tuning, target->name, &tuning);
+    const char *keys[2], *values[2];
+    tn_options o = {keys, values, 0};
+    if (tuning.len) keys[o.count] = "tuning", values[o.count++] = tn_buf_cstr(&tuning);
+    if (cache) keys[o.count] = "cache", values[o.count++] = cache;
+    tn_status s = tuning.failed ? TN_OOM : ref->table.compile(ref->self, target, m, &o, &sink);
+    tn_buf_fini(&tuning);
     if (s != TN_OK && d->diags->errors == errors)
       return tn_fail(d->diags, s, NULL, NULL, "backend '%s' failed to compile (status %d)", ref->table.name,
                      s);
@@ -193,10 +213,14 @@ tn_status tn_driver_build(tn_driver *d, tn_module *m, uint32_t mode, tn_build *b
   tn_arena_init(&b->arena);
   TN_TRY(import_tokenizer(d, m, b));
   if (mode == TN_WEIGHTS_INPLACE) TN_TRY(note_folder(d, m));
+  tn_driver_phase(d, "tokenizer");
   TN_TRY(layout_weights(d, m, mode, b));
+  tn_driver_phase(d, "layouts");
   for (uint32_t i = 0; i < d->backends.count; i++) TN_TRY(compile_backend(d, m, i, b));
   TN_TRY(number_rows(b));
-  return tn_program_write(d, m, b);
+  tn_status s = tn_program_write(d, m, b);
+  tn_driver_phase(d, "program");
+  return s;
 }
 
 void tn_build_fini(tn_build *b) {
@@ -207,6 +231,7 @@ void tn_build_fini(tn_build *b) {
   tn_vec_fini(&b->weights);
   tn_vec_fini(&b->weight_offsets);
   tn_vec_fini(&b->weight_bytes);
+  tn_vec_fini(&b->steps);
   tn_buf_fini(&b->tokenizer);
   tn_buf_fini(&b->program);
   tn_arena_fini(&b->arena);

@@ -1,5 +1,5 @@
 /* driver.c - the first half of a compile: plugins, loading a model, the pass pipeline. */
-#include "tools/driver/driver.h"
+#include "tools/driver/tuning.h"
 #include "backends/ref/ref.h"
 #include "frontend/frontend.h"
 #include <stdio.h>
@@ -24,7 +24,8 @@ static char *own_plugins(tn_arena *a) {
 }
 
 tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags) {
-  *d = (tn_driver){.options = *o, .diags = diags};
+  *d = (tn_driver){.options = *o, .diags = diags, .began = tn_now()};
+  d->mark = d->began;
   if (!d->options.backend) d->options.backend = "cpu";
   if (!d->options.pipeline) d->options.pipeline = "O3";
   tn_arena_init(&d->arena);
@@ -38,9 +39,11 @@ tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *dia
 }
 
 void tn_driver_fini(tn_driver *d) {
+  if (d->tuning) tn_tuning_fini(d->tuning);
   tn_plugins_free(d->plugins);
   tn_vec_fini(&d->backends);
   tn_vec_fini(&d->targets);
+  tn_vec_fini(&d->phases);
   tn_arena_fini(&d->arena);
 }
 
@@ -127,7 +130,16 @@ static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
   return TN_OK;
 }
 
+static tn_status read_tuning(tn_driver *d) {
+  if (!d->options.tuning) return TN_OK;
+  d->tuning = tn_arena_alloc(&d->arena, sizeof *d->tuning);
+  if (!d->tuning) return TN_OOM;
+  tn_tuning_init(d->tuning);
+  return tn_tuning_read(d->tuning, d->options.tuning, d->diags);
+}
+
 tn_status tn_driver_pick(tn_driver *d, bool all) {
+  TN_TRY(read_tuning(d));
   TN_TRY(for_each_name(d, d->options.backend, add_backend, NULL));
   if (!d->backends.count) return tn_fail(d->diags, TN_INVALID, NULL, NULL, "no backend named");
   target_list l = {.d = d};
@@ -135,6 +147,7 @@ tn_status tn_driver_pick(tn_driver *d, bool all) {
   tn_status s = b->table.targets ? b->table.targets(b->self, collect_target, &l) : TN_OK;
   if (s == TN_OK) s = choose_targets(d, &l, all);
   tn_vec_fini(&l.all);
+  tn_driver_phase(d, "plugins");
   return s;
 }
 
@@ -231,6 +244,7 @@ tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
               : slash ? tn_arena_str(&d->arena, (tn_str){path, (uint64_t)(slash - path)})
                       : tn_arena_str(&d->arena, TN_STR("."));
   TN_TRY(text ? load_text(d, path, *m) : import(d, path, *m));
+  tn_driver_phase(d, "import");
   return set_precision(d, *m);
 }
 
@@ -295,13 +309,25 @@ static tn_status add_plugin_parts(tn_driver *d, tn_pipeline_run *run) {
   return TN_OK;
 }
 
+/* What passes do not account for is verifying, printing and reading the pipeline's text. */
+static void note_passes(tn_driver *d, const tn_pipeline_run *run) {
+  for (uint32_t i = 0; i < run->times.count; i++) {
+    tn_phase p = {.seconds = run->times.items[i].seconds, .pass = true};
+    p.name = tn_arena_str(&d->arena, tn_str_of(run->times.items[i].name));
+    if (p.name) tn_driver_phase_timed(d, &p);
+  }
+  tn_driver_phase(d, "between passes");
+}
+
 tn_status tn_driver_optimize(tn_driver *d, tn_module *m, tn_pipeline_run *run) {
   tn_pass_backends backends = {d, d->backends.count, backend_name, backend_claim, backend_fuse};
   if (!run->pipeline) run->pipeline = d->options.pipeline;
   run->backends = &backends;
+  run->time_passes = true;
   TN_TRY(add_plugin_parts(d, run));
   tn_status s = tn_pipeline_exec(m, run);
   run->backends = NULL;
+  note_passes(d, run);
   if (s != TN_OK || !d->options.keep_values) return s;
   tn_pipeline_run again = {.pipeline = "plan-memory{reuse=0}"};
   s = tn_pipeline_exec(m, &again);

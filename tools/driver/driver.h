@@ -25,11 +25,21 @@ typedef struct tn_driver_options {
   const char *adapters;     /* PATH[=WEIGHT], ':' between; NULL: none */
   const char *adapter_mode; /* switch or merge; NULL: switch */
   const char *fix;          /* inputs of an ONNX model that are constants: "axes=0,2;ratio=0.5"; NULL: none */
+  const char *tuning;       /* file with tuned numbers of kernels (tune.h); NULL: none */
   const char *shapes;       /* of an ONNX model's inputs: "x:1x3,y:Bx3"; NULL: as the model says */
+  bool no_cache;            /* kernels are compiled whether or not the object cache has them */
   bool report;              /* notes on what is in the model, as the frontend sees it */
   bool keep_values;         /* every value keeps its own slot, for verify --per-node */
   bool progress;            /* a bar on stderr for the long steps */
 } tn_driver_options;
+
+/* A step of the way from a model to what runs, in the order they were taken. */
+typedef struct tn_phase {
+  const char *name, *target; /* target: NULL if it is for all */
+  double seconds;
+  uint32_t parts, kept; /* things made, and how many of them were found in the cache; 0: not counted */
+  bool pass;            /* one of the pipeline's */
+} tn_phase;
 
 typedef struct tn_driver {
   tn_driver_options options;
@@ -40,10 +50,20 @@ typedef struct tn_driver {
   TN_VEC(tn_target *) targets;     /* of backends.items[0]; chosen by options.isa */
   char *path;                      /* of the loaded model */
   char *folder;                    /* where its weight files lie */
+  TN_VEC(tn_phase) phases;
+  double began, mark;       /* when the driver was made, and when the last phase ended */
+  struct tn_tuning *tuning; /* NULL: none */
 } tn_driver;
 
 tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags);
 void tn_driver_fini(tn_driver *d);
+
+/* phase.c: a step ends now, or (timed) took so many seconds of the time since the last one ended. Together
+ * they are all the time since the driver was made. */
+void tn_driver_phase(tn_driver *d, const char *name);
+void tn_driver_phase_timed(tn_driver *d, const tn_phase *p);
+/* The folder of the object cache, TENON_CACHE_DIR or tenon in XDG_CACHE_HOME or ~/.cache; NULL: none. */
+const char *tn_driver_cache(tn_driver *d);
 
 /* Resolves options.backend and options.isa. `all`: every target of the backend unless isa says otherwise;
  * else the best that runs here. Must come before optimize and build. */
@@ -64,12 +84,19 @@ typedef struct tn_build_kernel {
   uint32_t ndims, flags, row; /* row: of the program's kernels */
   uint32_t backend;
   tn_dim scratch;
+  const char *key, *choices; /* as in tn_kernel_info */
 } tn_build_kernel;
 
 typedef struct tn_build_image {
   uint32_t backend, target;
   tn_buf bytes;
 } tn_build_image;
+
+/* Where a step of the program comes from. */
+typedef struct tn_build_step {
+  tn_op op;
+  tn_func func;
+} tn_build_step;
 
 typedef struct tn_build {
   tn_arena arena;
@@ -80,8 +107,9 @@ typedef struct tn_build {
   TN_VEC(uint64_t) weight_offsets; /* in the weight section; parallel to weights */
   TN_VEC(uint64_t) weight_bytes;
   uint64_t weights_total;
-  tn_buf tokenizer; /* blob; empty: none */
-  tn_buf program;   /* the step program */
+  tn_buf tokenizer;            /* blob; empty: none */
+  tn_buf program;              /* the step program */
+  TN_VEC(tn_build_step) steps; /* in the order of the program's rows */
 } tn_build;
 
 /* Lays out weights, compiles every kernel for every target, writes the step program. `inplace`: plain weights
@@ -91,9 +119,10 @@ void tn_build_fini(tn_build *b);
 /* The row of a kernel op; NULL: no backend compiled it. */
 tn_build_kernel *tn_build_kernel_of(const tn_build *b, tn_op op);
 
-/* Streams the weight section, in order and with its padding, into `out`; memory stays near the largest panel.
- */
-tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn_writer *out);
+/* Streams the weight section into `out`, on as many threads as it allows; memory stays near the largest panel
+ * on each. *hash: of what was written; may be NULL. */
+tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn_link_place *out,
+                         uint64_t *hash);
 
 /* A model of this process. */
 typedef struct tn_jit {
@@ -126,6 +155,22 @@ tn_status tn_text_write(const char *path, const tn_buf *text, tn_diags *d);
 
 /* work.c: floating-point operations of a kernel, roughly; 0: not known. */
 tn_dim tn_kernel_work(tn_module *m, tn_op kernel);
+/* The same, 0 for kernels that only pass over their operands, for which it is a guess. */
+tn_dim tn_kernel_products(tn_module *m, tn_op kernel);
+/* traffic.c: bytes that it has to read and write: weights as they are stored, of tables and caches only what
+ * is looked at. *weights: the part of it that is weights. 0: none. */
+tn_dim tn_kernel_bytes(tn_module *m, const tn_build *b, tn_op kernel, tn_dim *weights);
+
+/* value.c: the value of a dim when the module's symbols, in order, have the `n` values; others are 0. Exact
+ * below 2^53. */
+double tn_dim_value(tn_module *m, tn_dim d, const double *values, uint32_t n);
+
+/* plan.c: bytes of a function's arena for these values of the module's symbols. Zeros before plan-memory. */
+typedef struct tn_plan_size {
+  uint64_t plan;  /* what the runtime takes */
+  uint64_t least; /* what lives at the fullest moment: no plan needs less */
+} tn_plan_size;
+tn_status tn_plan_measure(tn_module *m, tn_func f, const double *values, uint32_t n, tn_plan_size *out);
 
 /* weights.c: reads a weight's plain bytes from its parts, or out of them as its form says. */
 typedef struct tn_weight_reader {

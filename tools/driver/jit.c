@@ -4,15 +4,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-typedef struct memory_sink {
-  uint8_t *at, *end;
-} memory_sink;
-
-static tn_status memory_write(void *ctx, const void *data, uint64_t len) {
-  memory_sink *s = ctx;
-  if (len > (uint64_t)(s->end - s->at)) return TN_INTERNAL;
-  memcpy(s->at, data, len);
-  s->at += len;
+static tn_status memory_write(void *ctx, uint64_t at, const void *data, uint64_t len) {
+  const tn_jit *j = ctx;
+  if (at > j->weights_bytes || len > j->weights_bytes - at) return TN_INTERNAL;
+  memcpy((uint8_t *)j->weights + at, data, len);
   return TN_OK;
 }
 
@@ -26,9 +21,7 @@ static tn_status pack_to_memory(tn_driver *d, tn_module *m, const tn_build *b, t
   madvise(p, b->weights_total, MADV_HUGEPAGE);
   j->weights = p;
   j->weights_bytes = b->weights_total;
-  memory_sink sink = {p, (uint8_t *)p + b->weights_total};
-  tn_writer out = {&sink, memory_write};
-  return tn_driver_pack(d, m, b, &out);
+  return tn_driver_pack(d, m, b, &(tn_link_place){j, memory_write, false}, NULL);
 }
 
 static tn_status load_images(tn_driver *d, const tn_build *b, tn_jit *j) {

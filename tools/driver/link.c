@@ -20,6 +20,10 @@ typedef struct linking {
   const char *image; /* the linked ELF file */
 } linking;
 
+static void done(linking *l, const char *what) {
+  if (l->job->done) l->job->done(l->job->ctx, what);
+}
+
 static tn_status no_memory(linking *l) {
   return tn_fail(l->diags, TN_OOM, l->job->output, NULL, "no memory to link");
 }
@@ -154,41 +158,30 @@ static tn_status link_image(linking *l, uint64_t id) {
 
 /* ---- what lies behind it ------------------------------------------------------------------------------- */
 
-/* The packed weights on their way into a file: written and hashed in pieces of TN_TRAILER_PIECE. */
-typedef struct stream {
+/* The packed weights on their way into a file. */
+typedef struct section {
   tn_outfile *file;
-  uint8_t *piece;
-  uint64_t fill, bytes, hash;
-} stream;
+  uint64_t begin, bytes;
+} section;
 
-static tn_status stream_flush(stream *s) {
-  if (!s->fill) return TN_OK;
-  s->hash = tn_hash_bytes(s->piece, s->fill, s->hash);
-  tn_status status = tn_outfile_write(s->file, s->piece, s->fill);
-  s->bytes += s->fill;
-  s->fill = 0;
-  return status;
-}
-
-static tn_status stream_write(void *ctx, const void *data, uint64_t len) {
-  stream *s = ctx;
-  for (const uint8_t *p = data; len;) {
-    uint64_t n = TN_TRAILER_PIECE - s->fill < len ? TN_TRAILER_PIECE - s->fill : len;
-    memcpy(s->piece + s->fill, p, n);
-    s->fill += n, p += n, len -= n;
-    if (s->fill == TN_TRAILER_PIECE) TN_TRY(stream_flush(s));
+static tn_status section_write(void *ctx, uint64_t at, const void *data, uint64_t len) {
+  static const char zeros[4096];
+  section *s = ctx;
+  uint64_t end;
+  if (!tn_add_u64(at, len, &end) || end > s->bytes) return TN_INTERNAL;
+  if (tn_outfile_seekable(s->file)) return tn_outfile_put(s->file, s->begin + at, data, len);
+  if (s->begin + at < s->file->size) return TN_INTERNAL;
+  while (s->file->size < s->begin + at) {
+    uint64_t gap = s->begin + at - s->file->size;
+    TN_TRY(tn_outfile_write(s->file, zeros, gap < sizeof zeros ? gap : sizeof zeros));
   }
-  return TN_OK;
+  return tn_outfile_write(s->file, data, len);
 }
 
-static tn_status write_file(linking *l, const char *path, const tn_writer *out) {
-  tn_file f;
+static tn_status map_file(linking *l, const char *path, tn_file *f) {
   const char *why;
-  tn_status status = tn_file_map(&f, path, &why);
-  if (status) return tn_fail(l->diags, status, path, NULL, "%s", why);
-  status = out->write(out->ctx, f.data, f.size);
-  tn_file_unmap(&f);
-  return status;
+  tn_status status = tn_file_map(f, path, &why);
+  return status ? tn_fail(l->diags, status, path, NULL, "%s", why) : TN_OK;
 }
 
 static tn_status pad(tn_outfile *o) {
@@ -205,26 +198,23 @@ static uint64_t weights_needed(const tn_view *v) {
 }
 
 static tn_status write_weights(linking *l, tn_outfile *o, tn_trailer *t) {
-  stream s = {.file = o, .piece = tn_mem_alloc(TN_TRAILER_PIECE)};
-  tn_writer out = {&s, stream_write};
-  if (!s.piece) return no_memory(l);
-  tn_status status = TN_OK;
-  if (l->job->weights_path)
-    status = write_file(l, l->job->weights_path, &out);
-  else if (l->job->weights_write)
-    status = l->job->weights_write(l->job->ctx, &out);
-  if (!status) status = stream_flush(&s);
-  tn_mem_free(s.piece);
-  t->weights_bytes = s.bytes;
-  t->weights_hash = s.hash;
-  if (status)
-    return tn_fail(l->diags, status, o->path, NULL, "the weights could not be written: %llu bytes are",
-                   (unsigned long long)s.bytes);
-  if (s.bytes < weights_needed(&l->view))
+  section s = {o, o->size, l->job->weights_bytes};
+  tn_link_place place = {&s, section_write, !tn_outfile_seekable(o)};
+  uint64_t needed = weights_needed(&l->view);
+  if (s.bytes < needed)
     return tn_fail(l->diags, TN_INTERNAL, o->path, NULL,
                    "%llu bytes of packed weights, the program reads %llu", (unsigned long long)s.bytes,
-                   (unsigned long long)weights_needed(&l->view));
-  return TN_OK;
+                   (unsigned long long)needed);
+  uint32_t before = l->diags->errors;
+  tn_status status = s.bytes && !place.in_order ? tn_outfile_extend(o, s.bytes) : TN_OK;
+  if (!status && s.bytes) status = l->job->weights_write(l->job->ctx, &place, &t->weights_hash);
+  if (!status && s.bytes && place.in_order) status = section_write(&s, s.bytes, "", 0);
+  if (status && l->diags->errors == before)
+    tn_fail(l->diags, status, o->path, NULL, "the %llu bytes of weights cannot be written; is the disk full?",
+            (unsigned long long)s.bytes);
+  t->weights_bytes = s.bytes;
+  done(l, "weights");
+  return status;
 }
 
 static tn_status write_trailer(tn_outfile *o, tn_trailer *t, uint32_t kind) {
@@ -234,10 +224,16 @@ static tn_status write_trailer(tn_outfile *o, tn_trailer *t, uint32_t kind) {
   return tn_outfile_write(o, t, sizeof *t);
 }
 
-static tn_status open_output(linking *l, tn_outfile *o, const char *path) {
+/* `bytes` it will have. */
+static tn_status open_output(linking *l, tn_outfile *o, const char *path, uint64_t bytes) {
   const char *why = "";
   tn_status status = tn_outfile_open(o, path, &why);
-  return status ? tn_fail(l->diags, status, path, NULL, "cannot write: %s", why) : TN_OK;
+  if (status) return tn_fail(l->diags, status, path, NULL, "cannot write: %s", why);
+  status = tn_outfile_reserve(o, bytes);
+  if (!status) return TN_OK;
+  tn_outfile_abort(o);
+  return tn_fail(l->diags, status, path, NULL, "there is no room for its %llu bytes",
+                 (unsigned long long)bytes);
 }
 
 static tn_status close_output(linking *l, tn_outfile *o, const char *path, uint32_t mode, tn_status status) {
@@ -259,7 +255,7 @@ static tn_status write_external(linking *l, tn_trailer *t) {
                    sizeof t->weights_file - 1);
   tn_outfile o;
   tn_trailer own = {.program_hash = t->program_hash};
-  TN_TRY(open_output(l, &o, file));
+  TN_TRY(open_output(l, &o, file, l->job->weights_bytes + sizeof own));
   tn_status status = write_weights(l, &o, &own);
   t->weights_bytes = own.weights_bytes;
   t->weights_hash = own.weights_hash;
@@ -269,12 +265,14 @@ static tn_status write_external(linking *l, tn_trailer *t) {
   return close_output(l, &o, file, 0644, status);
 }
 
-static tn_status outfile_write(void *ctx, const void *data, uint64_t len) {
-  return tn_outfile_write(ctx, data, len);
+static uint64_t library_bytes(const linking *l, uint64_t image, const tn_trailer *t) {
+  uint64_t program = tn_align_up(image, TN_TRAILER_PAGE) + l->job->program.len;
+  bool embedded = !t->weights_file[0];
+  return (embedded ? tn_align_up(program, TN_TRAILER_PAGE) + l->job->weights_bytes : program) + sizeof *t;
 }
 
-static tn_status write_library(linking *l, tn_outfile *o, tn_trailer *t) {
-  TN_TRY(write_file(l, l->image, &(tn_writer){o, outfile_write}));
+static tn_status write_library(linking *l, tn_outfile *o, const tn_file *image, tn_trailer *t) {
+  TN_TRY(tn_outfile_write(o, image->data, image->size));
   TN_TRY(pad(o));
   t->program_offset = o->size;
   t->program_bytes = l->job->program.len;
@@ -296,14 +294,20 @@ static tn_status link_job(linking *l) {
   tn_trailer t = {.program_hash = tn_hash_bytes(j->program.ptr, j->program.len, 0)};
   TN_TRY(tn_tempdir_open(&l->temp, l->diags));
   TN_TRY(link_image(l, t.program_hash));
+  done(l, "link");
   if (j->weights == TN_WEIGHTS_EXTERNAL) TN_TRY(write_external(l, &t));
   tn_outfile o;
-  TN_TRY(open_output(l, &o, j->output));
+  tn_file image;
+  TN_TRY(map_file(l, l->image, &image));
   uint32_t before = l->diags->errors;
-  status = write_library(l, &o, &t);
+  status = open_output(l, &o, j->output, library_bytes(l, image.size, &t));
+  if (!status) status = write_library(l, &o, &image, &t);
+  tn_file_unmap(&image);
   if (status && l->diags->errors == before)
     tn_fail(l->diags, status, j->output, NULL, "cannot write all of it; is the disk full?");
-  return close_output(l, &o, j->output, 0755, status);
+  status = close_output(l, &o, j->output, 0755, status);
+  done(l, "finish");
+  return status;
 }
 
 tn_status tn_link_artefact(const tn_link_job *j, tn_diags *diags) {

@@ -25,16 +25,24 @@ enum {
   TN_WEIGHTS_INPLACE    /* rows of the program that name a file are read there; what was packed is embedded */
 };
 
+/* Where packed weights go: `write` may be called on several threads, for stretches that do not overlap; what
+ * is left out is zeros. in_order: on one thread only, and forwards. */
+typedef struct tn_link_place {
+  void *ctx;
+  tn_status (*write)(void *ctx, uint64_t at, const void *data, uint64_t len);
+  bool in_order;
+} tn_link_place;
+
 typedef struct tn_link_job {
   const char *output; /* path of the library */
   const char *name;   /* prefix of the exported functions: a C identifier (tn_link_identifier) */
   const tn_link_target *targets;
   uint32_t ntargets, weights; /* TN_WEIGHTS_* */
   tn_bytes program;           /* ir/base/program.h; its hash filled in */
-  /* The packed weight section: a file that holds it, or a function that streams it; both NULL: no packed
-   * weights. */
-  const char *weights_path;
-  tn_status (*weights_write)(void *ctx, const tn_writer *out);
+  /* The packed weight section, of weights_bytes (0: none); the function writes it and gives a hash of it. */
+  uint64_t weights_bytes;
+  tn_status (*weights_write)(void *ctx, const tn_link_place *out, uint64_t *hash);
+  void (*done)(void *ctx, const char *what); /* optional: a step of the work has ended */
   void *ctx;
   const char *runtime; /* tenon-runtime.o; NULL: the one of this installation */
   const char *linker;  /* path or name; NULL: ld.lld-22, ld.lld, ld, cc, the first that is found */

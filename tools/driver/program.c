@@ -2,6 +2,7 @@
  * step, every dim expression a row, names go to one pool. Rows come in id order, so equal modules give equal
  * bytes. */
 #include "tools/driver/driver.h"
+#include "tools/driver/hazards.h"
 #include <stdlib.h>
 
 typedef struct writer {
@@ -29,6 +30,7 @@ typedef struct writer {
   TN_VEC(tn_func)
   order; /* the functions in the order of their entries: public ones, callers before callees */
   uint32_t npublic;
+  tn_hazards hazards;
   bool oom;
 } writer;
 
@@ -196,7 +198,7 @@ static tn_prog_operand place_of(writer *w, tn_value v) {
   if (!tn_ir_op_attr(w->m, info.op, "slots", &slots) || info.index >= slots.count)
     return (tn_prog_operand){TN_PROG_SLOT, TN_PROG_NONE};
   int64_t slot = slots.u.ints[info.index];
-  if (slot == -2) return place_of(w, tn_ir_op_operand(w->m, info.op, 0));
+  if (slot < -1) return place_of(w, tn_ir_op_operand(w->m, info.op, (uint32_t)(-2 - slot)));
   if (slot == -1) return (tn_prog_operand){TN_PROG_OUTPUT, output_of(w, v)};
   return (tn_prog_operand){TN_PROG_SLOT, (uint32_t)slot};
 }
@@ -244,6 +246,13 @@ static tn_status put_operands(writer *w, tn_op op, uint32_t *first, uint32_t *co
   return TN_OK;
 }
 
+/* A kernel that updates states in place; its results are other names for them. */
+static bool writes_states(writer *w, tn_op kernel) {
+  for (tn_op op = tn_ir_first_op(w->m, 0, kernel); op; op = tn_ir_next_op(w->m, op))
+    if (tn_ir_opcode(w->m, op) == TN_OPC_kv_update) return true;
+  return false;
+}
+
 static tn_status put_kernel(writer *w, tn_op op) {
   const tn_build_kernel *k = tn_build_kernel_of(w->b, op);
   if (!k) {
@@ -257,6 +266,9 @@ static tn_status put_kernel(writer *w, tn_op op) {
   step.loc = put_loc(w, op);
   tn_dim work = tn_kernel_work(w->m, op);
   step.work = work ? put_expr(w, work) + 1 : 0;
+  if (!w->oom)
+    step.ahead = tn_hazards_kernel(&w->hazards, w->operands.items + step.first_operand,
+                                   tn_ir_op_noperands(w->m, op), step.noperands, writes_states(w, op));
   PUT(w, steps, step);
   return TN_OK;
 }
@@ -332,6 +344,7 @@ static tn_status put_step(writer *w, tn_op op) {
   TN_TRY(put_operands(w, op, &step.first_operand, &step.noperands));
   step.kernel = step.kind == TN_PROG_BIND ? put_bind(w, op) : put_call(w, op);
   step.loc = put_loc(w, op);
+  tn_hazards_host(&w->hazards);
   PUT(w, steps, step);
   return TN_OK;
 }
@@ -347,11 +360,14 @@ static void note_given(writer *w, tn_op op, uint32_t first_slot) {
 }
 
 static void put_slots(writer *w, tn_func f, tn_prog_variant *v) {
-  tn_attr sizes, after = {0};
+  tn_attr sizes, after = {0}, live = {0};
   if (!tn_ir_func_attr(w->m, f, "slots", &sizes)) return;
-  bool late = tn_ir_func_attr(w->m, f, "slots_after", &after);
+  if (!tn_ir_func_attr(w->m, f, "slots_after", &after)) after.count = 0;
+  if (!tn_ir_func_attr(w->m, f, "live", &live)) live.count = 0;
   for (uint32_t i = 0; i < sizes.count; i++) {
-    tn_prog_slot s = {put_expr(w, sizes.u.dims[i]), late && i < after.count ? (uint32_t)after.u.ints[i] : 0};
+    tn_prog_slot s = {.bytes = put_expr(w, sizes.u.dims[i])};
+    if (i < after.count) s.after = (uint32_t)after.u.ints[i];
+    if (2 * i + 1 < live.count) s.from = (uint32_t)live.u.ints[2 * i], s.until = (uint32_t)live.u.ints[2 * i + 1];
     PUT(w, slots, s);
   }
   v->nslots = sizes.count;
@@ -363,9 +379,14 @@ static tn_status put_variant(writer *w, tn_func f) {
   if (tn_ir_func_attr(w->m, f, "when_dim", &a)) v.dim = symbol_row(w, a.u.s);
   if (tn_ir_func_attr(w->m, f, "when_value", &a)) v.equals = a.u.i;
   put_slots(w, f, &v);
+  tn_hazards_begin(&w->hazards, w->slots.items + v.first_slot, v.nslots);
   for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op)) {
     uint32_t code = tn_ir_opcode(w->m, op);
-    if (code == TN_OPC_kernel || (tn_op_spec_of(code)->flags & TN_F_HOST)) TN_TRY(put_step(w, op));
+    if (code == TN_OPC_kernel || (tn_op_spec_of(code)->flags & TN_F_HOST)) {
+      TN_TRY(put_step(w, op));
+      tn_build_step from = {op, f};
+      PUT(w, b->steps, from);
+    }
     note_given(w, op, v.first_slot);
   }
   v.nsteps = w->steps.count - v.first_step;
@@ -507,6 +528,7 @@ tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b) {
   tn_status s = write_all(&w);
   tn_map_fini(&w.names);
   tn_map_fini(&w.expr_of);
+  tn_hazards_fini(&w.hazards);
   tn_buf_fini(&w.strings);
   tn_vec_fini(&w.dims), tn_vec_fini(&w.constraints), tn_vec_fini(&w.exprs), tn_vec_fini(&w.entries),
       tn_vec_fini(&w.variants);

@@ -1,8 +1,10 @@
-/* weights.c - streams weights from their files into the packed weight section, one panel at a time. Files are
- * read with pread, not mapped, so that what passes through does not count as this process's memory. */
+/* weights.c - streams weights from their files into the packed weight section: several weights at once, each
+ * on one thread, a few panels at a time. Files are read with pread, not mapped, so that what passes through
+ * does not count as this process's memory. */
 #include "tools/driver/driver.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 void tn_weight_reader_init(tn_weight_reader *r, tn_driver *d, tn_module *m, tn_weight w) {
@@ -112,55 +114,140 @@ static tn_status copy_plain(tn_weight_reader *r, uint64_t bytes, const tn_writer
   return s;
 }
 
-/* Counts what a backend's pack writes, so that a wrong size is found here and not by a kernel. */
-typedef struct counting {
-  const tn_writer *out;
-  uint64_t bytes;
-} counting;
-static tn_status count_write(void *ctx, const void *data, uint64_t len) {
-  counting *c = ctx;
-  c->bytes += len;
-  return c->out->write(c->out->ctx, data, len);
+/* ---- packing ------------------------------------------------------------------------------------------- */
+
+#define PIECE (1u << 20) /* bytes that are hashed and written at once */
+
+/* All weights on their way; every thread has a buffer. */
+typedef struct packing {
+  tn_driver *d;
+  tn_module *m;
+  const tn_build *b;
+  const tn_link_place *out;
+  uint32_t *order;  /* rows of the program's weights, the largest first */
+  uint64_t *hashes; /* one per row */
+  uint8_t **pieces; /* one per thread */
+  tn_progress bar;
+  uint64_t done; /* atomic: bytes */
+  bool hashed;   /* somebody wants to know */
+} packing;
+
+/* One weight: counted, so that a wrong size is found here and not by a kernel. */
+typedef struct stream {
+  packing *p;
+  uint8_t *piece;
+  uint64_t at, end, fill, bytes, hash;
+  bool shows; /* the thread that may draw the bar */
+} stream;
+
+/* Pieces are hashed as they are cut: PIECE bytes each but a weight's last, however they came. */
+static tn_status put_piece(stream *s, const uint8_t *data, uint64_t n) {
+  if (n > s->end - s->at) return TN_INTERNAL; /* words come when all is counted */
+  if (s->p->hashed) s->hash = tn_hash_bytes(data, n, s->hash);
+  TN_TRY(s->p->out->write(s->p->out->ctx, s->at, data, n));
+  uint64_t done = __atomic_add_fetch(&s->p->done, n, __ATOMIC_RELAXED);
+  if (s->shows) tn_progress_step(&s->p->bar, done, s->p->b->weights_total);
+  s->at += n;
+  return TN_OK;
 }
 
-static tn_status pack_one(tn_driver *d, tn_module *m, tn_weight w, uint64_t bytes, const tn_writer *out) {
+static tn_status flush(stream *s) {
+  uint64_t n = s->fill;
+  s->fill = 0;
+  return put_piece(s, s->piece, n);
+}
+
+static tn_status stream_write(void *ctx, const void *data, uint64_t len) {
+  stream *s = ctx;
+  s->bytes += len;
+  for (const uint8_t *from = data; len;) {
+    uint64_t n = PIECE - s->fill < len ? PIECE - s->fill : len;
+    if (n == PIECE) {
+      TN_TRY(put_piece(s, from, n));
+    } else {
+      memcpy(s->piece + s->fill, from, n);
+      s->fill += n;
+      if (s->fill == PIECE) TN_TRY(flush(s));
+    }
+    from += n, len -= n;
+  }
+  return TN_OK;
+}
+
+static tn_status pack_weight(packing *p, tn_weight w, uint64_t bytes, stream *to) {
+  tn_driver *d = p->d;
   tn_weight_reader r;
-  tn_weight_reader_init(&r, d, m, w);
+  tn_weight_reader_init(&r, d, p->m, w);
   tn_type_info t;
-  tn_ir_type_get(m, r.info.type, &t);
-  counting c = {out, 0};
-  tn_writer counted = {&c, count_write};
+  tn_ir_type_get(p->m, r.info.type, &t);
+  tn_writer out = {to, stream_write};
   tn_status s;
   if (!t.layout) {
-    s = copy_plain(&r, bytes, &counted);
+    s = copy_plain(&r, bytes, &out);
   } else {
     const tn_backend_ref *b = &d->backends.items[0];
     tn_reader in = {&r, tn_weight_reader_read};
-    s = b->table.pack ? b->table.pack(b->self, m, w, t.layout, &in, &counted)
+    s = b->table.pack ? b->table.pack(b->self, p->m, w, t.layout, &in, &out)
                       : tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name,
                                 "backend '%s' cannot pack layout '%s'", b->table.name, t.layout);
   }
-  tn_weight_reader_fini(&r);
-  if (s == TN_OK && c.bytes != bytes)
+  if (s == TN_OK) s = flush(to);
+  if ((s == TN_OK || s == TN_INTERNAL) && to->bytes != bytes)
     s = tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name, "packing wrote %llu bytes, %llu were announced",
-                (unsigned long long)c.bytes, (unsigned long long)bytes);
+                (unsigned long long)to->bytes, (unsigned long long)bytes);
+  tn_weight_reader_fini(&r);
   return s;
 }
 
-tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn_writer *out) {
-  static const uint8_t zeros[64];
-  uint64_t at = 0;
-  tn_progress bar;
-  tn_progress_begin(&bar, d->options.progress, "packing weights");
-  tn_status s = TN_OK;
-  for (uint32_t i = 0; s == TN_OK && i < b->weights.count; i++) {
-    if (b->weight_offsets.items[i] == UINT64_MAX) continue; /* stays in its file */
-    if (b->weight_offsets.items[i] > at) s = out->write(out->ctx, zeros, b->weight_offsets.items[i] - at);
-    if (s == TN_OK) s = pack_one(d, m, b->weights.items[i], b->weight_bytes.items[i], out);
-    at = b->weight_offsets.items[i] + b->weight_bytes.items[i];
-    tn_progress_step(&bar, at, b->weights_total);
+static tn_status pack_row(void *ctx, uint32_t thread, uint32_t i) {
+  packing *p = ctx;
+  uint32_t row = p->order[i];
+  uint64_t at = p->b->weight_offsets.items[row], bytes = p->b->weight_bytes.items[row];
+  if (!p->pieces[thread] && !(p->pieces[thread] = tn_mem_alloc(PIECE))) return TN_OOM;
+  stream s = {
+      .p = p, .piece = p->pieces[thread], .at = at, .end = at + bytes, .hash = row, .shows = thread == 0};
+  tn_status status = pack_weight(p, p->b->weights.items[row], bytes, &s);
+  p->hashes[row] = s.hash;
+  return status;
+}
+
+static int by_size(const void *a, const void *b, void *ctx) {
+  const tn_build *build = ctx;
+  uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+  uint64_t x = build->weight_bytes.items[i], y = build->weight_bytes.items[j];
+  return x != y ? (x < y ? 1 : -1) : i < j ? -1 : 1;
+}
+
+/* The rows that are packed; the others stay in their files. */
+static uint32_t list_rows(packing *p) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < p->b->weights.count; i++)
+    if (p->b->weight_offsets.items[i] != UINT64_MAX) p->order[n++] = i;
+  if (!p->out->in_order) qsort_r(p->order, n, sizeof *p->order, by_size, (void *)(uintptr_t)p->b);
+  return n;
+}
+
+tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn_link_place *out,
+                         uint64_t *hash) {
+  uint32_t threads = out->in_order ? 1 : tn_processors(), count = b->weights.count;
+  packing p = {.d = d,
+               .m = m,
+               .b = b,
+               .out = out,
+               .hashed = hash != NULL,
+               .order = tn_mem_alloc((count + 1) * sizeof *p.order),
+               .hashes = tn_mem_alloc((count + 1) * sizeof *p.hashes),
+               .pieces = tn_mem_alloc(threads * sizeof *p.pieces)};
+  tn_status s = TN_OOM;
+  if (p.order && p.hashes && p.pieces) {
+    tn_progress_begin(&p.bar, d->options.progress, "packing weights");
+    s = tn_parallel(threads, list_rows(&p), pack_row, &p);
+    tn_progress_end(&p.bar);
+    for (uint32_t i = 0; i < threads; i++) tn_mem_free(p.pieces[i]);
+    if (hash) *hash = tn_hash_bytes(p.hashes, count * sizeof *p.hashes, 0);
   }
-  if (s == TN_OK && at < b->weights_total) s = out->write(out->ctx, zeros, b->weights_total - at);
-  tn_progress_end(&bar);
+  tn_mem_free(p.order);
+  tn_mem_free(p.hashes);
+  tn_mem_free(p.pieces);
   return s;
 }

@@ -30,7 +30,8 @@ static tn_dim expert_work(tn_module *m, tn_op op) {
   return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_result(m, op, 0)), t.dims[2]), 2);
 }
 
-/* 4 b h s t d: scores and their product with the values. */
+/* 4 b h s t d: scores and their product with the values. Of causal ones, half of the last s keys in the mean.
+ */
 static tn_dim attention_work(tn_module *m, tn_op op) {
   tn_value_info k;
   tn_type_info t;
@@ -40,6 +41,15 @@ static tn_dim attention_work(tn_module *m, tn_op op) {
   int64_t zero;
   bool all = !tn_ir_op_attr(m, op, "keys", &keys) || (tn_ir_dim_is_const(m, keys.u.dim, &zero) && !zero);
   tn_dim length = all ? t.dims[1] : keys.u.dim;
+  tn_attr causal;
+  if (tn_ir_op_attr(m, op, "causal", &causal) && causal.u.i) {
+    tn_value_info q;
+    tn_type_info queries;
+    tn_ir_value_get(m, tn_ir_op_operand(m, op, 0), &q);
+    tn_ir_type_get(m, q.type, &queries);
+    tn_dim pairs = tn_dim_add(m, times(m, length, 2), tn_ir_dim_const(m, 1));
+    length = tn_ir_dim_make(m, TN_DIM_FLOORDIV, tn_dim_sub(m, pairs, queries.dims[1]), tn_ir_dim_const(m, 2));
+  }
   return times(m, tn_dim_mul(m, elements_of(m, tn_ir_op_operand(m, op, 0)), length), 4);
 }
 
@@ -117,7 +127,8 @@ static tn_dim loop_work(tn_module *m, tn_op kernel) {
   return sum ? times(m, sum, 12) : 0;
 }
 
-tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
+tn_dim tn_kernel_products(tn_module *m, tn_op kernel) {
+  tn_dim update = 0; /* counts where there is nothing else: attention may write what it reads */
   for (tn_op op = tn_ir_first_op(m, 0, kernel); op; op = tn_ir_next_op(m, op)) {
     uint32_t code = tn_ir_opcode(m, op);
     if (code == TN_OPC_matmul) return matmul_work(m, op);
@@ -132,7 +143,12 @@ tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
     if (code == TN_OPC_dft)
       return times(m, elements_of(m, tn_ir_op_result(m, op, 0)), 50); /* 5 log n or so */
     if (code == TN_OPC_det) return det_work(m, op);
-    if (code == TN_OPC_kv_update) return times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
+    if (code == TN_OPC_kv_update) update = times(m, elements_of(m, tn_ir_op_operand(m, op, 1)), 4);
   }
-  return loop_work(m, kernel);
+  return update;
+}
+
+tn_dim tn_kernel_work(tn_module *m, tn_op kernel) {
+  tn_dim work = tn_kernel_products(m, kernel);
+  return work ? work : loop_work(m, kernel);
 }

@@ -1,6 +1,7 @@
 /* integer.c - products of small integers: MatMulInteger, QLinearMatMul. Codes less their
  * zero points are whole numbers that f32 holds, and so are sums of their products below 2^24: products are
- * made in f32 over stretches of the inner dim that stay below it, and added in i32. */
+ * made in f32 over stretches of the inner dim that stay below it, and added in i32. A constant matrix that
+ * packs whole is one product of integers. */
 #include "frontend/onnx/ops/transformer.h"
 #include "frontend/onnx/packed.h"
 
@@ -60,14 +61,34 @@ static tn_value integer_matrices(tn_ox *x, tn_ox_node *n, tn_value a, tn_value b
   return sum;
 }
 
-/* The same with a constant matrix of codes that stays packed; 0: it cannot. */
+/* The packing of a constant matrix of codes that all have the same zero; false: it is none. */
+static bool packing_of(tn_ox *x, tn_value b, tn_value zb, tn_ox_packing *p) {
+  *p = (tn_ox_packing){.codes = b, .bits = 8, .turned = true, .is_signed = tn_ox_dtype(x, b) == TN_DT_i8};
+  return tn_ox_rank(x, b) == 2 && tn_ox_dconst(x, tn_ox_dim(x, b, 0), &p->columns) && p->columns &&
+         tn_ox_dconst(x, tn_ox_dim(x, b, 1), &p->rows) && tn_ox_one_zero(x, zb, p);
+}
+
+/* A product with such a matrix as one product of integers; 0: no format takes its rows whole. */
+static tn_value whole_matrices(tn_ox *x, tn_ox_node *n, tn_value a, tn_value za, tn_value b, tn_value zb) {
+  tn_ox_packing p;
+  if (tn_ox_rank(x, a) < 2 || !packing_of(x, b, zb, &p)) return 0;
+  tn_value w = tn_ox_pack_codes(x, &p, 0, p.columns);
+  if (!w) return 0;
+  tn_ox_same(x, n, tn_ox_dim(x, a, -1), tn_ox_dim(x, b, 0));
+  tn_value v = tn_ox_cast(x, a, TN_DT_i16);
+  if (za) {
+    za = tn_ox_along(x, n, tn_ox_cast(x, za, TN_DT_i16), -2, tn_ox_rank(x, a));
+    v = tn_ox_binary(x, "sub", v, za);
+  }
+  return tn_ox_matmul(x, v, w, false, true);
+}
+
+/* The same in stretches of f32; 0: it cannot. */
 static tn_value packed_matrices(tn_ox *x, tn_ox_node *n, tn_value a, tn_value b, tn_value zb,
                                 int64_t stretch) {
-  tn_ox_packing p = {.codes = b, .bits = 8, .turned = true, .is_signed = tn_ox_dtype(x, b) == TN_DT_i8};
+  tn_ox_packing p;
   tn_value sum = 0;
-  bool fits = tn_ox_rank(x, b) == 2 && tn_ox_dconst(x, tn_ox_dim(x, b, 0), &p.columns) &&
-              tn_ox_dconst(x, tn_ox_dim(x, b, 1), &p.rows) && tn_ox_one_zero(x, zb, &p);
-  if (!fits || !p.columns || p.columns > stretch * MOST_STRETCHES) return 0;
+  if (!packing_of(x, b, zb, &p) || p.columns > stretch * MOST_STRETCHES) return 0;
   tn_ox_same(x, n, tn_ox_dim(x, a, -1), tn_ox_dim(x, b, 0));
   for (int64_t at = 0; at < p.columns; at += stretch) {
     int64_t to = at + stretch < p.columns ? at + stretch : p.columns;
@@ -82,6 +103,8 @@ static tn_value packed_matrices(tn_ox *x, tn_ox_node *n, tn_value a, tn_value b,
 tn_value tn_ox_integer_product(tn_ox *x, tn_ox_node *n, tn_value a, tn_value za, tn_value b, tn_value zb) {
   if (!a || !b || !small_codes(x, n, a) || !small_codes(x, n, b)) return 0;
   int64_t stretch = stretch_of(x, a, za, b, zb);
+  tn_value whole = whole_matrices(x, n, a, za, b, zb);
+  if (whole) return whole;
   a = tn_ox_centred(x, n, a, za, -2);
   tn_value packed = a && tn_ox_rank(x, a) > 1 ? packed_matrices(x, n, a, b, zb, stretch) : 0;
   if (packed) return packed;

@@ -35,7 +35,7 @@ static uint32_t claim(void *self, const tn_target *t, tn_module *m, tn_op op, co
 }
 
 static tn_status targets(void *self, void (*each)(void *user, const tn_target *t), void *user) {
-  static const tn_target any = {sizeof any, 1, "any", "", ""};
+  static const tn_target any = {.size = sizeof any, .score = 1, .name = "any", .triple = "", .features = ""};
   (void)self;
   each(user, &any);
   return TN_OK;
@@ -69,7 +69,7 @@ static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_
       int n = snprintf(image + len, sizeof image - len, "%s %d %d %d\n", symbol, sub, swapped, same);
       if (n < 0 || (size_t)n >= sizeof image - len) return TN_UNSUPPORTED;
       len += (size_t)n;
-      tn_kernel_info info = {sizeof info, op, symbol, &count, 1, 0, 0, 0};
+      tn_kernel_info info = {.size = sizeof info, .op = op, .symbol = symbol, .dims = &count, .ndims = 1};
       tn_status s = out->kernel(out->ctx, &info);
       if (s != TN_OK) return s;
     }

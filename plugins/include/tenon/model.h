@@ -35,11 +35,15 @@ typedef struct tn_entry_info {
 
 typedef struct tn_session_options {
   uint32_t size;
-  uint32_t threads; /* 0: one per core that the process may use */
+  uint32_t threads; /* 0: one per core in `cores`, or that the process may use and its CPU limit pays for */
   int64_t batch;    /* sequences that the states hold; 0: 1 */
   int64_t capacity; /* tokens that the states hold; 0: the model's limit, at most 4096 */
   char *error;      /* gets the words of a failure of session_new; may be NULL */
   uint64_t error_size;
+  /* Thread i stays on core cores[i % ncores], the thread that calls session_new too, until session_free.
+   * ncores 0: where the system puts them. */
+  const uint32_t *cores;
+  uint32_t ncores, reserved;
 } tn_session_options;
 
 /* ---- generation ---------------------------------------------------------------------------------------- */

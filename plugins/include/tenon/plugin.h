@@ -19,7 +19,7 @@ extern "C" {
 
 #define TN_ABI_MAJOR 0u /* while 0, nothing is promised; a change that breaks bumps it */
 #ifndef TN_ABI_MINOR
-#define TN_ABI_MINOR 1u /* a field appended to a table bumps it: both sides keep working */
+#define TN_ABI_MINOR 2u /* a field appended to a table bumps it: both sides keep working */
 #endif
 #define TN_ABI ((TN_ABI_MAJOR << 16) | TN_ABI_MINOR)
 
@@ -121,6 +121,10 @@ typedef struct tn_kernel_info {
   uint32_t flags; /* TN_KERNEL_SINGLE: only thread 0 does work */
   tn_dim scratch; /* bytes of scratch per thread; 0: none */
   uint32_t reserved;
+  /* What the compile option "tuning" may say about this kernel, in a line "KEY NAME=NUMBER ...": its key (letters,
+   * digits and _, the same for all kernels with the same code), and the names with numbers worth a try, such as
+   * "rows=28,56 depth=512,1024". NULL: nothing. */
+  const char *key, *choices;
 } tn_kernel_info;
 enum { TN_KERNEL_SINGLE = 1 };
 
@@ -130,6 +134,9 @@ typedef struct tn_package_sink {
   void *ctx;
   tn_status (*image)(void *ctx, tn_bytes image);              /* once; copied */
   tn_status (*kernel)(void *ctx, const tn_kernel_info *info); /* once per kernel op; copied */
+  /* optional: a step of the compile took so long; it went over `parts` things, of which `kept` were found
+   * made already (both 0: it did not count). */
+  void (*phase)(void *ctx, const char *name, double seconds, uint32_t parts, uint32_t kept);
 } tn_package_sink;
 
 enum {                       /* what tn_backend.fuse is asked */
@@ -151,7 +158,8 @@ typedef struct tn_backend { /* table "tn.backend/1" */
   /* optional: the layout (static name, e.g. "panel16") in which kernels want weight w, NULL for plain. Must
    * be the same for all targets of the backend; *bytes gets the packed size. */
   const char *(*layout)(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
-  /* optional, needed with layout: streams one weight from plain row-major order into `layout`. */
+  /* optional, needed with layout: streams one weight from plain row-major order into `layout`. Several threads may
+   * call it at once, each for another weight; the module does not change meanwhile. */
   tn_status (*pack)(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
                     const tn_writer *out);
   /* Compiles all kernel ops of module m whose backend attribute is this backend, in id order. */
