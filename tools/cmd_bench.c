@@ -9,10 +9,10 @@
 #include <sys/resource.h>
 
 static const uint8_t bench_options[] = {
-    OPT_batch,    OPT_prompt_len, OPT_tokens,       OPT_runs,    OPT_threads, OPT_affinity, OPT_entry,
-    OPT_capacity, OPT_O0,         OPT_O1,           OPT_O2,      OPT_O3,      OPT_passes,
-    OPT_backend,  OPT_isa,        TN_MODEL_OPTIONS, OPT_plugin,  OPT_tuning,  OPT_limits,
-    OPT_profile,  OPT_trace,      OPT_json,         OPT_verbose, OPT_help};
+    OPT_batch,  OPT_prompt_len, OPT_tokens, OPT_runs,         OPT_threads, OPT_affinity,
+    OPT_entry,  OPT_capacity,   OPT_O0,     OPT_O1,           OPT_O2,      OPT_O3,
+    OPT_passes, OPT_backend,    OPT_isa,    TN_MODEL_OPTIONS, OPT_plugin,  OPT_tuning,
+    OPT_limits, OPT_profile,    OPT_trace,  OPT_json,         OPT_verbose, OPT_help};
 
 enum { MAX_TENSORS = 256 };
 typedef struct bench {

@@ -137,7 +137,8 @@ static void put_tensors(tn_module *m, bool json, tn_buf *out) {
   }
 }
 
-/* The arena when the batch is 1, the caches are empty and other sizes are `length`, or as much as they may be.
+/* The arena when the batch is 1, the caches are empty and other sizes are `length`, or as much as they may
+ * be.
  */
 static tn_status put_plan(tn_module *m, tn_func f, int64_t length, bool json, tn_buf *out) {
   const char *position = tn_ir_meta_get(m, "dim.position"), *capacity = tn_ir_meta_get(m, "dim.capacity");

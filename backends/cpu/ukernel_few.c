@@ -34,9 +34,9 @@ bool tn_cpu_few_handled(const tn_cpu_unit *u, tn_dtype dt) {
 
 tn_cpu_few_shape tn_cpu_few_shape_of(const tn_cpu_kernel *k, tn_dtype dt) {
   const tn_cpu_isa *isa = k->u->isa;
-  bool full = isa->lanes == TN_CPU_PANEL, quant = tn_quant_of(dt);
+  bool quant = tn_quant_of(dt);
   tn_cpu_few_shape s = {isa->stream_rows, 2};
-  if (quant) s = (tn_cpu_few_shape){full ? TN_CPU_BLOCK_FEW : isa->block_rows, 4};
+  if (quant) s = (tn_cpu_few_shape){isa->block_rows, 4};
   if (k->choice.panels) s.panels = k->choice.panels;
   /* An even number, so that halves stay halves of a pair. */
   while (!quant && s.panels > 2 && s.rows * s.panels * TN_CPU_PANEL / isa->lanes > TN_CPU_STREAM_CELLS)

@@ -378,6 +378,7 @@ START_TEST(test_events) {
   uint32_t ndims;
   ck_assert_uint_eq(tn_rt_events(t.s, 0, &e, &lost), 0);
   ck_assert_int_eq(tn_rt_profile(t.s, true), TN_OK);
+  double from = tn_now(); /* either thread may be the first to begin */
   for (int i = 0; i < 3; i++) ck_assert_int_eq(toy_encode(&t, 1, 2 + i, ids, mask, hidden), TN_OK);
   ck_assert_uint_eq(tn_rt_threads(t.s), 2);
   ck_assert_uint_eq(tn_rt_events(t.s, 0, &e, &lost), 9);
@@ -389,7 +390,7 @@ START_TEST(test_events) {
   }
   uint32_t n = tn_rt_events(t.s, 1, &other, NULL);
   ck_assert_uint_le(n, 6);
-  for (uint32_t i = 0; i < n; i++) ck_assert(other[i].begin >= e[0].begin && other[i].end <= e[8].end);
+  for (uint32_t i = 0; i < n; i++) ck_assert(other[i].begin >= from && other[i].end <= e[8].end);
   ck_assert_uint_eq(tn_rt_walks(t.s, &dims, &ndims), 3);
   ck_assert_uint_eq(ndims, 4);
   for (uint32_t i = 0; i < 3; i++) ck_assert(dims[4 * i] == 1 && dims[4 * i + 1] == 2 + i);

@@ -259,11 +259,11 @@ START_TEST(test_taken_over) {
 }
 END_TEST
 
+static bool lives(const tn_rt_room *r, uint32_t at) { return at >= r->from && (!r->until || at < r->until); }
+
 static bool at_once(const tn_rt_room *a, const tn_rt_room *b) {
-  for (uint32_t step = 0; step < 64; step++)
-    if (step >= a->from && (!a->until || step < a->until) && step >= b->from &&
-        (!b->until || step < b->until))
-      return true;
+  for (uint32_t at = 0; at < 80; at++)
+    if (lives(a, at) && lives(b, at)) return true;
   return false;
 }
 
@@ -283,10 +283,10 @@ START_TEST(test_packed) {
                               .until = length ? from + length : 0};
       all += rooms[i].bytes;
     }
-    for (uint32_t step = 0; step < 64; step++) {
+    for (uint32_t at = 0; at < 64; at++) {
       uint64_t sum = 0;
       for (uint32_t i = 0; i < n; i++)
-        if (step >= rooms[i].from && (!rooms[i].until || step < rooms[i].until)) sum += rooms[i].bytes;
+        if (lives(&rooms[i], at)) sum += rooms[i].bytes;
       most = sum > most ? sum : most;
     }
     ck_assert(tn_rt_pack(rooms, n, &total, &least));
