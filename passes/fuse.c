@@ -314,7 +314,9 @@ static bool readers_take(tn_fuse *x, const tn_fgroup *h, tn_value v, tn_fgroup *
         !tn_fuse_near(x, g, h->root) || !tn_fuse_path_allowed(x, g, v, TN_FUSE_PROLOGUE) ||
         !tn_fuse_allowed(x, g, h->root, TN_FUSE_PROLOGUE))
       return false;
-    readers[(*n)++] = g;
+    bool known = false;
+    for (uint32_t r = 0; r < *n; r++) known |= readers[r] == g;
+    if (!known) readers[(*n)++] = g;
   }
   return true;
 }
@@ -324,7 +326,8 @@ static bool readers_take(tn_fuse *x, const tn_fgroup *h, tn_value v, tn_fgroup *
 static tn_status move_root(tn_fuse *x, tn_fgroup *h) {
   tn_fgroup *readers[MAX_READERS];
   uint32_t n = 0;
-  if (x->force || h->ops.count != 1 || tn_ir_op_nresults(x->m, h->root) != 1 || tn_fuse_ordered(x, h->root))
+  if (x->force || h->ops.count != 1 || h->clones.count || tn_ir_op_nresults(x->m, h->root) != 1 ||
+      tn_fuse_ordered(x, h->root))
     return TN_OK;
   if (!readers_take(x, h, tn_ir_op_result(x->m, h->root, 0), readers, &n) || !n) return TN_OK;
   h->dead = true;
