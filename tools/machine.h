@@ -42,7 +42,7 @@ typedef struct tn_machine_loop {
   const char *with; /* how; run NULL: why there is none */
 } tn_machine_loop;
 tn_machine_loop tn_machine_loop_of(tn_limit_kind kind); /* not TN_LIMIT_READ */
-/* Reads `bytes` bytes (a multiple of TN_MACHINE_READ_UNIT) as several streams side by side. */
+/* Reads `bytes` bytes (a multiple of TN_MACHINE_READ_UNIT) as 1, 2 or 4 streams side by side. */
 enum { TN_MACHINE_STREAMS = 4, TN_MACHINE_READ_UNIT = TN_MACHINE_STREAMS * 4096 };
-uint64_t tn_machine_read(const void *p, uint64_t bytes);
+uint64_t tn_machine_read(const void *p, uint64_t bytes, uint32_t streams);
 #endif

@@ -146,7 +146,7 @@ def measure(args, work, name, fmt, threads):
             s = e.run(prompt, args.decode)
             if i:
                 speeds[engine].append(s)
-    bound = turns.limits(args.tenon, threads)["read_gb_per_s"]
+    bound = turns.limits(args.tenon, threads)["read"]["median"] / 1e9
     row = {"model": name, "format": fmt, "threads": threads, "isa": args.isa, "matrix_bytes": matrix_bytes(path), "prompt": args.prompt,
            "decode_tokens": args.decode, "read_gb_per_s": bound}
     for k, what in enumerate(("prefill", "decode")):

@@ -76,7 +76,7 @@ def ratio(ours, theirs):
 def limits(tenon, threads):
     """Read bandwidth and arithmetic peaks of now, as `tenon bench --limits` measures them."""
     out = subprocess.run([tenon, "bench", "--limits", "--threads", str(threads), "--json"], capture_output=True, text=True, check=True).stdout
-    return json.loads(out)
+    return json.loads(out)[0]["limits"]
 
 
 def processor():

@@ -573,6 +573,18 @@ static void take_target(void *user, const tn_target *t) {
   while (list->name) list++;
   *list = *t;
 }
+/* Targets that this machine runs and whose code for the case is not another one's: at strict those without
+ * narrow products, at fast the best of those with them as well. */
+static bool is_wanted(const cpu_case *c, const tn_backend *p, void *self, const tn_target *t,
+                      const tn_target *all) {
+  if (p->runs_here(self, t) != TN_OK) return false;
+  if (c->target || c->every_target) return !c->target || !strcmp(c->target, t->name);
+  if (!(t->flags & TN_TARGET_FAST)) return true;
+  for (; all->name; all++)
+    if (all->score > t->score && p->runs_here(self, all) == TN_OK) return false;
+  return !strcmp(precision_of(c), "fast");
+}
+
 void cpu_check(const cpu_case *c) {
   static const char *const both[] = {"partition, fuse", "partition, fuse{max=1}"};
   void *self;
@@ -583,8 +595,7 @@ void cpu_check(const cpu_case *c) {
   tn_op ret = ref_run(&ref);
   p->targets(self, take_target, targets);
   for (int t = 0; targets[t].name; t++) {
-    if (p->runs_here(self, &targets[t]) != TN_OK) continue;
-    if (c->target && strcmp(c->target, targets[t].name)) continue;
+    if (!is_wanted(c, p, self, &targets[t], targets)) continue;
     target_ = targets[t];
     for (int i = 0; i < (c->pipeline ? 1 : 2); i++)
       check_one(c, &ref, ret, c->pipeline ? c->pipeline : both[i]);

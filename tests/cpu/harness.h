@@ -19,7 +19,8 @@ typedef struct cpu_case {
   uint64_t seed;
   const char *pipeline;  /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
   const char *precision; /* NULL: strict */
-  const char *target;    /* NULL: every target this machine runs; else this one, where it does */
+  const char *target;    /* NULL: every target that this machine runs and that differs here; else this one */
+  bool every_target;     /* also those whose code should be another one's */
   uint32_t kernels;      /* not 0: so many there are behind "partition, fuse" */
   bool plain_weights;    /* weights keep their row-major layout */
   void (*fill)(const char *name, tn_dtype dt, void *data, int64_t count); /* optional: own input values */

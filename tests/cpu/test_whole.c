@@ -8,7 +8,8 @@ static const char *const formats[] = {"s8_row", "u8_row"};
 static int64_t low, high; /* of lhs */
 
 static void product(const char *lhs, const char *rhs, int m, int n, int k, bool plain) {
-  cpu_case c = {.text =
+  cpu_case c = {.every_target = true,
+                .text =
                     cpu_text("module @m { dims B, S\n weight @w : %s[%d, %d]\n func @f(%%x: %s[B, S, %d]) -> "
                              "i32[B, S, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
                              rhs, n, k, lhs, k, n),
@@ -54,7 +55,8 @@ END_TEST
 
 /* As a quantised layer has it: codes less their zero, two scales, a bias and an activation. */
 START_TEST(layer) {
-  cpu_case c = {.text =
+  cpu_case c = {.every_target = true,
+                .text =
                     "module @m { dims B, S\n weight @w : s8_row[50, 96]\n weight @b : f32[50]\n"
                     " func @f(%x: u8[B, S, 96], %z: u8[], %s: f32[], %y: f32[B, S, 50]) -> f32[B, S, 50] {\n"
                     " %0 = cast %x {to = i16}\n %1 = cast %z {to = i16}\n %2 = sub %0, %1\n"
