@@ -35,7 +35,8 @@ class Difference:
     """How far x is from the expected r: the whole-model row of the parity table in float32.
 
     ratio = max |x - r| / (atol + rtol |r|) with atol 1e-4 x max(1, rms(r)) and rtol 1e-3; NMSE at most 1e-9 on the
-    same scale (a constant output has no energy of its own to compare with). With `nmse` given, that alone is the limit."""
+    same scale (a constant output has no energy of its own to compare with). With `nmse` given, that alone is the limit,
+    and outputs smaller than a half are measured against a half."""
 
     def __init__(self, x, r, nmse=None):
         x, r = np.asarray(x, np.float64), np.asarray(r, np.float64)
@@ -45,7 +46,8 @@ class Difference:
         self.abs = float(np.max(np.abs(d), initial=0.0))
         self.ratio = float(np.max(np.abs(d) / (1e-4 * max(1.0, rms) + 1e-3 * np.abs(np.where(np.isfinite(r), r, 0.0))),
                                   initial=0.0))
-        self.nmse = float(np.sum(d * d) / max(np.sum(r * r), r.size * 1e-12, 1e-300))
+        least = 1e-12 if nmse is None else 0.25
+        self.nmse = float(np.sum(d * d) / max(np.sum(r * r), r.size * least, 1e-300))
         close = self.ratio <= 1.0 and self.nmse <= 1e-9 if nmse is None else self.nmse <= nmse
         self.ok = bool(finite.all()) and close
 

@@ -30,7 +30,7 @@ except ImportError:
 import golden
 import library
 
-FAST_NMSE = 1e-2
+FAST_NMSE = 5e-2  # where experts are routed, a rounded activation may choose another one
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
