@@ -4,8 +4,8 @@
  * how many threads there are. */
 #include "backends/runtime/rt.h"
 
-static const double tolerated = 0.2;                   /* of the time: seconds of stalls per second */
-static const double most = 2e-3, most_on_trial = 3e-4; /* seconds in the bucket that cost a thread */
+static const double tolerated = 0.15;                  /* of the time: seconds of stalls per second */
+static const double most = 8e-3, most_on_trial = 5e-4; /* seconds in the bucket that cost a thread */
 static const double first_pause = 20e-3, longest = 1;  /* seconds until one thread more is tried */
 
 static void leave(tn_session *s, double now) {
