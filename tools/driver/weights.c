@@ -128,8 +128,9 @@ typedef struct packing {
   uint64_t *hashes; /* one per row */
   uint8_t **pieces; /* one per thread */
   tn_progress bar;
-  uint64_t done; /* atomic: bytes */
-  bool hashed;   /* somebody wants to know */
+  uint64_t done;   /* atomic: bytes */
+  bool hashed;     /* somebody wants to know */
+  uint32_t failed; /* atomic: the first of `order` that failed */
 } packing;
 
 /* One weight: counted, so that a wrong size is found here and not by a kernel. */
@@ -199,6 +200,13 @@ static tn_status pack_weight(packing *p, tn_weight w, uint64_t bytes, stream *to
   return s;
 }
 
+/* Notes that piece i failed; the first one in order is kept. */
+static void note_failure(packing *p, uint32_t i) {
+  uint32_t first = __atomic_load_n(&p->failed, __ATOMIC_RELAXED);
+  while (i < first &&
+         !__atomic_compare_exchange_n(&p->failed, &first, i, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
 static tn_status pack_row(void *ctx, uint32_t thread, uint32_t i) {
   packing *p = ctx;
   uint32_t row = p->order[i];
@@ -208,7 +216,21 @@ static tn_status pack_row(void *ctx, uint32_t thread, uint32_t i) {
       .p = p, .piece = p->pieces[thread], .at = at, .end = at + bytes, .hash = row, .shows = thread == 0};
   tn_status status = pack_weight(p, p->b->weights.items[row], bytes, &s);
   p->hashes[row] = s.hash;
+  if (status) note_failure(p, i);
   return status;
+}
+
+/* All rows. Of several that fail at the same time only the first is reported, whatever the number of threads:
+ * it is packed once more, alone. */
+static tn_status pack_rows(packing *p, uint32_t threads, uint32_t n) {
+  tn_diags *d = p->d->diags;
+  uint32_t messages = d->list.count, errors = d->errors;
+  p->failed = n;
+  tn_status s = tn_parallel(threads, n, pack_row, p);
+  if (s == TN_OK || p->failed == n || d->errors <= errors + 1) return s;
+  d->list.count = messages;
+  d->errors = errors;
+  return pack_row(p, 0, p->failed);
 }
 
 static int by_size(const void *a, const void *b, void *ctx) {
@@ -241,7 +263,7 @@ tn_status tn_driver_pack(tn_driver *d, tn_module *m, const tn_build *b, const tn
   tn_status s = TN_OOM;
   if (p.order && p.hashes && p.pieces) {
     tn_progress_begin(&p.bar, d->options.progress, "packing weights");
-    s = tn_parallel(threads, list_rows(&p), pack_row, &p);
+    s = pack_rows(&p, threads, list_rows(&p));
     tn_progress_end(&p.bar);
     for (uint32_t i = 0; i < threads; i++) tn_mem_free(p.pieces[i]);
     if (hash) *hash = tn_hash_bytes(p.hashes, count * sizeof *p.hashes, 0);
