@@ -242,9 +242,9 @@ START_TEST(test_taken_over) {
   static const struct {
     uint32_t read, write, ahead;
   } steps[] = {{IN, S0, 0}, {S0, S1, 0}, {IN, S2, 0}, {IN, S3, 1}};
+  const tn_prog_slot all[4] = {0}; /* all live to the end: no memory is taken over */
   tn_hazards h = {0};
-  for (int lives = 0; lives < 2; lives++) { /* the second time all live to the end: no memory is taken over */
-    tn_prog_slot all[4] = {0};
+  for (int lives = 0; lives < 2; lives++) {
     tn_hazards_begin(&h, lives ? all : slots, 4);
     for (uint32_t i = 0; i < 4; i++) {
       tn_prog_operand o[] = {at[steps[i].read], at[steps[i].write]};
