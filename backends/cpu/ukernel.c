@@ -188,9 +188,10 @@ ll_val tn_cpu_ahead_step(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val cal
   return ll_mul(e, *step, pairs ? ll_lshr(e, depth, ll_k(e, 1)) : depth);
 }
 
-void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
-                      const tn_cpu_tile *t) {
+void tn_cpu_tile_switch(tn_cpu_kernel *k, ll_val rows, uint32_t max_rows, const tn_cpu_tile *t,
+                        tn_cpu_ukr_for of, const void *family) {
   tn_ll *e = k->e;
+  ll_val none = ll_k(e, 0);
   ll_val args[TN_UKR_ARGS] = {t->depth,
                               t->a,
                               t->a_stride,
@@ -199,23 +200,35 @@ void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t m
                               t->np,
                               t->c,
                               t->c_stride,
-                              t->b,
-                              ll_k(e, 0),
-                              LLVMConstInt(e->i1, 0, 0),
-                              t->pair ? t->pair : ll_k(e, 0)};
-  if (t->more) args[TN_UKR_MORE] = t->more;
-  uint32_t flags = (t->ahead ? TN_UKR_FETCH : 0) | (t->dot ? TN_UKR_DOT : 0);
-  if (t->ahead) args[TN_UKR_AHEAD] = t->ahead, args[TN_UKR_AHEAD_STEP] = t->ahead_step;
+                              t->ahead ? t->ahead : t->b,
+                              t->ahead ? t->ahead_step : none,
+                              t->more ? t->more : LLVMConstInt(e->i1, 0, 0),
+                              t->pair ? t->pair : none};
   LLVMBasicBlockRef end = ll_block(e, "tiled");
   ll_val sw = LLVMBuildSwitch(e->b, rows, end, max_rows);
   for (uint32_t r = 1; r <= max_rows; r++) {
     LLVMBasicBlockRef block = ll_block(e, "rows");
     LLVMAddCase(sw, ll_k(e, r), block);
     LLVMPositionBuilderAtEnd(e->b, block);
-    ll_val fn = tn_cpu_ukr_of(k, dt, r, panels, flags, write_ukr);
+    ll_val fn = of(k, family, r);
     LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, TN_UKR_ARGS, "");
     LLVMBuildBr(e->b, end);
   }
   LLVMPositionBuilderAtEnd(e->b, end);
   tn_ll_body_forget(&k->body);
+}
+
+typedef struct family {
+  tn_dtype dt;
+  uint32_t panels, flags;
+} family;
+static ll_val ukr_for(tn_cpu_kernel *k, const void *of, uint32_t rows) {
+  const family *f = of;
+  return tn_cpu_ukr_of(k, f->dt, rows, f->panels, f->flags, write_ukr);
+}
+
+void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
+                      const tn_cpu_tile *t) {
+  family f = {dt, panels, (t->ahead ? TN_UKR_FETCH : 0) | (t->dot ? TN_UKR_DOT : 0)};
+  tn_cpu_tile_switch(k, rows, max_rows, t, ukr_for, &f);
 }

@@ -26,6 +26,11 @@ typedef struct tn_cpu_tile {
  * is fetched. */
 void tn_cpu_tile_call(tn_cpu_kernel *k, tn_dtype dt, uint32_t panels, uint32_t max_rows, ll_val rows,
                       const tn_cpu_tile *t);
+/* The same for any family of micro-kernels: calls the function that `of` gives for `rows` (i64, 1..max_rows).
+ */
+typedef ll_val (*tn_cpu_ukr_for)(tn_cpu_kernel *k, const void *family, uint32_t rows);
+void tn_cpu_tile_switch(tn_cpu_kernel *k, ll_val rows, uint32_t max_rows, const tn_cpu_tile *t,
+                        tn_cpu_ukr_for of, const void *family);
 
 /* Several calls that share a fetch of the panels behind theirs: fills the step of each, gives the bytes from
  * one call's part to the next's. */

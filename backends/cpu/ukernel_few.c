@@ -256,30 +256,17 @@ static ll_val function_of(tn_cpu_kernel *k, tn_dtype dt, bool dot, tn_cpu_few_sh
   return tn_cpu_shared_end(k->u, &shared, fn);
 }
 
+typedef struct family {
+  tn_dtype dt;
+  uint32_t panels;
+  bool dot;
+} family;
+static ll_val few_for(tn_cpu_kernel *k, const void *of, uint32_t rows) {
+  const family *f = of;
+  return function_of(k, f->dt, f->dot, (tn_cpu_few_shape){rows, f->panels});
+}
+
 void tn_cpu_few_call(tn_cpu_kernel *k, tn_dtype dt, tn_cpu_few_shape s, ll_val rows, const tn_cpu_tile *t) {
-  tn_ll *e = k->e;
-  ll_val args[TN_UKR_ARGS] = {t->depth,
-                              t->a,
-                              t->a_stride,
-                              t->b,
-                              t->panel_stride,
-                              t->np,
-                              t->c,
-                              t->c_stride,
-                              t->b,
-                              ll_k(e, 0),
-                              LLVMConstInt(e->i1, 0, 0),
-                              t->pair ? t->pair : ll_k(e, 0)};
-  LLVMBasicBlockRef end = ll_block(e, "tiled");
-  ll_val sw = LLVMBuildSwitch(e->b, rows, end, s.rows);
-  for (uint32_t r = 1; r <= s.rows; r++) {
-    LLVMBasicBlockRef block = ll_block(e, "rows");
-    LLVMAddCase(sw, ll_k(e, r), block);
-    LLVMPositionBuilderAtEnd(e->b, block);
-    ll_val fn = function_of(k, dt, t->dot, (tn_cpu_few_shape){r, s.panels});
-    LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, TN_UKR_ARGS, "");
-    LLVMBuildBr(e->b, end);
-  }
-  LLVMPositionBuilderAtEnd(e->b, end);
-  tn_ll_body_forget(&k->body);
+  family f = {dt, s.panels, t->dot};
+  tn_cpu_tile_switch(k, rows, s.rows, t, few_for, &f);
 }
