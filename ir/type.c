@@ -10,7 +10,7 @@ static const tn_dtype_info plain[] = {
 static const tn_dtype_info blocks[] = {
 #define TN_QUANT(name, values, bytes, doc, ...)                                                              \
   {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
-#include "ir/quant.def"
+#include "ir/quant/quant.def"
 #undef TN_QUANT
 };
 

@@ -2,8 +2,8 @@
  * medians and spread, peak memory. Inputs are made here - ids spread over the vocabulary, no padding - or
  * stored. What was reached of the machine's limits, and launches, come from runs of their own: looking on
  * takes time. */
-#include "tools/profile.h"
-#include "tools/stored.h"
+#include "tools/profile/profile.h"
+#include "tools/verify/stored.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>

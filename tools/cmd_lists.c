@@ -1,6 +1,6 @@
 /* cmd_lists.c - tenon ops, formats, models and plugins: what there is. */
 #include "frontend/describe/describe.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include "tools/tool.h"
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 /* cmd_run.c - tenon run: a model, or a library made of one, on texts (tasks.c) or on tensors. */
-#include "tools/profile.h"
+#include "tools/profile/profile.h"
 #include "tools/tool.h"
 #include <stdio.h>
 #include <stdlib.h>

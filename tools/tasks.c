@@ -1,7 +1,7 @@
 /* tasks.c - the readable tasks of tenon run: text in, an answer in words or JSON out. They use only the
  * public model interface, so they work the same on an artefact and on a model compiled in this process. */
 #include "frontend/config/config.h"
-#include "tools/profile.h"
+#include "tools/profile/profile.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

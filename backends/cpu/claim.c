@@ -6,7 +6,7 @@
 #include "backends/lib/lib.h"
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 static const char *name_of(tn_cpu *c, tn_module *m, tn_op op) {
   return c->ir.opcode_name(c->ir.opcode(m, op));

@@ -1,4 +1,4 @@
-/* block.c - see block.h. Every formula is that of ir/base/quant.c, rounding by rounding. */
+/* block.c - see block.h. Every formula is that of ir/quant/quant.c, rounding by rounding. */
 #include "backends/llvm/block.h"
 #include "backends/llvm/convert.h"
 #include <stdio.h>

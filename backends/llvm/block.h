@@ -1,4 +1,4 @@
-/* block.h - block formats (ir/quant.def) in generated code: how a number is rebuilt from the bytes of its
+/* block.h - block formats (ir/quant/quant.def) in generated code: how a number is rebuilt from the bytes of its
  * block, written once over a reader that knows where those bytes are. A reader serves either the elements at
  * an index (body_block.c) or 16 rows of a packed weight at a time (backends/cpu/ukernel_block.c).
  *
@@ -8,7 +8,7 @@
 #ifndef TN_LLVM_BLOCK_H
 #define TN_LLVM_BLOCK_H
 #include "backends/llvm/emit.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 #define TN_BLOCK_LAYOUT "panelq"
 #define TN_BLOCK_ROWS 16u

@@ -1,5 +1,5 @@
-/* dequant.c - block formats (ir/quant.def) as numbers. */
-#include "ir/base/quant.h"
+/* dequant.c - block formats (ir/quant/quant.def) as numbers. */
+#include "ir/quant/quant.h"
 #include "kernels.h"
 
 tn_status tn_ref_dequant(tn_dtype format, const void *blocks, float *out, int64_t n) {

@@ -2,7 +2,7 @@
  * once: a double becomes a narrow float through a float rounded to odd, so that rounding it again is still to
  * nearest. */
 #include "kernels.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include <math.h>
 
 uint32_t tn_ref_bits(tn_dtype t) {

@@ -15,7 +15,7 @@ static const tn_dtype_info plain_types[] = {{0},
 static const tn_dtype_info block_types[] = {
 #define TN_QUANT(name, values, bytes, doc, ...)                                                              \
   {#name, ((bytes) * 8 + (values) - 1) / (values), TN_CLASS_BLOCK, values, bytes},
-#include "ir/quant.def"
+#include "ir/quant/quant.def"
 #undef TN_QUANT
 };
 

@@ -4,7 +4,7 @@
 #ifndef TN_FORM_H
 #define TN_FORM_H
 #include "frontend/forms/forms.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 enum { FORM_BAND = 1 << 21 };
 

@@ -1,7 +1,7 @@
 /* tensors.c - the tensor table of one GGUF file. The tensors' bytes follow each other in the order of the
  * table, each padded to the alignment, and must lie in the file. */
 #include "frontend/gguf/reader.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 enum { DIMS_MAX = 4, NAME_MAX_BYTES = 63 };
 

@@ -1,6 +1,6 @@
 /* packed.c - the entries of packed checkpoints: found by name, with a note of what the page took. */
 #include "frontend/hf/packed.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 tn_status tn_packed_fail(tn_hf *h, const tn_st_tensor *t, const char *fmt, ...) {
   tn_buf where = {0}, text = {0};

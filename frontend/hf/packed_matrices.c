@@ -1,7 +1,7 @@
 /* packed_matrices.c - from the tensors of one packed matrix to its entry: block type, parts, form. A method
  * is known by the ending of one of its tensors' names; sizes and groups come from the shapes. */
 #include "frontend/hf/packed.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 typedef const tn_st_tensor *tensor;
 

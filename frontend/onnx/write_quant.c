@@ -2,7 +2,7 @@
  * codes, scales and zeros. Everything is made while it streams, a few blocks at a time; what a block means
  * comes from its row of quant.def alone. */
 #include "frontend/onnx/write_graph.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include <string.h>
 
 enum { CHUNK = 1 << 20 };

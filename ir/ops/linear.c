@@ -1,6 +1,6 @@
 /* linear.c - matmul, expert_matmul and the norms. */
 #include "ops.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 /* The matrix part of an operand, [rows, cols] after an optional transpose. */
 static void matrix(const tn_in *x, bool trans, tn_dim *rows, tn_dim *cols) {

@@ -1,6 +1,6 @@
 /* bench_blocks.c - products with packed block weights: GB/s of weights for few rows (1 and 2 threads),
  * GFLOP/s for many. Usage: bench_blocks FORMAT [TARGET [PRECISION]]. Not a test. */
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include "tests/cpu/harness.h"
 #include <pthread.h>
 #include <stdio.h>

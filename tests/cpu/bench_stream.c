@@ -1,7 +1,7 @@
 /* bench_stream.c - products of one row with weights much larger than the caches: GB/s on 1 and 2 threads, and
  * as a part of what a plain loop reads in the same minute; the two take turns, the best of each counts.
  * Usage: bench_stream [TARGET [PRECISION [FORMAT ...]]]. Not a test: nothing passes or fails. */
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include "tests/cpu/harness.h"
 #include <pthread.h>
 #include <stdio.h>

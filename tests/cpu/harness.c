@@ -1,7 +1,7 @@
 /* harness.c - see harness.h. */
 #include "tests/cpu/harness.h"
 #include "backends/ref/ref.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include "passes/pass.h"
 #include "passes/rw.h"
 #include <dlfcn.h>

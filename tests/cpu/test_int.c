@@ -2,7 +2,7 @@
  * The reference gets rows that plain C has rounded by the documented rule (backends/cpu/rows_int.h), the
  * kernels get them as they are, so nothing but the order of sums may differ. In the environment
  * TENON_TEST_FORMAT picks formats by a part of their name. */
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include "tests/cpu/harness.h"
 #include "tests/cpu/runner.h"
 #include <math.h>

@@ -1,7 +1,7 @@
 /* gguf_main.c - prints what the reader finds in a GGUF file, for reader.py: a line per key, "K name type
  * count values", and per tensor, "T name type offset bytes dims". Texts in hex. */
 #include "frontend/gguf/gguf.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 
 static void put_hex(tn_str s) {
   for (uint64_t i = 0; i < s.len; i++) printf("%02x", (uint8_t)s.ptr[i]);

@@ -1,4 +1,4 @@
-"""Writes vectors/TYPE.bin for every block format of ir/quant.def: some blocks, then their values as f32.
+"""Writes vectors/TYPE.bin for every block format of ir/quant/quant.def: some blocks, then their values as f32.
 
 GGUF types: the gguf package rebuilds the values. Blocks come from its quantisers where it has one and are random
 otherwise; the first ones of every type have extreme scales. The formats of packed checkpoints are rebuilt here in

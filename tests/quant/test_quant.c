@@ -1,8 +1,8 @@
-/* test_quant.c - every row of ir/quant.def against vectors/TYPE.bin (make_vectors.py): blocks, then their
+/* test_quant.c - every row of ir/quant/quant.def against vectors/TYPE.bin (make_vectors.py): blocks, then their
  * values, bit by bit. A row without a file fails. */
 #include "backends/ref/ref.h"
 #include "ir/base/base.h"
-#include "ir/base/quant.h"
+#include "ir/quant/quant.h"
 #include <check.h>
 #include <stdlib.h>
 

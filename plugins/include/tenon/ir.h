@@ -30,7 +30,7 @@ enum {
   TN_DTYPES(TN_X)
 #undef TN_X
       TN_DT_PLAIN_END,
-  TN_DT_BLOCK = 64 /* block formats follow, in the order of ir/quant.def */
+  TN_DT_BLOCK = 64 /* block formats follow, in the order of ir/quant/quant.def */
 };
 typedef uint32_t tn_dtype;
 enum { TN_CLASS_FLOAT = 1, TN_CLASS_INT, TN_CLASS_UINT, TN_CLASS_BOOL, TN_CLASS_BLOCK };

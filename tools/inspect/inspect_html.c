@@ -1,6 +1,6 @@
 /* inspect_html.c - one self-contained page: the kernels of each function drawn top to bottom with their data
  * flow, the memory plan as bars over time, and the weights. No scripts, no outside files. */
-#include "tools/inspect.h"
+#include "tools/inspect/inspect.h"
 
 static const char style[] =
     ":root{--bg:#fcfcfb;--fg:#1d2129;--dim:#68707c;--line:#d9dce1;--box:#fff;--edge:#9aa5b4;--hot:#e0562b}"

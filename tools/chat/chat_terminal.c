@@ -1,6 +1,6 @@
 /* chat_terminal.c - the conversation with a person: messages of one or more lines, and commands that begin
  * with a slash. */
-#include "tools/chat.h"
+#include "tools/chat/chat.h"
 #include <stdio.h>
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 /* line.c - one line from a terminal, with editing and history: the keys of Emacs and the arrows, UTF-8, and a
  * line longer than the terminal scrolls sideways. Everything is drawn again after every key. */
-#include "tools/chat.h"
+#include "tools/chat/chat.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>

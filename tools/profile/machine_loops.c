@@ -1,7 +1,7 @@
 /* machine_loops.c - the loops behind the limits: streams of loads, and independent chains of the widest
  * product that the processor has, enough of them to fill both of its units for their latency. Each is
  * compiled for its own instructions and runs only where cpuid names them. */
-#include "tools/machine.h"
+#include "tools/profile/machine.h"
 
 typedef uint64_t line __attribute__((vector_size(64)));
 

@@ -1,7 +1,7 @@
 /* profile.c - from the runtime's events to rows. A kernel's time goes from its begin on thread 0, or the end
  * of the kernel before if that is later, until the last thread is done with it: so the times of kernels and
  * what lies between them add up to the time of the walk, also where threads run ahead of each other. */
-#include "tools/profile.h"
+#include "tools/profile/profile.h"
 #include "tools/reports.h"
 #include <stdlib.h>
 

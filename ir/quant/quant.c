@@ -1,9 +1,9 @@
-/* quant.c - the rows of ir/quant.def and their reference reading. Arithmetic is float, each step rounded by
+/* quant.c - the rows of ir/quant/quant.def and their reference reading. Arithmetic is float, each step rounded by
  * itself (no fused multiply-add), in the order of the GGUF specification: results are bit-exact with its
  * other readers. */
-#include "quant.h"
-#include "base.h"
-#include "quant_grid.h"
+#include "ir/quant/quant.h"
+#include "ir/base/base.h"
+#include "ir/quant/quant_grid.h"
 
 /* Doubled e2m1 levels, so that they are whole; the scale is halved for it. */
 static const float tn_quant_fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
@@ -38,7 +38,7 @@ static const float tn_quant_bnb_fp4[16] = {
 /* clang-format off: rows */
 static const tn_quant rows[] = {
 #define TN_QUANT(n, v, b, text, ...) {.name = #n, .doc = text, .values = v, .bytes = b, __VA_ARGS__},
-#include "ir/quant.def"
+#include "ir/quant/quant.def"
 #undef TN_QUANT
 };
 /* clang-format on */

@@ -1,6 +1,6 @@
 /* machine.c - measures the machine's limits. Other work may share the machine, so each limit is many short
  * runs, taken in turns: the best is what the machine can do, the median tells how quiet it was. */
-#include "tools/machine.h"
+#include "tools/profile/machine.h"
 #include "backends/runtime/pool.h"
 #include <sched.h>
 #include <stdatomic.h>

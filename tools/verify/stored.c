@@ -1,5 +1,5 @@
 /* stored.c - both kinds of stored tensors behind one lookup. */
-#include "tools/stored.h"
+#include "tools/verify/stored.h"
 #include <stdlib.h>
 
 bool tn_stored_is(const char *path) {

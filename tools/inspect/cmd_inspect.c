@@ -1,7 +1,7 @@
 /* cmd_inspect.c - tenon inspect: what is in a model or a library: entry points, configuration, tensors,
  * kernels, memory. */
-#include "tools/inspect.h"
-#include "tools/profile.h"
+#include "tools/inspect/inspect.h"
+#include "tools/profile/profile.h"
 #include "tools/reports.h"
 #include "tools/tool.h"
 #include <stdio.h>

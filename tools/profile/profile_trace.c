@@ -1,7 +1,7 @@
 /* profile_trace.c - the events of a profile in the Chrome trace event format, which chrome://tracing and
  * Perfetto open: a track per thread, a slice per kernel call; on thread 0 inside the slice of the whole walk.
  */
-#include "tools/profile.h"
+#include "tools/profile/profile.h"
 
 static void put_thread(tn_profile *p, uint32_t thread) {
   tn_buf_printf(&p->trace,

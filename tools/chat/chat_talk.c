@@ -1,6 +1,6 @@
 /* chat_talk.c - the conversation: messages through the template to a prompt, the prompt to tokens, of which
  * those that the states hold already are kept (the common beginning), the answer back among the messages. */
-#include "tools/chat.h"
+#include "tools/chat/chat.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* quant_grid.c - the codebooks of the iq1, iq2 and iq3 block formats: tables of the GGUF formats. Every row
  * is one u16: its entries, lowest bits first. */
-#include "quant_grid.h"
+#include "ir/quant/quant_grid.h"
 
 static const uint16_t iq2xxs_rows[256] = {
     0x0000, 0x0002, 0x0005, 0x0008, 0x000a, 0x0011, 0x0014, 0x0020, 0x0022, 0x0028, 0x002a, 0x0041, 0x0044,

@@ -1,8 +1,8 @@
 /* cmd_verify.c - tenon verify: do two ways to run a model give the same? Each side is a model or a library,
  * with a level and a backend behind an @ (MODEL@O0,ref), or stored inputs and outputs: a .safetensors file
  * with their names, or a folder of ONNX test data. */
-#include "tools/compare.h"
-#include "tools/stored.h"
+#include "tools/verify/compare.h"
+#include "tools/verify/stored.h"
 #include "tools/tool.h"
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * runtime logs events while it runs, tn_profile_take turns them into rows. */
 #ifndef TN_PROFILE_H
 #define TN_PROFILE_H
-#include "tools/machine.h"
+#include "tools/profile/machine.h"
 #include "tools/tool.h"
 
 /* A step of the program, or all steps that run the same kernel. */

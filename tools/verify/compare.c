@@ -1,5 +1,5 @@
 /* compare.c - tensors against tensors, and the values inside a compiled function. */
-#include "tools/compare.h"
+#include "tools/verify/compare.h"
 #include "tools/reports.h"
 #include <math.h>
 

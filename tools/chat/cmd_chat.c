@@ -1,6 +1,6 @@
 /* cmd_chat.c - tenon chat: messages from the command line, a file, a pipe or a person; the conversation
  * itself is in chat_talk.c. */
-#include "tools/chat.h"
+#include "tools/chat/chat.h"
 #include <locale.h>
 #include <stdio.h>
 #include <unistd.h>

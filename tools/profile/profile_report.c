@@ -1,5 +1,5 @@
 /* profile_report.c - a profile as a table and as JSON. */
-#include "tools/profile.h"
+#include "tools/profile/profile.h"
 
 /* Of one call, at its median time: a few calls that the system interrupted say nothing about the kernel. */
 static double per_second(const tn_profile_row *r, double amount) {

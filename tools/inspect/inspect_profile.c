@@ -1,6 +1,6 @@
 /* inspect_profile.c - a profile on the page: for each part a bar of all its time, cut into kernels, and a
  * table with the same colours; and the times that the graph's boxes show. */
-#include "tools/inspect.h"
+#include "tools/inspect/inspect.h"
 
 static double number(const tn_json *object, const char *key) {
   const tn_json *x = tn_json_peek(object, key);
