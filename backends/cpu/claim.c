@@ -1,7 +1,7 @@
 /* claim.c - what this backend takes: single ops, and which ops may share a kernel. It says yes only to what
  * the skeletons can write, so that a claimed kernel always compiles. */
-#include "backends/cpu/attention.h"
-#include "backends/cpu/conv.h"
+#include "backends/cpu/attention/attention.h"
+#include "backends/cpu/conv/conv.h"
 #include "backends/cpu/plugin.h"
 #include "backends/lib/lib.h"
 #include "backends/llvm/body.h"

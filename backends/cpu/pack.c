@@ -11,7 +11,7 @@
  *
  * Packing streams: a few panels at a time, a few MB in memory whatever the size of the weight. */
 #include "backends/cpu/plugin.h"
-#include "backends/cpu/ukernel.h"
+#include "backends/cpu/ukernel/ukernel.h"
 #include "backends/llvm/block.h"
 #include "backends/llvm/body.h"
 

@@ -1,6 +1,6 @@
 /* stage.c - panels of a B that nobody packed and whose values are a lot of code to rebuild: a column at a
  * time, vectors of consecutive k, spread over the panel's rows. */
-#include "backends/cpu/ukernel.h"
+#include "backends/cpu/ukernel/ukernel.h"
 
 typedef struct column {
   const tn_cpu_stage *s;

@@ -273,7 +273,7 @@ static void walk_rows(walk *w, int64_t first, int64_t rows, bool reverse, bool h
 
 static int64_t whole(int64_t n) { return (n + TN_LIB_PANEL - 1) / TN_LIB_PANEL * TN_LIB_PANEL; }
 
-/* Scratch in the order of the fields; see recurrent_bytes in backends/cpu/skel_library.c. */
+/* Scratch in the order of the fields; see recurrent_bytes in backends/cpu/skel/skel_library.c. */
 static void lay_out(walk *w) {
   float *at = w->c->scratch;
   float **rows[] = {&w->in, &w->made, &w->extra};

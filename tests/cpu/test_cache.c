@@ -1,6 +1,6 @@
 /* test_cache.c - the object cache by itself: entries come back whole or not at all, the oldest go first, and
  * folders that others may write are left alone. */
-#include "backends/cpu/cache.h"
+#include "backends/cpu/compile/cache.h"
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
