@@ -33,16 +33,21 @@ static tn_status split_paths(tn_arena *arena, const char *s, const char *option,
   return TN_OK;
 }
 
-tn_status tn_import_pages(const tn_host *host, const tn_options *options, tn_diags *diags,
-                          tn_page_set **out) {
-  path_list folders, files;
+tn_status tn_import_pages_named(const char *folders, const char *pages, tn_diags *diags, tn_page_set **out) {
+  path_list in, files;
   tn_arena arena;
   tn_arena_init(&arena);
-  tn_status s = split_paths(&arena, host->option(options, "page-folders"), "page-folders", diags, &folders);
-  if (s == TN_OK) s = split_paths(&arena, host->option(options, "page"), "page", diags, &files);
-  if (s == TN_OK) s = tn_pages_open(out, folders.items, folders.count, files.items, files.count, diags);
+  tn_status s = split_paths(&arena, folders, "page-folders", diags, &in);
+  if (s == TN_OK) s = split_paths(&arena, pages, "page", diags, &files);
+  if (s == TN_OK) s = tn_pages_open(out, in.items, in.count, files.items, files.count, diags);
   tn_arena_fini(&arena);
   return s;
+}
+
+tn_status tn_import_pages(const tn_host *host, const tn_options *options, tn_diags *diags,
+                          tn_page_set **out) {
+  return tn_import_pages_named(host->option(options, "page-folders"), host->option(options, "page"), diags,
+                               out);
 }
 
 tn_status tn_import_build(const tn_host *host, const tn_options *options, tn_page_run *run) {

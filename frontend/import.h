@@ -11,6 +11,8 @@ void tn_import_stop(void *self);
 
 /* All pages, with those of the options "page-folders" and "page" (paths, ':' between). */
 tn_status tn_import_pages(const tn_host *host, const tn_options *options, tn_diags *diags, tn_page_set **out);
+/* The same, given the lists themselves; NULL: none. */
+tn_status tn_import_pages_named(const char *folders, const char *pages, tn_diags *diags, tn_page_set **out);
 /* Builds the graphs of run->page, with what the options "kv" and "adapters" ask for. */
 tn_status tn_import_build(const tn_host *host, const tn_options *options, tn_page_run *run);
 /* Hands an import's messages to the host. */

@@ -137,6 +137,8 @@ tn_status tn_ir_op_erase(tn_module *m, tn_op op) {
     return tn_module_fail(m, TN_PRECONDITION, row->loc, "%s: result %u still has %u use%s",
                           tn_ir_opcode_name(row->code), i, uses, uses == 1 ? "" : "s");
   }
+  if (row->code == TN_OPC_return && !row->parent) /* the next one may state others */
+    m->funcs.items[row->func].results = NULL, m->funcs.items[row->func].nresults = 0;
   op_delete(m, op);
   return TN_OK;
 }

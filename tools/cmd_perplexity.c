@@ -1,353 +1,67 @@
-/* cmd_perplexity.c - tenon perplexity: how surprised a model is by a text, and how far its scores are from
- * another's. The method is llama-perplexity's, so that the numbers can be put side by side: the text's tokens
- * are cut into chunks of the context size; each chunk is read from an empty cache, its first token replaced
- * by the beginning-of-text token where the tokenizer adds one; the second half of it is scored. With --stride
- * a window slides instead, and every token is scored once, by as long a context as the window leaves (the
- * method of the transformers documentation). */
+/* cmd_perplexity.c - tenon perplexity: how well a model predicts a text (tools/verify/score.h). */
 #include "tools/tool.h"
-#include <math.h>
+#include "tools/verify/score.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 static const uint8_t perplexity_options[] = {OPT_capacity, OPT_stride, OPT_chunks,    OPT_kl,   OPT_threads,
                                              OPT_O0,       OPT_O1,     OPT_O2,        OPT_O3,   OPT_passes,
-                                             OPT_backend,  OPT_isa,    OPT_precision, OPT_page, OPT_plugin,
+                                             OPT_backend,  OPT_isa,    OPT_precision, OPT_page, OPT_plugin, OPT_quantize,
                                              OPT_tuning,   OPT_json,   OPT_verbose,   OPT_help};
 
-enum { CONTEXT = 512, PIECE = 64 /* tokens per call whose scores are wanted */, READ = 256 /* not wanted */ };
-
-/* A model as it reads one window. */
-typedef struct reader {
-  tn_opened *o;
-  tn_session *s;
-  int logits, next; /* entries; next -1: none */
-  int64_t vocab;
-  float *rows; /* [room, vocab]: of tokens first .. first + count of the window */
-  int64_t room, first, count;
-} reader;
-
-typedef struct measure {
-  const tn_args *a;
-  tn_diags *d;
-  reader model, base; /* base.o NULL: none */
-  int32_t *ids, *window;
-  int64_t n, context, stride, chunks;
-  int32_t bos; /* -1: the tokenizer adds none */
-  double nll, nll2, base_nll;
-  int64_t scored, agree;
-  double kl, dp, dp2;
-  float *kls; /* per scored token */
-  bool bad;
-} measure;
-
-/* ---- reading ------------------------------------------------------------------------------------------- */
-
-static tn_status failed(measure *m, reader *r, tn_status s) {
-  return tn_fail(m->d, s, NULL, NULL, "%s", r->o->api->error(r->s));
+static void print_kl(const tn_scores *x) {
+  printf("of the base      %.4f\n", x->base_perplexity);
+  printf("KL divergence    mean %.6f, median %.6f, 90 %% %.6f, 95 %% %.6f, 99 %% %.6f, max %.6f\n",
+         x->kl_mean, x->kl_median, x->kl_p90, x->kl_p95, x->kl_p99, x->kl_max);
+  printf("same top token   %.3f %%\n", 100 * x->same_top);
+  printf("change of p      mean %.4f %%, root mean square %.4f %%\n", 100 * x->mean_dp, 100 * x->rms_dp);
 }
 
-static tn_status open_reader(measure *m, tn_opened *o, reader *r) {
-  char error[256] = "";
-  tn_session_options so = {.size = sizeof so,
-                           .threads = (uint32_t)tn_args_int(m->a, OPT_threads, 0, &m->bad),
-                           .capacity = m->context,
-                           .error = error,
-                           .error_size = sizeof error};
-  *r = (reader){.o = o, .logits = tn_opened_entry(o, "logits"), .next = tn_opened_entry(o, "next")};
-  if (m->bad) return TN_INVALID;
-  if (r->logits < 0)
-    return tn_fail(m->d, TN_UNSUPPORTED, NULL, NULL,
-                   "the model has no entry 'logits', which perplexity needs");
-  tn_status s = o->api->session_new(o->model, &so, &r->s);
-  return s ? tn_fail(m->d, s, NULL, NULL, "cannot open a session: %s", error) : TN_OK;
-}
-
-static void close_reader(reader *r) {
-  if (r->s) r->o->api->session_free(r->s);
-  free(r->rows);
-}
-
-/* Runs tokens from .. from + n of the window; their scores, or the last one's, are then in r->rows. */
-static tn_status run(measure *m, reader *r, int entry, int64_t from, int64_t n) {
-  tn_tensor in = {m->window + from, TN_DT_i32, 2, {1, n}}, out;
-  tn_status s = r->o->api->shapes(r->s, (uint32_t)entry, &in, &out);
-  if (s) return failed(m, r, s);
-  r->vocab = out.shape[out.rank - 1];
-  int64_t rows = out.rank == 3 ? out.shape[1] : 1;
-  if (rows > r->room) {
-    free(r->rows);
-    r->rows = malloc((size_t)rows * (size_t)r->vocab * sizeof *r->rows);
-    r->room = r->rows ? rows : 0;
-    if (!r->rows)
-      return tn_fail(m->d, TN_OOM, NULL, NULL, "no memory for %lld rows of scores", (long long)rows);
-  }
-  out.data = r->rows;
-  r->first = from;
-  r->count = rows;
-  s = r->o->api->invoke(r->s, (uint32_t)entry, &in, &out);
-  return s ? failed(m, r, s) : TN_OK;
-}
-
-/* Reads the window up to `first` without looking, where the model can go on from there. */
-static tn_status skip(measure *m, reader *r, int64_t first) {
-  tn_status s = r->o->api->session_reset(r->s);
-  if (s) return failed(m, r, s);
-  for (int64_t at = 0, n; at < first; at += n) {
-    n = first - at < READ ? first - at : READ;
-    TN_TRY(run(m, r, r->next >= 0 ? r->next : r->logits, at, n));
-    if (!r->o->api->position(r->s)) return TN_OK; /* no states: everything is read at once */
-  }
-  return TN_OK;
-}
-
-/* Makes the scores behind token `at` of a window of n tokens the ones that r->rows has. */
-static tn_status reach(measure *m, reader *r, int64_t at, int64_t n) {
-  if (r->count > 0 && at >= r->first && at < r->first + r->count) return TN_OK;
-  bool states = r->o->api->position(r->s) > 0 || at == 0;
-  int64_t end = at + PIECE < n ? at + PIECE : n;
-  if (states) {
-    TN_TRY(run(m, r, r->logits, at, end - at));
-    if (r->o->api->position(r->s)) return TN_OK;
-  }
-  return run(m, r, r->logits, 0, n);
-}
-
-/* ---- scoring ------------------------------------------------------------------------------------------- */
-
-typedef struct softmax {
-  const float *row;
-  double log_total; /* log of the sum of exp */
-  int64_t best;
-} softmax;
-
-static softmax softmax_of(const reader *r, int64_t at) {
-  softmax x = {r->rows + (at - r->first) * r->vocab, 0, 0};
-  double total = 0;
-  for (int64_t i = 1; i < r->vocab; i++)
-    if (x.row[i] > x.row[x.best]) x.best = i;
-  for (int64_t i = 0; i < r->vocab; i++) total += exp((double)x.row[i] - (double)x.row[x.best]);
-  x.log_total = (double)x.row[x.best] + log(total);
-  return x;
-}
-
-/* Kullback-Leibler divergence of the model from the base at one position. */
-static double divergence(const softmax *base, const softmax *model, int64_t vocab) {
-  double sum = 0;
-  for (int64_t i = 0; i < vocab; i++) {
-    double lp = (double)base->row[i] - base->log_total, lq = (double)model->row[i] - model->log_total;
-    double p = exp(lp);
-    if (p > 0) sum += p * (lp - lq);
-  }
-  return sum;
-}
-
-static tn_status score(measure *m, int64_t at, int32_t target) {
-  softmax q = softmax_of(&m->model, at);
-  if (target < 0 || target >= m->model.vocab)
-    return tn_fail(m->d, TN_INVALID, NULL, NULL, "token %d, the model scores %lld", target,
-                   (long long)m->model.vocab);
-  double nll = q.log_total - (double)q.row[target];
-  m->nll += nll;
-  m->nll2 += nll * nll;
-  if (m->base.o) {
-    if (m->base.vocab != m->model.vocab)
-      return tn_fail(m->d, TN_INVALID, NULL, NULL, "the base scores %lld tokens, the model %lld",
-                     (long long)m->base.vocab, (long long)m->model.vocab);
-    softmax p = softmax_of(&m->base, at);
-    double kl = divergence(&p, &q, m->model.vocab), base = p.log_total - (double)p.row[target];
-    double dp = exp(-nll) - exp(-base);
-    m->base_nll += base;
-    m->kl += kl;
-    m->dp += dp;
-    m->dp2 += dp * dp;
-    m->agree += p.best == q.best;
-    m->kls[m->scored] = (float)kl;
-  }
-  m->scored++;
-  return isfinite(nll) ? TN_OK
-                       : tn_fail(m->d, TN_INTERNAL, NULL, NULL,
-                                 "the scores of token %lld are not finite numbers", (long long)m->scored);
-}
-
-/* Reads ids[from .. from + n) and scores those from .. + first + 1 and behind. */
-static tn_status read_window(measure *m, int64_t from, int64_t n, int64_t first, bool replace) {
-  memcpy(m->window, m->ids + from, (size_t)n * sizeof *m->window);
-  if (replace && m->bos >= 0) m->window[0] = m->bos;
-  reader *readers[] = {&m->model, &m->base};
-  for (int k = 0; k < 2; k++) {
-    if (!readers[k]->o) continue;
-    TN_TRY(skip(m, readers[k], first));
-    readers[k]->count = 0;
-  }
-  for (int64_t at = first; at + 1 < n; at++) {
-    for (int k = 0; k < 2; k++)
-      if (readers[k]->o) TN_TRY(reach(m, readers[k], at, n));
-    TN_TRY(score(m, at, m->ids[from + at + 1]));
-  }
-  return TN_OK;
-}
-
-static void progress(const measure *m, int64_t i, int64_t n) {
-  if (!isatty(STDERR_FILENO) && !m->a->given[OPT_verbose]) return;
-  fprintf(stderr, "\r%lld of %lld: %.4f ", (long long)i, (long long)n, exp(m->nll / (double)m->scored));
-  if (i == n) fputc('\n', stderr);
-}
-
-static tn_status read_chunks(measure *m) {
-  int64_t n = m->n / m->context;
-  if (m->n < 2 * m->context)
-    return tn_fail(m->d, TN_INVALID, NULL, NULL,
-                   "the text has %lld tokens, the method needs %lld: two chunks of %lld; use -c, or --stride",
-                   (long long)m->n, (long long)(2 * m->context), (long long)m->context);
-  if (m->chunks && m->chunks < n) n = m->chunks;
-  for (int64_t i = 0; i < n; i++) {
-    TN_TRY(read_window(m, i * m->context, m->context, m->context / 2, true));
-    progress(m, i + 1, n);
-  }
-  return TN_OK;
-}
-
-static tn_status slide(measure *m) {
-  int64_t n = m->n > m->context ? (m->n - m->context + m->stride - 1) / m->stride + 1 : 1, end = 1;
-  if (m->stride > m->context)
-    return tn_fail(m->d, TN_INVALID, NULL, NULL, "--stride %lld is more than the context of %lld",
-                   (long long)m->stride, (long long)m->context);
-  if (m->chunks && m->chunks < n) n = m->chunks;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t from = i * m->stride, len = m->n - from < m->context ? m->n - from : m->context;
-    int64_t first = end - from - 1 > 0 ? end - from - 1 : 0;
-    TN_TRY(read_window(m, from, len, first, false));
-    end = from + len;
-    progress(m, i + 1, n);
-  }
-  return m->scored ? TN_OK
-                   : tn_fail(m->d, TN_INVALID, NULL, NULL, "the text has %lld tokens", (long long)m->n);
-}
-
-/* ---- the text ------------------------------------------------------------------------------------------ */
-
-static tn_status tokenize(measure *m, reader *r, tn_str text, int32_t **ids, int64_t *n) {
-  uint64_t room = text.len / 2 + 64, count = room;
-  tn_status s = TN_OK;
-  *ids = NULL;
-  for (int i = 0; i < 2; i++) {
-    free(*ids);
-    *ids = malloc(room * sizeof **ids);
-    if (!*ids)
-      return tn_fail(m->d, TN_OOM, NULL, NULL, "no memory for %llu tokens", (unsigned long long)room);
-    count = room;
-    s = r->o->api->tokenize(r->s, text.ptr, text.len, NULL, 0, 0, *ids, NULL, &count);
-    if (s == TN_OK || count <= room) break;
-    room = count;
-  }
-  *n = (int64_t)count;
-  return s ? failed(m, r, s) : TN_OK;
-}
-
-static tn_status read_text(measure *m, const char *path) {
-  tn_file f;
-  const char *why;
-  int32_t *other = NULL;
-  int64_t n = 0;
-  tn_status s = tn_file_map(&f, path, &why);
-  if (s) return tn_fail(m->d, s, path, NULL, "%s", why);
-  tn_str text = {(const char *)f.data, f.size};
-  s = tokenize(m, &m->model, TN_STR(""), &other, &n);
-  if (!s) m->bos = n ? other[0] : -1;
-  free(other), other = NULL;
-  if (!s) s = tokenize(m, &m->model, text, &m->ids, &m->n);
-  if (!s && m->base.o) {
-    s = tokenize(m, &m->base, text, &other, &n);
-    if (!s && (n != m->n || memcmp(other, m->ids, (size_t)n * sizeof *other)))
-      s = tn_fail(m->d, TN_INVALID, path, NULL,
-                  "the text has other tokens in the base: the vocabularies differ");
-    free(other);
-  }
-  tn_file_unmap(&f);
-  if (s) return s;
-  m->window = malloc((size_t)m->context * sizeof *m->window);
-  m->kls = calloc((size_t)m->n + 1, sizeof *m->kls);
-  return m->window && m->kls ? TN_OK : TN_OOM;
-}
-
-/* ---- results ------------------------------------------------------------------------------------------- */
-
-static int compare(const void *x, const void *y) {
-  float a = *(const float *)x, b = *(const float *)y;
-  return (a > b) - (a < b);
-}
-
-static void print_kl(measure *m, bool json) {
-  static const double at[] = {0.5, 0.9, 0.95, 0.99};
-  double n = (double)m->scored, top = 100 * (double)m->agree / n;
-  qsort(m->kls, (size_t)m->scored, sizeof *m->kls, compare);
-  double p[TN_COUNT(at)], most = (double)m->kls[m->scored - 1];
-  for (size_t i = 0; i < TN_COUNT(at); i++) p[i] = (double)m->kls[(int64_t)(at[i] * (n - 1) + 0.5)];
-  if (json) {
+static void print_json(const tn_scores *x, int64_t stride) {
+  printf("{\"perplexity\": %.6f, \"error\": %.6f, \"tokens\": %lld, \"scored\": %lld, \"context\": %lld, "
+         "\"stride\": %lld, \"seconds\": %.3f",
+         x->perplexity, x->error, (long long)x->tokens, (long long)x->scored, (long long)x->context,
+         (long long)stride, x->seconds);
+  if (x->compared)
     printf(", \"base_perplexity\": %.6f, \"kl\": {\"mean\": %.8f, \"median\": %.8f, \"p90\": %.8f, \"p95\": "
-           "%.8f, "
-           "\"p99\": %.8f, \"max\": %.8f}, \"same_top_percent\": %.4f, \"mean_dp_percent\": %.5f, "
+           "%.8f, \"p99\": %.8f, \"max\": %.8f}, \"same_top_percent\": %.4f, \"mean_dp_percent\": %.5f, "
            "\"rms_dp_percent\": %.5f",
-           exp(m->base_nll / n), m->kl / n, p[0], p[1], p[2], p[3], most, top, 100 * m->dp / n,
-           100 * sqrt(m->dp2 / n));
+           x->base_perplexity, x->kl_mean, x->kl_median, x->kl_p90, x->kl_p95, x->kl_p99, x->kl_max,
+           100 * x->same_top, 100 * x->mean_dp, 100 * x->rms_dp);
+  puts("}");
+}
+
+static void print(const tn_scores *x, int64_t stride, bool json) {
+  if (json) {
+    print_json(x, stride);
     return;
   }
-  printf("of the base      %.4f\n", exp(m->base_nll / n));
-  printf("KL divergence    mean %.6f, median %.6f, 90 %% %.6f, 95 %% %.6f, 99 %% %.6f, max %.6f\n", m->kl / n,
-         p[0], p[1], p[2], p[3], most);
-  printf("same top token   %.3f %%\n", top);
-  printf("change of p      mean %.4f %%, root mean square %.4f %%\n", 100 * m->dp / n,
-         100 * sqrt(m->dp2 / n));
-}
-
-static void print(measure *m, double seconds) {
-  double n = (double)m->scored, mean = m->nll / n, ppl = exp(mean);
-  double error = m->scored > 1 ? ppl * sqrt(fabs(m->nll2 / n - mean * mean) / (n - 1)) : 0;
-  bool json = m->a->given[OPT_json];
-  if (json)
-    printf("{\"perplexity\": %.6f, \"error\": %.6f, \"tokens\": %lld, \"scored\": %lld, \"context\": %lld, "
-           "\"stride\": %lld, \"seconds\": %.3f",
-           ppl, error, (long long)m->n, (long long)m->scored, (long long)m->context, (long long)m->stride,
-           seconds);
-  else
-    printf("perplexity       %.4f +- %.4f over %lld of %lld tokens, context %lld\n", ppl, error,
-           (long long)m->scored, (long long)m->n, (long long)m->context);
-  if (m->base.o) print_kl(m, json);
-  if (json) puts("}");
-}
-
-static tn_status measure_text(measure *m, tn_opened *o, tn_opened *base) {
-  double begin = tn_now();
-  TN_TRY(open_reader(m, o, &m->model));
-  if (base) TN_TRY(open_reader(m, base, &m->base));
-  TN_TRY(read_text(m, m->a->positional[1]));
-  TN_TRY(m->stride ? slide(m) : read_chunks(m));
-  print(m, tn_now() - begin);
-  return TN_OK;
+  printf("perplexity       %.4f +- %.4f over %lld of %lld tokens, context %lld\n", x->perplexity, x->error,
+         (long long)x->scored, (long long)x->tokens, (long long)x->context);
+  if (x->compared) print_kl(x);
 }
 
 static tn_status perplexity(const tn_args *a, tn_opened *o, tn_diags *d) {
-  measure m = {.a = a, .d = d};
-  m.context = tn_args_int(a, OPT_capacity, CONTEXT, &m.bad);
-  m.stride = tn_args_int(a, OPT_stride, 0, &m.bad);
-  m.chunks = tn_args_int(a, OPT_chunks, 0, &m.bad);
-  if (m.bad) return TN_INVALID;
-  if (m.context < 2)
-    return tn_fail(d, TN_INVALID, NULL, NULL, "a context of %lld, the least is 2", (long long)m.context);
+  bool bad = false;
+  tn_score_options so = {.text = a->positional[1],
+                         .context = tn_args_int(a, OPT_capacity, TN_SCORE_CONTEXT, &bad),
+                         .stride = tn_args_int(a, OPT_stride, 0, &bad),
+                         .chunks = tn_args_int(a, OPT_chunks, 0, &bad),
+                         .threads = (uint32_t)tn_args_int(a, OPT_threads, 0, &bad),
+                         .progress = isatty(STDERR_FILENO) || a->given[OPT_verbose]};
+  if (bad) return TN_INVALID;
   tn_opened base;
   tn_driver_options options;
   tn_arena arena;
+  tn_scores scores;
   tn_arena_init(&arena);
   tn_args_driver(a, &arena, &options);
   bool two = a->last[OPT_kl];
   tn_status s = two ? tn_opened_open(&base, a->last[OPT_kl], &options, d) : TN_OK;
-  if (!s) s = measure_text(&m, o, two ? &base : NULL);
-  close_reader(&m.model);
-  if (m.base.o) close_reader(&m.base);
+  if (!s) s = tn_score_text(&so, o, two ? &base : NULL, d, &scores);
+  if (!s) print(&scores, so.stride, a->given[OPT_json]);
   if (two) tn_opened_close(&base);
   tn_arena_fini(&arena);
-  free(m.ids), free(m.window), free(m.kls);
   return s;
 }
 

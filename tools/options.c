@@ -18,9 +18,10 @@ static const option_row options[OPT_COUNT] = {
 };
 
 static const tn_command *const commands[] = {
-    &tn_cmd_compile, &tn_cmd_run,     &tn_cmd_chat,    &tn_cmd_bench,   &tn_cmd_perplexity, &tn_cmd_grammar,
-    &tn_cmd_verify,  &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,     &tn_cmd_models,     &tn_cmd_ops,
-    &tn_cmd_formats, &tn_cmd_plugins, &tn_cmd_export,  &tn_cmd_optimize};
+    &tn_cmd_compile, &tn_cmd_run,     &tn_cmd_chat,    &tn_cmd_bench,    &tn_cmd_perplexity, &tn_cmd_grammar,
+    &tn_cmd_verify,  &tn_cmd_check,   &tn_cmd_inspect, &tn_cmd_opt,      &tn_cmd_models,     &tn_cmd_ops,
+    &tn_cmd_formats, &tn_cmd_plugins, &tn_cmd_export,  &tn_cmd_optimize, &tn_cmd_quantize,
+    &tn_cmd_imatrix};
 
 /* The argument may be left out: it is given as --name=ARGUMENT only. */
 static bool is_optional(const option_row *o) { return o->arg && o->arg[0] == '['; }
@@ -155,6 +156,8 @@ int tn_tool_main(int argc, char **argv) {
 /* ---- reading arguments
  * ------------------------------------------------------------------------------------------ */
 
+const char *tn_option_name(uint32_t option) { return options[option].name; }
+
 const char *tn_args_nth(const tn_args *a, uint32_t option, uint32_t i) {
   for (uint32_t k = 0; k < a->nall; k++)
     if (a->all[k].option == option && i-- == 0) return a->all[k].value;
@@ -248,6 +251,7 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   o->adapter_mode = a->last[OPT_adapter_mode];
   o->kv = a->last[OPT_kv];
   o->precision = a->last[OPT_precision];
+  o->quantize = a->last[OPT_quantize];
   o->no_cache = a->given[OPT_no_cache];
   o->tuning = a->last[OPT_tuning];
   o->shapes = a->last[OPT_shapes];

@@ -33,10 +33,12 @@ typedef struct tn_command {
 
 extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check,
     tn_cmd_inspect, tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench,
-    tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize;
+    tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize,
+    tn_cmd_quantize, tn_cmd_imatrix;
 
 int tn_tool_main(int argc, char **argv);
 
+const char *tn_option_name(uint32_t option); /* without dashes */
 /* The i-th argument of a repeated option; NULL past the end. */
 const char *tn_args_nth(const tn_args *a, uint32_t option, uint32_t i);
 /* Numbers; a wrong one prints a message and exits 2 through *bad. */
@@ -96,7 +98,8 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
 
 /* How a model is read: for every command that imports one. */
 #define TN_MODEL_OPTIONS                                                                                     \
-  OPT_precision, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix, OPT_no_cache
+  OPT_precision, OPT_quantize, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix, \
+      OPT_no_cache
 
 /* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
 #define TN_SAMPLING_OPTIONS                                                                                  \

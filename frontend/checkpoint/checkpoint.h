@@ -73,6 +73,9 @@ const tn_json *tn_checkpoint_config(const tn_checkpoint *ck);
 const tn_gguf *tn_checkpoint_gguf(const tn_checkpoint *ck);
 const char *tn_checkpoint_path(const tn_checkpoint *ck);
 
+/* Whether a tensor, of a view too, is made of bytes in one of these parts of the opened files. */
+bool tn_checkpoint_shares(const tn_checkpoint *ck, uint32_t tensor, const tn_part *parts, uint32_t n);
+
 /* Reading, from several threads at once: bytes of the tensor's own type; or rows (all dims but the last,
  * flattened) as f32, whatever the type. */
 typedef struct tn_ck_reader tn_ck_reader; /* one per thread */
@@ -115,6 +118,8 @@ typedef struct tn_ck_save {
   const struct tn_ck_pack *pack;
   void *ctx;
   bool progress;
+  /* GGUF made of a folder: the name of the splitter of its tokenizer, whatever texts say; NULL: found. */
+  const char *pre;
 } tn_ck_save;
 
 /* Writes a GGUF file (path), or a folder: tensors, config, tokenizer and what else lies beside the model.

@@ -143,6 +143,16 @@ static tn_val bi_exists(tn_eval *ev, tn_val *a) {
   return tn_val_bool(false);
 }
 
+/* extent("name", axis): a size of a tensor of the checkpoint; none: it has none of that name. */
+static tn_val bi_extent(tn_eval *ev, tn_val *a) {
+  if (!is_name(ev, "extent", a[0]) || a[1].kind != TN_V_INT) return tn_val_bad();
+  tn_tensor_ref ref;
+  if (!tn_tensor_find(ev, a[0].u.text, &ref)) return tn_val_none();
+  if (a[1].u.i < 0 || a[1].u.i >= ref.rank)
+    return tn_eval_fail(ev, "extent: axis %lld of a tensor of %u dims", (long long)a[1].u.i, ref.rank);
+  return tn_val_int(ref.shape[a[1].u.i]);
+}
+
 /* choose(name, ".weight"): of the alternatives, the one for which that tensor is there; else all, so that
  * whoever asks for the tensor reports them all. */
 static tn_val bi_choose(tn_eval *ev, tn_val *a) {
@@ -199,6 +209,7 @@ static const tn_builtin builtins[] = {
     {"tensor", {{"name", false}, {"shape", true}}, bi_tensor},
     {"stack", {{"name", false}, {"count", false}, {"shape", true}}, bi_stack},
     {"exists", {{"name", false}}, bi_exists},
+    {"extent", {{"name", false}, {"axis", false}}, bi_extent},
     {"choose", {{"name", false}, {"suffix", false}}, bi_choose},
     {"constant", {{"value", false}, {"dtype", true}}, bi_constant},
     {"cached", {{"x", false}, {"state", false}, {"window", true}}, tn_builtin_cached},

@@ -196,7 +196,12 @@ static tn_val call_block(tn_eval *ev, const tn_block *b, const char *name, const
                          const tn_expr *at) {
   tn_slot slots[PARAMS_MAX];
   tn_val vals[PARAMS_MAX], v = tn_val_bad();
-  tn_frame f = {.page = b->page, .block = b, .prefix = ev->frame->prefix, .root = ev->frame->root};
+  tn_frame f = {.page = b->page,
+                .block = b,
+                .prefix = ev->frame->prefix,
+                .other = ev->frame->other,
+                .root = ev->frame->root,
+                .other_root = ev->frame->other_root};
   const char *file = ev->file;
   tn_pos pos = ev->pos;
   if (b->nparams > PARAMS_MAX) return tn_eval_fail(ev, "'%s' has more than %d parameters", name, PARAMS_MAX);
@@ -307,7 +312,7 @@ static tn_val graph_body(tn_eval *ev, const tn_graph *g, tn_val *vals) {
 tn_val tn_call_graph(tn_eval *ev, const tn_graph *g, const tn_args *args) {
   tn_slot slots[PARAMS_MAX];
   tn_val vals[PARAMS_MAX], v = tn_val_bad();
-  tn_frame f = {.page = g->page, .graph = g, .prefix = ""};
+  tn_frame f = {.page = g->page, .graph = g, .prefix = "", .other = ""};
   const char *file = ev->file;
   tn_pos pos = ev->pos;
   if (g->ninputs > PARAMS_MAX) return tn_eval_fail(ev, "'%s' has more than %d inputs", g->name, PARAMS_MAX);

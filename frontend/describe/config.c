@@ -107,8 +107,7 @@ static void run_line(tn_eval *ev, const tn_page *page, const tn_config_line *lin
   }
 }
 
-/* The line of the most derived page that sets this name. */
-static const tn_config_line *override_of(const tn_eval *ev, const char *name, const tn_page **page) {
+const tn_config_line *tn_config_line_of(const tn_eval *ev, const char *name, const tn_page **page) {
   for (const tn_page *p = ev->page; p; p = p->base)
     for (uint32_t i = 0; i < p->config.count; i++) {
       const tn_config_line *l = &p->config.items[i];
@@ -139,7 +138,7 @@ static void run_page(tn_eval *ev, const tn_page *page) {
     if (line->kind == TN_CF_VALUE && tn_vars_find(&ev->config, line->name))
       continue; /* ran in its base's place */
     if (withdrawn(ev, page, line)) continue;
-    if (line->kind == TN_CF_VALUE) line = override_of(ev, line->name, &from);
+    if (line->kind == TN_CF_VALUE) line = tn_config_line_of(ev, line->name, &from);
     run_line(ev, from, line);
   }
 }

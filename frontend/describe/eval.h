@@ -32,7 +32,9 @@ typedef struct tn_via {
 typedef struct tn_alt {
   const char *raw;   /* as written, variables put in */
   const char *path;  /* behind the prefix in force; NULL: the page has no name on this side */
+  const char *other; /* the same on the other side of "hf" | "gguf" */
   bool root;         /* began with "/": the file's own name, without strip */
+  bool other_root;
   bool name;         /* written on the page as the name of a tensor */
   const tn_via *via; /* transformation on load, or NULL */
 } tn_alt;
@@ -74,10 +76,13 @@ struct tn_frame {
   const tn_graph *graph;
   tn_vars vars;
   const char *prefix; /* of tensor names; NULL: none on this side */
+  const char *other;  /* of their names on the other side */
   bool root;          /* the prefix began with "/": no strip */
-  tn_vars options;    /* what `options...` collected */
+  bool other_root;
+  tn_vars options; /* what `options...` collected */
   tn_val result;
   bool config;   /* names are keys of config.json */
+  bool convert;  /* and texts names of tensors */
   bool fallback; /* right of `or` in the config: names of functions are words */
 };
 
@@ -104,6 +109,7 @@ typedef struct tn_eval {
   /* where we are, in a page that is not the prelude */
   const char *file;
   tn_pos pos;
+  uint32_t graph; /* how many were begun before this one */
   uint64_t steps;
   uint32_t depth, errors;
   bool stop, oom;
@@ -226,13 +232,26 @@ tn_val tn_tensor_load(tn_eval *ev, tn_text names,
  * one tensor of a name without. shape: of one. */
 tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape);
 bool tn_tensor_exists(tn_eval *ev, const tn_alt *a);
+/* The first alternative that is there; false: none. */
+bool tn_tensor_find(tn_eval *ev, tn_text names, tn_tensor_ref *out);
 /* The name, in the checkpoint, of the first alternative that is there; NULL: none. */
 const char *tn_tensor_name(tn_eval *ev, tn_text names);
 /* The module's weight for a tensor; 0: reported. */
 tn_weight tn_tensor_weight(tn_eval *ev, const tn_tensor_ref *ref, const char *name);
 void tn_tensor_ignore(tn_eval *ev, tn_text names);
 
+/* ---- facts (facts.c): what a run notes for those who convert the checkpoint -------------------- */
+/* A graph reads `name`, which alternative a has found. number: its place in a stack, -1: none; count: it is a
+ * stack of so many, 0: none. */
+void tn_facts_tensor(tn_eval *ev, const tn_alt *a, const char *name, int64_t number, int64_t count);
+void tn_facts_graph(tn_eval *ev, const tn_graph *g);
+/* The convert sections, once all graphs are built (facts_convert.c). */
+void tn_facts_convert(tn_eval *ev);
+void tn_facts_rope(tn_eval *ev, const tn_page_rope *rope);
+
 /* ---- config ---------------------------------------------------------------------------------- */
 bool tn_eval_config(tn_eval *ev);
+/* The line of the most derived page that sets this name; NULL: none. */
+const tn_config_line *tn_config_line_of(const tn_eval *ev, const char *name, const tn_page **page);
 tn_val tn_json_val(tn_eval *ev, const char *key, const tn_json *j);
 #endif

@@ -182,15 +182,20 @@ tn_val tn_eval_text(tn_eval *ev, const tn_expr *e) {
   if (!raw) return tn_val_bad();
   tn_val v = tn_val_text(ev, raw);
   if (v.kind != TN_V_TEXT) return v;
-  if (ev->run->tensors.gguf && !ev->frame->config) {
+  bool is_name = !ev->frame->config || ev->frame->convert;
+  const char *other = !is_name || !e->u.s.gguf.text ? NULL : interpolate(ev, e->u.s.gguf.text);
+  if (is_name && e->u.s.gguf.text && !other) return tn_val_bad();
+  if (ev->run->tensors.gguf && is_name) {
     s = &e->u.s.gguf;
-    name = s->text ? interpolate(ev, s->text) : NULL;
-    if (s->text && !name) return tn_val_bad();
+    name = other;
+    other = raw;
   }
   tn_alt *a = v.u.text.alts;
-  a->name = !ev->frame->config;
+  a->name = is_name;
   if (name && ev->frame->prefix) a->path = prefix_join(ev, ev->frame->prefix, name);
+  if (other && ev->frame->other) a->other = prefix_join(ev, ev->frame->other, other);
   a->root = ev->frame->root || (name && name[0] == '/');
+  a->other_root = ev->frame->other_root || (other && other[0] == '/');
   if (s->via && !(a->via = eval_via(ev, s->via))) return tn_val_bad();
   return v;
 }
@@ -198,7 +203,9 @@ tn_val tn_eval_text(tn_eval *ev, const tn_expr *e) {
 void tn_eval_prefix(tn_eval *ev, tn_frame *f, const tn_expr *at) {
   tn_val v = tn_eval_text(ev, at);
   f->prefix = v.kind == TN_V_TEXT ? v.u.text.alts[0].path : NULL;
+  f->other = v.kind == TN_V_TEXT ? v.u.text.alts[0].other : NULL;
   f->root = v.kind == TN_V_TEXT && v.u.text.alts[0].root;
+  f->other_root = v.kind == TN_V_TEXT && v.u.text.alts[0].other_root;
 }
 
 /* "a" or "b": both sets of names; name + ".weight": every name longer. */
@@ -222,6 +229,7 @@ static tn_val text_add(tn_eval *ev, tn_text a, tn_text b) {
     if (strlen(x->raw) > 2048) return tn_eval_fail(ev, "a name of more than 2048 bytes");
     x->raw = tn_arena_printf(&ev->arena, "%s%s", x->raw, b.alts[0].raw);
     if (x->path) x->path = tn_arena_printf(&ev->arena, "%s%s", x->path, b.alts[0].raw);
+    if (x->other) x->other = tn_arena_printf(&ev->arena, "%s%s", x->other, b.alts[0].raw);
     if (!x->raw || ev->arena.failed) return tn_eval_oom(ev);
   }
   return v;

@@ -43,8 +43,8 @@ static const op_row rows[] = {
 #define OPERANDS_MAX 256
 
 /* Ops that a page cannot write: they hold bodies, end functions, or need bytes. */
-static const char *const hidden[] = {"constant", "kernel", "yield", "return", "kv_update",
-                                     "let_dim",  "if",     "loop"};
+static const char *const hidden[] = {"constant",  "kernel",  "yield", "return",
+                                     "kv_update", "let_dim", "if",    "loop"};
 
 static const op_row *op_find(const char *name) {
   for (size_t i = 0; i < TN_COUNT(hidden); i++)

@@ -204,6 +204,25 @@ typedef struct tn_config_line {
   const char *text;   /* REQUIRE: as written */
 } tn_config_line;
 
+/* What differs between the formats beyond names. */
+typedef enum tn_convert_kind {
+  TN_CV_HF,         /* hf KEY = EXPR */
+  TN_CV_GGUF,       /* gguf KEY = EXPR */
+  TN_CV_HF_REQUIRE, /* hf require CONDITION */
+  TN_CV_GGUF_REQUIRE,
+  TN_CV_TENSOR, /* "name", ... = step, ... */
+  TN_CV_NAME    /* "name" as "name" */
+} tn_convert_kind;
+typedef struct tn_convert_line {
+  tn_convert_kind kind;
+  tn_pos pos;
+  const char *key; /* REQUIRE: the condition as written */
+  tn_expr *value;
+  tn_names names; /* of the tensors that are meant */
+  tn_exprs steps;
+  const char *as;
+} tn_convert_line;
+
 typedef struct tn_alias {
   const char *from, *to;
   tn_pos pos;
@@ -220,6 +239,7 @@ struct tn_page {
   TN_VEC(tn_alias) also;
   TN_VEC(const char *) architectures; /* hf with every alias applied, then types and the page's name */
   TN_VEC(tn_config_line) config;
+  TN_VEC(tn_convert_line) convert;
   TN_VEC(tn_block) blocks;
   TN_VEC(tn_graph) graphs;
 };

@@ -232,6 +232,15 @@ static bool parse_config(tn_parser *p) {
   return true;
 }
 
+static bool parse_convert(tn_parser *p) {
+  tn_expect_line_end(p);
+  if (p->bad) return false;
+  p->config = p->convert = true;
+  parse_lines(p, tn_parse_convert_line);
+  p->config = p->convert = false;
+  return true;
+}
+
 static bool parse_section(tn_parser *p) {
   if (tn_take_word(p, "model")) return parse_model(p);
   if (!p->page->name) {
@@ -239,10 +248,11 @@ static bool parse_section(tn_parser *p) {
     return false;
   }
   if (tn_take_word(p, "config")) return parse_config(p);
+  if (tn_take_word(p, "convert")) return parse_convert(p);
   if (tn_take_word(p, "block")) return tn_parse_block(p, false);
   if (tn_take_word(p, "act")) return tn_parse_block(p, true);
   if (tn_take_word(p, "graph")) return tn_parse_graph(p);
-  expected(p, "config, block, act or graph", false);
+  expected(p, "config, convert, block, act or graph", false);
   return false;
 }
 
@@ -270,6 +280,7 @@ void tn_page_free(tn_page *p) {
   tn_vec_fini(&p->also);
   tn_vec_fini(&p->architectures);
   tn_vec_fini(&p->config);
+  tn_vec_fini(&p->convert);
   tn_vec_fini(&p->blocks);
   tn_vec_fini(&p->graphs);
   tn_arena_fini(&p->arena);

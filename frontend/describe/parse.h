@@ -12,6 +12,7 @@ typedef struct tn_parser {
   bool bad;       /* an error since the last recovery */
   bool failed, oom;
   bool config;   /* in the config section: dotted names, `default`, `|` splits the line */
+  bool convert;  /* in the convert section: the same, but texts are names of tensors */
   tn_expr spare; /* what an allocation gives when memory has run out */
 } tn_parser;
 
@@ -39,6 +40,7 @@ tn_body tn_page_body(tn_parser *p); /* NEWLINE INDENT statements DEDENT */
 const char *tn_token_text(tn_parser *p, uint32_t first);
 
 bool tn_parse_config_line(tn_parser *p);
+bool tn_parse_convert_line(tn_parser *p);
 bool tn_parse_block(tn_parser *p, bool act);
 bool tn_parse_graph(tn_parser *p);
 #endif

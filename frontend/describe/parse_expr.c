@@ -99,7 +99,7 @@ static tn_name_side parse_side(tn_parser *p) {
 static tn_expr *parse_string(tn_parser *p) {
   tn_expr *e = expr_new(p, TN_EX_STRING, tn_peek(p)->pos);
   e->u.s.hf = parse_side(p);
-  if (!p->config && tn_take_is(p, "|")) e->u.s.gguf = parse_side(p);
+  if ((!p->config || p->convert) && tn_take_is(p, "|")) e->u.s.gguf = parse_side(p);
   return e;
 }
 

@@ -219,6 +219,57 @@ bool tn_parse_config_line(tn_parser *p) {
   return config_push(p, line);
 }
 
+/* ---- convert --------------------------------------------------------------------------------- */
+static bool parse_convert_key(tn_parser *p, tn_convert_line *line) {
+  if (tn_take_word(p, "require")) {
+    uint32_t first = p->at;
+    line->kind = line->kind == TN_CV_HF ? TN_CV_HF_REQUIRE : TN_CV_GGUF_REQUIRE;
+    line->value = tn_parse_expr(p);
+    line->key = tn_token_text(p, first);
+    return !p->bad;
+  }
+  line->key = parse_key(p);
+  if (!line->key || !tn_expect(p, "=")) return false;
+  line->value = tn_parse_expr(p);
+  return true;
+}
+
+static const char *parse_quoted(tn_parser *p) {
+  const tn_page_token *t = tn_peek(p);
+  if (t->kind == TN_TK_STRING) return p->at++, t->text;
+  tn_page_syntax(p, t->pos, "expected hf, gguf, or the name of a tensor in quotes");
+  return NULL;
+}
+
+/* "name", "name" = step, step; "name" as "name" */
+static bool parse_convert_tensor(tn_parser *p, tn_convert_line *line) {
+  TN_VEC(const char *) v = {0};
+  do {
+    const char *name = parse_quoted(p);
+    if (name && !tn_vec_push(&v, name)) p->oom = true;
+  } while (!p->bad && tn_take_is(p, ","));
+  line->names = (tn_names){.count = v.count};
+  line->names.items = tn_settle(p, v.items, v.count, sizeof *v.items);
+  if (p->bad) return false;
+  line->kind = tn_take_word(p, "as") ? TN_CV_NAME : TN_CV_TENSOR;
+  if (line->kind == TN_CV_NAME)
+    line->as = parse_quoted(p);
+  else if (tn_expect(p, "="))
+    line->steps = tn_parse_exprs(p);
+  return !p->bad;
+}
+
+bool tn_parse_convert_line(tn_parser *p) {
+  tn_convert_line line = {.pos = tn_peek(p)->pos};
+  bool hf = tn_take_word(p, "hf"), key = hf || tn_take_word(p, "gguf"), ok;
+  line.kind = hf ? TN_CV_HF : TN_CV_GGUF;
+  ok = key ? parse_convert_key(p, &line) : parse_convert_tensor(p, &line);
+  if (!ok) return false;
+  tn_expect_line_end(p);
+  if (!tn_vec_push(&p->page->convert, line)) p->oom = true;
+  return !p->bad;
+}
+
 /* ---- blocks and graphs ----------------------------------------------------------------------- */
 static void parse_params(tn_parser *p, tn_block *b) {
   TN_VEC(tn_param) v = {0};

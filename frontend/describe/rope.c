@@ -326,5 +326,20 @@ tn_val tn_rope_config(tn_eval *ev, int64_t head_dim, const tn_rope_options *o) {
   if (r.ok) r.ok = (r.type = own ? "default" : rope_type(&r)) != NULL;
   if (r.ok) rope_base(&r, head_dim, o, own);
   if (r.ok) rope_apply(&r);
+  if (r.ok)
+    tn_facts_rope(ev, &(tn_page_rope){.kind = o->kind,
+                                      .type = r.type,
+                                      .own = own,
+                                      .base = r.base,
+                                      .factor = r.factor,
+                                      .score = r.score,
+                                      .limit = r.limit,
+                                      .growth = r.growth,
+                                      .head_dim = head_dim,
+                                      .dim = r.dim,
+                                      .count = r.count,
+                                      .freq = r.freq,
+                                      .far = r.far,
+                                      .params = r.params});
   return r.ok ? rope_value(&r) : tn_val_bad();
 }

@@ -72,12 +72,12 @@ static tn_flow run_for(tn_eval *ev, const tn_stmt *s) {
 
 static tn_flow run_in(tn_eval *ev, const tn_stmt *s) {
   tn_frame *f = ev->frame;
-  const char *before = f->prefix;
-  bool root = f->root;
+  const char *before = f->prefix, *other = f->other;
+  bool root = f->root, other_root = f->other_root;
   tn_eval_prefix(ev, f, s->value);
   tn_flow flow = tn_eval_body(ev, &s->body);
-  f->prefix = before;
-  f->root = root;
+  f->prefix = before, f->other = other;
+  f->root = root, f->other_root = other_root;
   return flow;
 }
 
@@ -173,7 +173,7 @@ static bool means(const tn_page *page, const char *architecture, const char *nam
 
 /* `when` sees the values of the config, and every architecture of the page as true or false. */
 static bool graph_wanted(tn_eval *ev, const tn_graph *g) {
-  tn_frame f = {.page = g->page, .prefix = ""};
+  tn_frame f = {.page = g->page, .prefix = "", .other = ""};
   bool yes = true;
   if (!g->when) return true;
   ev->frame = &f;
@@ -226,7 +226,7 @@ static void take_pads(tn_eval *ev, tn_value v) {
 /* Adds the inputs; an input that has no type leaves a BAD argument, so that the body still reports its own
  * errors. */
 static void graph_args(tn_eval *ev, const tn_graph *g, tn_arg *args) {
-  tn_frame f = {.page = g->page, .graph = g, .prefix = ""};
+  tn_frame f = {.page = g->page, .graph = g, .prefix = "", .other = ""};
   ev->frame = &f;
   for (uint32_t i = 0; i < g->ninputs; i++) {
     tn_type t = input_type(ev, &g->inputs[i]);
@@ -270,11 +270,12 @@ static void build_graph(tn_eval *ev, const tn_graph *g) {
   ev->own_capacity = false;
   tn_map_init(&ev->constants);
   tn_map_init(&ev->sites);
+  tn_facts_graph(ev, g);
   ev->func = ev->ir->func_add(ev->m, g->name);
   if (ev->func) {
     graph_args(ev, g, args);
     tn_args list = {args, g->ninputs, g->ninputs};
-    tn_frame root = {.page = g->page, .prefix = ""};
+    tn_frame root = {.page = g->page, .prefix = "", .other = ""};
     ev->frame = &root;
     tn_val v = tn_call_graph(ev, g, &list);
     ev->frame = NULL;
@@ -283,6 +284,7 @@ static void build_graph(tn_eval *ev, const tn_graph *g) {
     ev->errors++;
   }
   ev->func = 0;
+  ev->graph++;
   tn_map_fini(&ev->constants);
   tn_map_fini(&ev->sites);
 }
@@ -319,6 +321,7 @@ tn_status tn_page_build(tn_page_run *r) {
     tn_eval_fail_at(&ev, r->page->file, (tn_pos){1, 1}, NULL,
                     "this page has no graph for the architecture '%s'",
                     r->architecture ? r->architecture : "");
+  if (r->facts && !ev.stop && !ev.errors) tn_facts_convert(&ev);
   tn_status s = ev.oom || ev.arena.failed                ? TN_OOM
                 : ev.errors || r->diags->errors > before ? TN_INVALID
                                                          : TN_OK;

@@ -38,6 +38,13 @@ bool tn_tensor_exists(tn_eval *ev, const tn_alt *a) {
   return find(ev, a, &ref, &name);
 }
 
+bool tn_tensor_find(tn_eval *ev, tn_text names, tn_tensor_ref *out) {
+  const char *name;
+  for (uint32_t i = 0; i < names.count; i++)
+    if (find(ev, &names.alts[i], out, &name)) return true;
+  return false;
+}
+
 const char *tn_tensor_name(tn_eval *ev, tn_text names) {
   tn_tensor_ref ref;
   const char *name;
@@ -64,7 +71,9 @@ static tn_val missing(tn_eval *ev, tn_text names) {
     if (!names.alts[i].path && !ev->run->tensors.gguf)
       return tn_val_bad(); /* its prefix was wrong, and reported */
   for (uint32_t i = 0; i < names.count; i++) {
-    if (i) tn_buf_puts(&b, " or ");
+    if (names.alts[i].path && !strcmp(names.alts[i].path, "-") && names.count > 1)
+      continue; /* no name here */
+    if (b.len) tn_buf_puts(&b, " or ");
     find(ev, &names.alts[i], &ref, &name);
     tn_buf_printf(&b, "'%s'%s", name, names.alts[i].path ? "" : " (no GGUF name on the page)");
   }
@@ -190,6 +199,7 @@ static bool stack_parts(tn_eval *ev, const tn_alt *star, int64_t count, const tn
     tn_alt a = *star;
     if (!numbered(ev, &a, i)) return false;
     if (!find(ev, &a, &ref, &name)) return missing(ev, (tn_text){&a, 1}), false;
+    tn_facts_tensor(ev, &a, name, i, 0);
     if (!i) *first = ref;
     if (shape && !shape_fits(ev, &ref, shape->u.list, name)) return false;
     if (!alike(&ref, first))
@@ -217,6 +227,28 @@ static tn_weight stack_weight(tn_eval *ev, const tn_alt *star, int64_t count, co
   return (tn_weight)id;
 }
 
+/* count: the tensor is a stack of so many; 0: none. */
+static tn_val tensor_load(tn_eval *ev, tn_text names, const tn_val *shape, int64_t count) {
+  tn_tensor_ref ref;
+  const char *name;
+  for (uint32_t i = 0; i < names.count; i++) {
+    const tn_alt *a = &names.alts[i];
+    if (!find(ev, a, &ref, &name)) continue;
+    tn_facts_tensor(ev, a, name, -1, count);
+    tn_weight w = tn_tensor_weight(ev, &ref, name);
+    tn_weight_info info;
+    if (!w) return tn_val_bad();
+    if (shape && !a->via && !shape_fits(ev, &ref, shape->u.list, name)) return tn_val_bad();
+    ev->ir->weight_get(ev->m, w, &info);
+    return a->via ? transform(ev, a->via, info.value, shape, name) : tn_val_tensor(info.value);
+  }
+  return missing(ev, names);
+}
+
+tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
+  return tensor_load(ev, names, shape, 0);
+}
+
 tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *shape) {
   for (uint32_t i = 0; i < names.count; i++) {
     tn_alt a = names.alts[i], first = a;
@@ -224,29 +256,13 @@ tn_val tn_tensor_stack(tn_eval *ev, tn_text names, int64_t count, const tn_val *
     if (!numbered(ev, &first, 0)) { /* one tensor holds them all */
       if (!tn_tensor_exists(ev, &a)) continue;
       tn_val whole = stack_shape(ev, count, shape);
-      return tn_tensor_load(ev, (tn_text){&names.alts[i], 1}, shape ? &whole : NULL);
+      return tensor_load(ev, (tn_text){&names.alts[i], 1}, shape ? &whole : NULL, count);
     }
     if (!tn_tensor_exists(ev, &first)) continue;
     tn_weight w = stack_weight(ev, &a, count, shape);
     if (!w) return tn_val_bad();
     ev->ir->weight_get(ev->m, w, &info);
     return tn_val_tensor(info.value);
-  }
-  return missing(ev, names);
-}
-
-tn_val tn_tensor_load(tn_eval *ev, tn_text names, const tn_val *shape) {
-  tn_tensor_ref ref;
-  const char *name;
-  for (uint32_t i = 0; i < names.count; i++) {
-    const tn_alt *a = &names.alts[i];
-    if (!find(ev, a, &ref, &name)) continue;
-    tn_weight w = tn_tensor_weight(ev, &ref, name);
-    tn_weight_info info;
-    if (!w) return tn_val_bad();
-    if (shape && !a->via && !shape_fits(ev, &ref, shape->u.list, name)) return tn_val_bad();
-    ev->ir->weight_get(ev->m, w, &info);
-    return a->via ? transform(ev, a->via, info.value, shape, name) : tn_val_tensor(info.value);
   }
   return missing(ev, names);
 }

@@ -17,6 +17,7 @@ static const form_method methods[] = {
     {"reciprocal", form_check_vector, form_reciprocal},
     {"over127", form_check_vector, form_over127},
     {"lora", form_check_lora, form_lora},
+    {"encode", form_check_encode, form_encode},
 };
 
 /* ---- words and errors ---- */

@@ -84,6 +84,9 @@ tn_status form_order(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, u
 /* lora.c */
 tn_status form_check_lora(tn_form *f);
 tn_status form_lora(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst);
+/* encode.c */
+tn_status form_check_encode(tn_form *f);
+tn_status form_encode(tn_form *f, uint64_t item, uint64_t first, uint64_t rows, uint8_t *dst);
 /* f->order from the groups of the k columns in `part`: stable, each group must have f->group columns. */
 tn_status form_read_order(tn_form *f, uint32_t part);
 

@@ -24,7 +24,8 @@ void tn_imatrix_fini(tn_imatrix *m);
 tn_imatrix_entry *tn_imatrix_find(const tn_imatrix *m, const char *name); /* NULL: none */
 /* The entry of that name, made with zeros if there is none. NULL: no memory, or another size before. */
 tn_imatrix_entry *tn_imatrix_add(tn_imatrix *m, const char *name, uint32_t experts, uint32_t columns);
-/* Adds a file's entries; several files add up. */
+/* Adds a file's entries; several files add up. A .dat file does not say how many experts a matrix has: then
+ * the entry has 1, and the columns of all. */
 tn_status tn_imatrix_read(tn_imatrix *m, const char *path, tn_diags *diags);
 /* GGUF, or .dat where the path ends so. */
 tn_status tn_imatrix_write(const tn_imatrix *m, const char *path, tn_diags *diags);

@@ -24,9 +24,11 @@ typedef struct tn_gguf_writer {
   tn_map keys; /* key -> 1 */
   TN_VEC(tn_gguf_out_tensor) tensors;
   tn_map names;
-  uint64_t data_bytes;
+  uint64_t data_bytes; /* of the data section so far, padded */
+  uint32_t alignment;  /* 32, or general.alignment, which is put before the tensors */
   tn_status status; /* the first failure of a put: TN_OOM, or TN_INVALID for a key or name that was there */
   const char *bad;  /* that key or name */
+  const char *why;  /* what is wrong with it */
 } tn_gguf_writer;
 
 void tn_gguf_writer_init(tn_gguf_writer *w);
@@ -45,6 +47,8 @@ void tn_gguf_put_array(tn_gguf_writer *w, const char *key, tn_gguf_type item, co
 /* A key of another file as it is there. */
 void tn_gguf_put_kv(tn_gguf_writer *w, const tn_gguf_kv *kv);
 bool tn_gguf_has_key(const tn_gguf_writer *w, const char *key);
+/* The keys so far as those of a file that was read, without tensors; good until the next put. Close it. */
+tn_status tn_gguf_writer_keys(const tn_gguf_writer *w, tn_diags *diags, tn_gguf **out);
 
 /* Tensors, in the order of their bytes. */
 void tn_gguf_put_tensor(tn_gguf_writer *w, const char *name, tn_dtype dtype, uint32_t rank,

@@ -13,7 +13,6 @@ static const setting settings[] = {
     {"gptq", "format", "gptq|gptq_v2|null"},
     {"gptq", "pack_dtype", "int32|null"},
     {"gptq", "is_marlin_format", "false|null"},
-    {"gptq", "dynamic", "null|empty"},
     {"awq", "bits", "4"},
     {"awq", "w_bit", "4"},
     {"awq", "group_size", "32|64|128|-1"},
@@ -104,6 +103,22 @@ static void ignore_keys(const tn_json *config, const char *keys) {
   }
 }
 
+/* Rules for single modules: "-:REGEX" leaves some plain, which their tensors say too; others change bits. */
+static tn_status check_dynamic(tn_hf *h) {
+  tn_json *v = tn_json_get(h->packed->config, "dynamic");
+  if (!v || v->kind == TN_JSON_NULL) return TN_OK;
+  for (uint32_t i = 0; v->kind == TN_JSON_OBJECT && i < v->count; i++)
+    if (strncmp(v->u.items[i].key, "-:", 2))
+      return tn_hf_fail_key(h, TN_UNSUPPORTED, h->packed->file, "dynamic",
+                            "of method '%s' has the rule '%s'; supported are rules that leave modules out, "
+                            "'-:...'",
+                            h->packed->method, v->u.items[i].key);
+  if (v->kind == TN_JSON_OBJECT) use_all(v);
+  return v->kind == TN_JSON_OBJECT
+             ? TN_OK
+             : tn_hf_fail_key(h, TN_INVALID, h->packed->file, "dynamic", "is not an object");
+}
+
 static tn_status check_settings(tn_hf *h) {
   bool known = false;
   for (size_t i = 0; i < TN_COUNT(ignored); i++) {
@@ -113,7 +128,7 @@ static tn_status check_settings(tn_hf *h) {
   }
   for (size_t i = 0; i < TN_COUNT(settings); i++)
     if (!strcmp(settings[i].method, h->packed->method)) TN_TRY(check_setting(h, &settings[i]));
-  if (known) return TN_OK;
+  if (known) return strcmp(h->packed->method, "gptq") ? TN_OK : check_dynamic(h);
   return tn_hf_fail_key(
       h, TN_UNSUPPORTED, h->packed->file, "quant_method",
       "checkpoints packed by '%s' are not supported; use one by gptq, awq, compressed-tensors, "

@@ -31,6 +31,7 @@ void tn_ow_op_matmul(tn_ow *w, tn_op op) {
   tn_weight block = tn_ow_block_weight(w, op, 1);
   tn_dtype out = tn_ow_dtype(w, a);
   if (ta) a = swap_last(w, a);
+  if ((r = tn_ow_int8_product(w, op, a))) return tn_ow_out(w, op, 0, tn_ow_cast(w, r, out));
   if (block && tb && (r = tn_ow_weight_product(w, a, block))) return tn_ow_out(w, op, 0, r);
   b = block ? tn_ow_weight_values(w, block) : tn_ow_in(w, op, 1);
   align(w, &a, &b);

@@ -79,7 +79,8 @@ enum {
   TN_OI_CODES,  /* its codes, u4 or u8 */
   TN_OI_LEVELS, /* what the codes stand for, i8, or u8 above 128 */
   TN_OI_SCALES, /* f32, one per run */
-  TN_OI_ZEROS   /* one per run, in the codes' type */
+  TN_OI_ZEROS,  /* one per run, in the codes' type */
+  TN_OI_INT8    /* codes of a row of options.int8 */
 };
 typedef struct tn_ow_init {
   tn_ov value;
@@ -87,6 +88,7 @@ typedef struct tn_ow_init {
   const void *data; /* in the arena */
   uint64_t bytes;   /* that will be written */
   tn_weight weight;
+  uint32_t row;    /* of options.int8 */
   uint64_t offset; /* in the data file */
   bool external;
 } tn_ow_init;
@@ -237,6 +239,10 @@ tn_ov tn_ow_weight_rows(tn_ow *w, tn_weight id);   /* the same for gather */
 /* x [.., k] times a block-format weight [n, k] transposed as one node; 0: it cannot be. */
 tn_ov tn_ow_weight_product(tn_ow *w, tn_ov x, tn_weight id);
 tn_weight tn_ow_block_weight(tn_ow *w, tn_op op, uint32_t operand); /* 0: that operand is none */
+/* write_int8.c: x times a weight, or rows of a weight, as options.int8 say of op; 0: they do not. */
+tn_ov tn_ow_int8_product(tn_ow *w, tn_op op, tn_ov x);
+tn_ov tn_ow_int8_rows(tn_ow *w, tn_op op, tn_ov indices);
+tn_status tn_ow_int8_stream(const tn_ow_source *src, const tn_ow_init *c, const tn_writer *out);
 tn_status tn_ow_init_stream(tn_ow *w, const tn_ow_source *src, const tn_ow_init *init, const tn_writer *out);
 
 /* ---- functions (write_func.c, write_flow.c) ---- */

@@ -415,16 +415,20 @@ void tn_ow_op_pad(tn_ow *w, tn_op op) {
   tn_ow_out(w, op, 0, tn_ow_node1(w, "Pad", TN_OW_IN(x, tn_ow_ints_1d(w, pads, 2 * n), value), NULL, &t));
 }
 
-void tn_ow_op_gather(tn_ow *w, tn_op op) {
-  tn_weight id = tn_ow_block_weight(w, op, 0);
-  tn_ov x = id ? tn_ow_weight_rows(w, id) : tn_ow_in(w, op, 0), i = tn_ow_in(w, op, 1);
+/* Gather takes indices as they came, not as they were narrowed. */
+static tn_ov gather_indices(tn_ow *w, tn_ov i) {
   tn_dtype t = tn_ow_dtype(w, i);
   const tn_ow_node *n =
       i && w->values.items[i].from == TN_OV_NODE ? &w->nodes.items[w->values.items[i].node] : NULL;
-  if (n && !strcmp(n->op, "Cast") && t == TN_DT_i32 && tn_ow_dtype(w, n->in[0]) == TN_DT_i64)
-    i = n->in[0]; /* Gather takes the indices as they came */
-  else if (t != TN_DT_i32 && t != TN_DT_i64)
-    i = tn_ow_cast(w, i, TN_DT_i64);
+  if (n && !strcmp(n->op, "Cast") && t == TN_DT_i32 && tn_ow_dtype(w, n->in[0]) == TN_DT_i64) return n->in[0];
+  return t == TN_DT_i32 || t == TN_DT_i64 ? i : tn_ow_cast(w, i, TN_DT_i64);
+}
+
+void tn_ow_op_gather(tn_ow *w, tn_op op) {
+  tn_weight id = tn_ow_block_weight(w, op, 0);
+  tn_ov i = gather_indices(w, tn_ow_in(w, op, 1)), rows = tn_ow_int8_rows(w, op, i);
+  if (rows) return tn_ow_out(w, op, 0, rows);
+  tn_ov x = id ? tn_ow_weight_rows(w, id) : tn_ow_in(w, op, 0);
   tn_ow_out(w, op, 0, tn_ow_gather(w, x, i, tn_ow_axis(w, op, x)));
 }
 

@@ -280,6 +280,7 @@ static tn_status convert_blocks(const scheme *s, uint32_t what, tn_dtype dtype, 
 tn_status tn_ow_init_stream(tn_ow *w, const tn_ow_source *src, const tn_ow_init *c, const tn_writer *out) {
   if (c->what == TN_OI_BYTES) return out->write(out->ctx, c->data, c->bytes);
   if (c->what == TN_OI_PLAIN) return copy_plain(src, c, out);
+  if (c->what == TN_OI_INT8) return tn_ow_int8_stream(src, c, out);
   tn_ow_shape t = shape_of(w, c->weight);
   scheme s;
   (void)scheme_of(t.dtype, &s); /* values need its row only */

@@ -3,28 +3,10 @@
  * use. */
 #include "frontend/config/config.h"
 #include "frontend/safetensors/header.h"
+#include "frontend/safetensors/types.h"
 #include <stdlib.h>
 
 enum { MAX_HEADER = 100000000 };
-
-typedef struct st_dtype {
-  const char *name;
-  uint32_t bits;
-  tn_dtype dtype; /* TN_DT_NONE: legal in the format, without a counterpart here */
-} st_dtype;
-static const st_dtype dtypes[] = {
-    {"BOOL", 8, TN_DT_bool},      {"U8", 8, TN_DT_u8},
-    {"I8", 8, TN_DT_i8},          {"I16", 16, TN_DT_i16},
-    {"U16", 16, TN_DT_u16},       {"I32", 32, TN_DT_i32},
-    {"U32", 32, TN_DT_u32},       {"I64", 64, TN_DT_i64},
-    {"U64", 64, TN_DT_u64},       {"F16", 16, TN_DT_f16},
-    {"BF16", 16, TN_DT_bf16},     {"F32", 32, TN_DT_f32},
-    {"F64", 64, TN_DT_f64},       {"F8_E4M3", 8, TN_DT_f8e4m3},
-    {"F8_E5M2", 8, TN_DT_f8e5m2}, {"C64", 64, TN_DT_NONE},
-    {"F8_E8M0", 8, TN_DT_f8e8m0}, {"F8_E4M3FNUZ", 8, TN_DT_f8e4m3fnuz},
-    {"F4", 4, TN_DT_f4e2m1},      {"F6_E2M3", 6, TN_DT_NONE},
-    {"F6_E3M2", 6, TN_DT_NONE},   {"F8_E5M2FNUZ", 8, TN_DT_f8e5m2fnuz},
-};
 
 typedef struct span {
   uint64_t begin, end; /* in the data buffer */
@@ -66,11 +48,11 @@ static const tn_json *field(header *h, const tn_json *entry, const char *key, tn
   return NULL;
 }
 
-static const st_dtype *read_dtype(header *h, const tn_json *entry) {
+static const tn_st_type *read_dtype(header *h, const tn_json *entry) {
   const tn_json *f = field(h, entry, "dtype", TN_JSON_STRING);
   if (!f) return NULL;
-  for (size_t i = 0; i < TN_COUNT(dtypes); i++)
-    if (tn_str_is(f->u.s, dtypes[i].name)) return &dtypes[i];
+  for (size_t i = 0; i < TN_COUNT(tn_st_types); i++)
+    if (tn_str_is(f->u.s, tn_st_types[i].name)) return &tn_st_types[i];
   fail_tensor(h, TN_INVALID, entry->key, "dtype '%.40s' is not one of the format", f->u.s.ptr);
   return NULL;
 }
@@ -108,7 +90,7 @@ static tn_status read_offsets(header *h, const tn_json *entry, span *s) {
                      (unsigned long long)s->end, (unsigned long long)h->room);
 }
 
-static tn_status check_bytes(header *h, const tn_json *entry, const st_dtype *d, uint64_t values,
+static tn_status check_bytes(header *h, const tn_json *entry, const tn_st_type *d, uint64_t values,
                              uint64_t bytes) {
   uint64_t bits;
   if (!tn_mul_u64(values, d->bits, &bits))
@@ -144,7 +126,7 @@ static tn_status read_tensor(header *h, const tn_json *entry) {
   if (entry->kind != TN_JSON_OBJECT)
     return fail_tensor(h, TN_INVALID, entry->key, "is described by %s, not an object",
                        tn_json_kind_name(entry->kind));
-  const st_dtype *d = read_dtype(h, entry);
+  const tn_st_type *d = read_dtype(h, entry);
   if (!d) return TN_INVALID;
   TN_TRY(read_shape(h, entry, &t, &values));
   TN_TRY(read_offsets(h, entry, &s));

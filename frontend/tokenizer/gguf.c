@@ -100,7 +100,7 @@ static const char *const ends[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",   "<|endoftext|>",     "<|eom_id|>",
     "<EOT>",      "_<EOT>",     "[EOT]",   "<|end_of_text|>", "<end_of_utterance>"};
 
-static bool is_end(tn_str s) {
+bool tn_tk_is_end(tn_str s) {
   if (s.len < 5 || (s.ptr[0] != '<' && s.ptr[0] != '[' && s.ptr[0] != '_')) return false;
   for (size_t i = 0; i < TN_COUNT(ends); i++)
     if (tn_str_is(s, ends[i])) return true;
@@ -121,7 +121,7 @@ static tn_status read_types(tn_tk_gguf *t) {
     if (list) tn_gguf_int(list, i, &type);
     t->types[i] = type > 0 && type < TN_TK_TYPES ? (uint8_t)type : TN_TK_TYPE_NORMAL;
     tn_str s = t->r.build.tokens.items[i];
-    if (t->types[i] == TN_TK_TYPE_NORMAL && s.ptr && is_end(s)) t->types[i] = TN_TK_TYPE_CONTROL;
+    if (t->types[i] == TN_TK_TYPE_NORMAL && s.ptr && tn_tk_is_end(s)) t->types[i] = TN_TK_TYPE_CONTROL;
   }
   return TN_OK;
 }

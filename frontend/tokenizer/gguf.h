@@ -26,6 +26,24 @@ typedef struct tn_tk_gguf {
   bool no_unknown; /* whatever the file names: a byte that is no token is lost, as in the originals */
 } tn_tk_gguf;
 
+/* Rows of pre.def: how byte-level tokenizers cut text, by the names of tokenizer.ggml.pre. */
+enum {
+  TN_TK_PRE_WHOLE = 1, /* a word that is a token needs no merges */
+  TN_TK_PRE_BOS = 2,   /* bos in front where the file does not say */
+  TN_TK_PRE_SEP = 4,   /* a pair has RoBERTa's two separators */
+  TN_TK_PRE_RAW = 8    /* characters, not bytes as letters: U+2581 for spaces, bytes as a way out */
+};
+enum { TN_TK_PATTERNS = 6 };
+typedef struct tn_tk_pre {
+  const char *name;
+  uint32_t flags;
+  const char *normalizer, *patterns[TN_TK_PATTERNS];
+} tn_tk_pre;
+const tn_tk_pre *tn_tk_pre_rows(uint32_t *count);
+
+/* Whether a token's text is one of those that end a turn or a text. */
+bool tn_tk_is_end(tn_str token);
+
 /* Values of keys ("tokenizer.ggml.merges"); a wrong kind is reported. Absent: *out stays. */
 tn_status tn_tk_gguf_bool(tn_tk_gguf *t, const char *key, bool *out);
 tn_status tn_tk_gguf_str(tn_tk_gguf *t, const char *key, tn_str *out);

@@ -3,26 +3,20 @@
 #include "frontend/tokenizer/gguf.h"
 #include "frontend/tokenizer/part_ids.h"
 
-enum {
-  WHOLE = 1, /* a word that is a token needs no merges */
-  BOS = 2,   /* bos in front where the file does not say */
-  SEP = 4,   /* a pair has RoBERTa's two separators */
-  RAW = 8    /* characters, not bytes as letters: U+2581 for spaces, bytes as a way out */
-};
-enum { PATTERNS = 6 };
-typedef struct pre_row {
-  const char *name;
-  uint32_t flags;
-  const char *normalizer, *patterns[PATTERNS];
-} pre_row;
-static const pre_row rows[] = {
+enum { WHOLE = TN_TK_PRE_WHOLE, BOS = TN_TK_PRE_BOS, SEP = TN_TK_PRE_SEP, RAW = TN_TK_PRE_RAW };
+static const tn_tk_pre rows[] = {
 #define TN_TK_PRE(name, flags, normalizer, ...) {name, flags, normalizer, {__VA_ARGS__}},
 #include "frontend/tokenizer/pre.def"
 };
 
+const tn_tk_pre *tn_tk_pre_rows(uint32_t *count) {
+  *count = TN_COUNT(rows);
+  return rows;
+}
+
 static const tn_str none = {NULL, 0};
 
-static tn_status find_row(tn_tk_gguf *t, const char *fallback, const pre_row **out) {
+static tn_status find_row(tn_tk_gguf *t, const char *fallback, const tn_tk_pre **out) {
   const char *names[TN_COUNT(rows)];
   tn_str name = tn_str_of(fallback);
   TN_TRY(tn_tk_gguf_str(t, "tokenizer.ggml.pre", &name));
@@ -42,7 +36,7 @@ static tn_status read_merges(tn_tk_gguf *t) {
   TN_TRY(tn_tk_gguf_list(t, "tokenizer.ggml.merges", TN_GGUF_STRING, &list));
   if (!list) return tn_tk_bad(&t->r, "tokenizer.ggml.merges", "is missing");
   if (list->count > INT32_MAX) return tn_tk_bad(&t->r, "tokenizer.ggml.merges", "has too many items");
-  if (!tn_vec_reserve(&t->r.build.merges, (uint32_t)list->count)) return tn_tk_oom(&t->r);
+  if (list->count && !tn_vec_reserve(&t->r.build.merges, (uint32_t)list->count)) return tn_tk_oom(&t->r);
   for (uint64_t i = 0; i < list->count; i++) {
     char where[64];
     tn_str s;
@@ -58,24 +52,30 @@ static tn_status read_merges(tn_tk_gguf *t) {
   return TN_OK;
 }
 
-static tn_status put_parts(tn_tk_gguf *t, const pre_row *row) {
+static tn_status put_parts(tn_tk_gguf *t, const tn_tk_pre *row) {
   bool raw = row->flags & RAW;
   if (row->normalizer)
     TN_TRY(tn_tk_gguf_part(t, TN_TK_STAGE_NORMALIZE, (tn_tk_part){.kind = NORMALIZER_nfc}, none, none));
   if (raw)
     TN_TRY(tn_tk_gguf_part(t, TN_TK_STAGE_NORMALIZE, (tn_tk_part){.kind = NORMALIZER_replace}, TN_STR(" "),
                            TN_STR("\xe2\x96\x81")));
-  for (size_t i = 0; i < PATTERNS && row->patterns[i]; i++) TN_TRY(tn_tk_gguf_split(t, row->patterns[i]));
+  for (size_t i = 0; i < TN_TK_PATTERNS && row->patterns[i]; i++)
+    TN_TRY(tn_tk_gguf_split(t, row->patterns[i]));
   if (raw) return tn_tk_gguf_decoders(t, false);
   bool prefix = false;
   TN_TRY(tn_tk_gguf_bool(t, "tokenizer.ggml.add_space_prefix", &prefix));
-  tn_tk_part bytes = {.kind = SPLIT_byte_level, .flags = prefix ? TN_TK_PREFIX_SPACE : 0};
-  TN_TRY(tn_tk_gguf_part(t, TN_TK_STAGE_SPLIT, bytes, none, none));
+  if (prefix && t->r.build.parts[TN_TK_STAGE_SPLIT].count == 1) {
+    tn_tk_part *only = t->r.build.parts[TN_TK_STAGE_SPLIT].items; /* the space comes before the cut */
+    only->kind = SPLIT_byte_level, only->flags |= TN_TK_PREFIX_SPACE, only->a = 0;
+  } else {
+    tn_tk_part bytes = {.kind = SPLIT_byte_level, .flags = prefix ? TN_TK_PREFIX_SPACE : 0};
+    TN_TRY(tn_tk_gguf_part(t, TN_TK_STAGE_SPLIT, bytes, none, none));
+  }
   return tn_tk_gguf_part(t, TN_TK_STAGE_DECODE, (tn_tk_part){.kind = DECODER_byte_level}, none, none);
 }
 
 static tn_status read_row(tn_tk_gguf *t, const char *fallback) {
-  const pre_row *row;
+  const tn_tk_pre *row;
   TN_TRY(find_row(t, fallback, &row));
   tn_tk_header *head = &t->r.build.head;
   head->model = MODEL_bpe;

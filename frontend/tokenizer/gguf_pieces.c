@@ -166,6 +166,7 @@ static tn_status rename_piece(tn_tk_gguf *t, uint32_t id) {
   if (!s.ptr || t->types[id] == TN_TK_TYPE_CONTROL || t->types[id] == TN_TK_TYPE_UNKNOWN ||
       (bracketed && !starts))
     return TN_OK;
+  if (!starts && t->types[id] == TN_TK_TYPE_USER) return TN_OK; /* found in the text as it stands */
   if (starts) {
     s = (tn_str){s.ptr + MARK_BYTES, s.len - MARK_BYTES};
   } else {

@@ -41,6 +41,7 @@ tn_status tn_tk_number(tn_tk_reader *r, const tn_json *node, const char *where, 
 /* json_parts.c: normalizer, pre_tokenizer, post_processor, decoder of the root into build.parts, pieces,
  * trims. */
 tn_status tn_tk_read_parts(tn_tk_reader *r, const tn_json *root);
+tn_status tn_tk_base64(tn_tk_reader *r, const char *where, tn_str s, tn_buf *out); /* decodes */
 /* SentencePiece's precompiled_charsmap (raw bytes, copied) into a Precompiled part. */
 tn_status tn_tk_put_charsmap(tn_tk_reader *r, const char *where, tn_str map, tn_tk_part *p);
 /* A template in place of what there was: pieces for one text, then for two, each a type digit and one of 'A',

@@ -133,7 +133,7 @@ static int base64_value(char c) {
   return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-static tn_status base64(tn_tk_reader *r, const char *where, tn_str s, tn_buf *out) {
+tn_status tn_tk_base64(tn_tk_reader *r, const char *where, tn_str s, tn_buf *out) {
   uint32_t bits = 0, nbits = 0;
   uint64_t n = s.len;
   if (n % 4) return tn_tk_bad(r, where, "is not base64: %llu characters", (unsigned long long)n);
@@ -174,7 +174,7 @@ static tn_status normalizer_precompiled(tn_tk_reader *r, source from, tn_tk_part
   const char *key = "precompiled_charsmap", *where = tn_tk_at(r, from.where, key);
   TN_TRY(tn_tk_string(r, from.o, from.where, key, &s));
   tn_buf map = {0};
-  tn_status status = base64(r, where, s, &map);
+  tn_status status = tn_tk_base64(r, where, s, &map);
   if (!status) status = tn_tk_put_charsmap(r, where, (tn_str){map.text, map.len}, p);
   tn_buf_fini(&map);
   return status;

@@ -2,9 +2,13 @@
  * tn_quant_unpack.
  *
  * An encoder searches for the codes and scales with the least error: the sum over a row of weight(column) *
- * (x - rebuilt)^2, where the weights come from an importance matrix (mean squared activation per input
- * column) or, without one, from the numbers themselves. The same input gives the same bytes on every machine
- * and for any number of threads. */
+ * (x - rebuilt)^2. The weights come from an importance matrix (mean squared activation per input column),
+ * none of them below a small part of their mean, so that the plain error stays near its least too; without
+ * one all are 1. Codes are tried at many scales, the best scale for given codes is least squares, and the
+ * scales of a block's runs are settled together with the scale that they share. q8_0 and s8_* are rounded as
+ * every other writer does it. The same input gives the same bytes on every machine and for any number of
+ * threads. A call works on up to 16 blocks at a time: a few rows of a small matrix at once are cheaper than
+ * one. */
 #ifndef TN_ENCODE_H
 #define TN_ENCODE_H
 #include "ir/quant/quant.h"
@@ -18,7 +22,8 @@ bool tn_encode_wants_importance(tn_dtype t);
 /* Bytes of a row; 0: columns is no multiple of the block. */
 uint64_t tn_encode_row_bytes(tn_dtype t, uint64_t columns);
 
-/* Encodes rows * columns numbers, row-major. importance: [columns], not negative, the same for every row;
+/* Encodes rows * columns numbers, row-major. NAME_row formats, whose scale is outside: the numbers divided by
+ * it. importance: [columns], not negative, the same for every row;
  * NULL: none. out: rows * tn_encode_row_bytes bytes. Rows are independent: callers spread them over threads.
  * Numbers that are not finite are TN_INVALID (*bad: index of the first; may be NULL). TN_UNSUPPORTED: no such
  * encoder, or wrong columns. */

@@ -2,8 +2,12 @@
  *   tok_main PATH            reads lines: a text in hex, and optionally the pair in hex behind a space;
  * writes one line each: "id:type:start:end:special ..." "|" ids decoded in hex "|" without special tokens
  *   tok_main PATH bench FILE tokenizes the file's lines, then the file as one text, and prints tokens per
- * second PATH is a folder, a tokenizer.json or a .gguf. */
+ *                            second
+ *   tok_main FOLDER gguf FILE [PRE|- [ROWS]]  writes the folder's tokenizer as a GGUF file
+ *   tok_main FILE.gguf folder FOLDER the other way round
+ * PATH is a folder, a tokenizer.json or a .gguf. */
 #include "frontend/gguf/gguf.h"
+#include "frontend/tokenizer/gguf_convert.h"
 #include "frontend/tokenizer/tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,11 +118,51 @@ static int bench(const tn_tokenizer *t, const char *path) {
   return 0;
 }
 
+static tn_status no_tensor(void *ctx, uint32_t tensor, tn_outfile *out, uint64_t at, uint64_t bytes) {
+  (void)ctx, (void)tensor, (void)out, (void)at, (void)bytes;
+  return TN_OK;
+}
+
+static tn_status to_gguf(const char *folder, const char *path, char **more, tn_diags *diags) {
+  const char *pre = more[0] && strcmp(more[0], "-") != 0 ? more[0] : NULL;
+  uint32_t rows = more[0] && more[1] ? (uint32_t)atoi(more[1]) : 0;
+  tn_gguf_writer w;
+  tn_gguf_writer_init(&w);
+  tn_gguf_put_string(&w, "general.architecture", TN_STR("llama"));
+  tn_status s = tn_tokenizer_to_gguf(folder, rows, pre, &w, diags);
+  if (s == TN_OK) s = tn_gguf_write(&w, path, no_tensor, NULL, diags);
+  tn_gguf_writer_fini(&w);
+  return s;
+}
+
+static tn_status to_folder(const char *path, const char *folder, tn_diags *diags) {
+  tn_gguf *g = NULL;
+  tn_status s = tn_gguf_open(path, diags, &g);
+  if (s == TN_OK) s = tn_tokenizer_to_folder(g, folder, diags);
+  tn_gguf_close(g);
+  return s;
+}
+
+static int convert(char **argv) {
+  tn_diags diags;
+  tn_buf words = {0};
+  tn_diags_init(&diags);
+  tn_status s = !strcmp(argv[2], "gguf") ? to_gguf(argv[1], argv[3], argv + 4, &diags)
+                                         : to_folder(argv[1], argv[3], &diags);
+  tn_diags_text(&diags, &words, false);
+  fprintf(stderr, "%s", tn_buf_cstr(&words));
+  if (s == TN_NOT_FOUND) fputs("there is no tokenizer\n", stderr);
+  tn_buf_fini(&words);
+  tn_diags_fini(&diags);
+  return s != TN_OK;
+}
+
 int main(int argc, char **argv) {
   tn_buf blob = {0};
   tn_tokenizer *t = NULL;
   const char *why = "";
   if (argc < 2) return fprintf(stderr, "usage: %s PATH [bench FILE]\n", argv[0]), 2;
+  if (argc > 3 && strcmp(argv[2], "bench") != 0) return convert(argv);
   int status = load(argv[1], &blob);
   if (!status) status = tn_tokenizer_open((tn_bytes){blob.text, blob.len}, &t, &why);
   if (status) {

@@ -245,6 +245,7 @@ tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m) {
                       : tn_arena_str(&d->arena, TN_STR("."));
   TN_TRY(text ? load_text(d, path, *m) : import(d, path, *m));
   tn_driver_phase(d, "import");
+  if (d->options.quantize) TN_TRY(tn_ir_meta_set(*m, "quantize", d->options.quantize));
   return set_precision(d, *m);
 }
 

@@ -21,6 +21,7 @@ typedef struct tn_driver_options {
   uint32_t nplugins;
   const char *pages;        /* --model-page files, ':' between */
   const char *precision;    /* strict, high or fast; NULL: strict. Becomes the module's meta "precision" */
+  const char *quantize;     /* block format of weights that meet products; becomes the meta "quantize"; NULL: none */
   const char *kv;           /* element type of the KV cache; NULL: f32 */
   const char *adapters;     /* PATH[=WEIGHT], ':' between; NULL: none */
   const char *adapter_mode; /* switch or merge; NULL: switch */

@@ -1,43 +1,18 @@
 /* cmd_export.c - tenon export: a model in a format that other programs read; and tenon optimize, the same
  * after passes that change the graph. */
 #include "frontend/onnx/write.h"
+#include "tools/export/export.h"
+#include "tools/export/beside.h"
 #include "tools/reports.h"
-#include "tools/tool.h"
-#include <errno.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #define WRITE_OPTIONS                                                                                        \
   OPT_opset, OPT_external_data, OPT_contrib, OPT_O1, OPT_O2, OPT_O3, OPT_passes, OPT_plugin,                 \
       OPT_time_passes, OPT_fusion_report, OPT_require_fusion, OPT_json, OPT_help
-static const uint8_t export_options[] = {TN_MODEL_OPTIONS, OPT_entry, OPT_quantized, WRITE_OPTIONS};
+static const uint8_t export_options[] = {TN_MODEL_OPTIONS, OPT_entry, OPT_quantized, OPT_outtype,
+                                         OPT_shard,        OPT_pre,   OPT_threads,   WRITE_OPTIONS};
 static const uint8_t optimize_options[] = {WRITE_OPTIONS};
-
-/* ---- weights ----------------------------------------------------------------------------------------------
- */
-/* One weight is open at a time: they are asked for one after the other. */
-typedef struct weights {
-  tn_driver *d;
-  tn_module *m;
-  tn_weight open; /* 0: none */
-  tn_weight_reader reader;
-} weights;
-
-static void weights_close(weights *w) {
-  if (w->open) tn_weight_reader_fini(&w->reader);
-  w->open = 0;
-}
-
-static tn_status weights_read(void *ctx, tn_weight id, uint64_t offset, void *dst, uint64_t len) {
-  weights *w = ctx;
-  if (w->open != id) {
-    weights_close(w);
-    tn_weight_reader_init(&w->reader, w->d, w->m, id);
-    w->open = id;
-  }
-  return tn_weight_reader_read(&w->reader, offset, dst, len);
-}
 
 /* ---- options ----------------------------------------------------------------------------------------------
  */
@@ -67,67 +42,6 @@ static bool read_options(const tn_args *a, tn_ow_options *o) {
                        .task = a->last[OPT_task],
                        .entry = a->last[OPT_entry]};
   return !bad;
-}
-
-/* ---- beside the model
- * ---------------------------------------------------------------------------------------- */
-/* What programs that load the model's folder look for. */
-static const char *const side_files[] = {"config.json",
-                                         "generation_config.json",
-                                         "tokenizer.json",
-                                         "tokenizer_config.json",
-                                         "special_tokens_map.json",
-                                         "added_tokens.json",
-                                         "vocab.json",
-                                         "vocab.txt",
-                                         "merges.txt",
-                                         "spiece.model",
-                                         "tokenizer.model",
-                                         "sentencepiece.bpe.model",
-                                         "chat_template.jinja",
-                                         "chat_template.json",
-                                         "preprocessor_config.json",
-                                         "processor_config.json"};
-
-static tn_status copy_file(tn_driver *d, const char *from, const char *to) {
-  tn_file f;
-  tn_outfile out;
-  const char *why = "";
-  tn_status s = tn_file_map(&f, from, &why);
-  if (s != TN_OK) return tn_fail(d->diags, s, from, NULL, "cannot read: %s", why);
-  s = tn_outfile_open(&out, to, &why);
-  if (s == TN_OK) {
-    s = tn_outfile_write(&out, f.data, f.size);
-    if (s == TN_OK) s = tn_outfile_commit(&out, 0644);
-    tn_outfile_abort(&out);
-  }
-  tn_file_unmap(&f);
-  return s == TN_OK ? TN_OK : tn_fail(d->diags, s, to, NULL, "cannot write: %s", why);
-}
-
-static tn_status copy_side_files(tn_driver *d, const char *out) {
-  if (!tn_path_is_dir(d->path)) return TN_OK; /* of a single file the folder is not its own */
-  for (uint32_t i = 0; i < TN_COUNT(side_files); i++) {
-    char *from = tn_path_join(&d->arena, d->folder, side_files[i]),
-         *to = tn_path_join(&d->arena, out, side_files[i]);
-    if (!from || !to) return TN_OOM;
-    if (tn_path_exists(from)) TN_TRY(copy_file(d, from, to));
-  }
-  return TN_OK;
-}
-
-/* OUT is a file, or a folder (there already, or with a slash behind it) for model.onnx. */
-static tn_status place(tn_driver *d, const char *out, const char **file, const char **folder) {
-  uint64_t n = strlen(out);
-  bool slash = n && out[n - 1] == '/';
-  *folder = NULL;
-  *file = out;
-  if (!slash && !tn_path_is_dir(out)) return TN_OK;
-  *folder = out;
-  if (!tn_path_is_dir(out) && mkdir(out, 0777))
-    return tn_fail(d->diags, TN_UNAVAILABLE, out, NULL, "cannot make the folder: %s", strerror(errno));
-  *file = tn_path_join(&d->arena, out, "model.onnx");
-  return *file ? TN_OK : TN_OOM;
 }
 
 /* ---- the commands
@@ -181,12 +95,13 @@ static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, cons
     tn_pipeline_fini(&run);
     TN_TRY(s);
   }
-  TN_TRY(place(d, out, &file, &folder));
-  weights w = {.d = d, .m = *m};
-  tn_status s = tn_ow_write(&tn_ir_table, *m, o, &(tn_ow_source){&w, weights_read}, file, d->diags, &report);
-  weights_close(&w);
+  TN_TRY(tn_export_place(d, out, &file, &folder));
+  tn_export_weights w = {.d = d, .m = *m};
+  tn_status s = tn_ow_write(&tn_ir_table, *m, o, &(tn_ow_source){.ctx = &w, .read = tn_export_weights_read},
+                            file, d->diags, &report);
+  tn_export_weights_close(&w);
   TN_TRY(s);
-  if (folder) TN_TRY(copy_side_files(d, folder));
+  if (folder) TN_TRY(tn_export_beside(d, folder));
   print_result(a, file, &report, before, count_ops(*m), tn_now() - begin);
   tn_report_phases(a, d);
   return TN_OK;
@@ -209,8 +124,12 @@ static tn_status export_work(const tn_args *a, tn_driver *d, tn_module **m) {
 
 static int run_export(const tn_args *a) {
   tn_ow_options o;
+  if (!strcmp(a->positional[0], "gguf") || !strcmp(a->positional[0], "safetensors"))
+    return tn_export_checkpoint(a);
   if (strcmp(a->positional[0], "onnx"))
-    return fprintf(stderr, "tenon: export: '%s' is not a format; there is: onnx\n", a->positional[0]), 2;
+    return fprintf(stderr, "tenon: export: '%s' is not a format; there are: onnx, gguf, safetensors\n",
+                   a->positional[0]),
+           2;
   return read_options(a, &o) ? tn_tool_with_driver(a, export_work) : 2;
 }
 
@@ -227,13 +146,23 @@ static int run_optimize(const tn_args *a) {
 
 const tn_command tn_cmd_export = {
     "export",
-    "write a model as ONNX",
-    "onnx MODEL OUT [options]",
-    "MODEL is a Hugging Face folder, a GGUF file, an ONNX file or an IR file (.tir). OUT is a file, or a "
-    "folder, which\n"
-    "then also gets the tokenizer and configuration of a Hugging Face folder. Inputs and outputs have the "
-    "names that\n"
-    "Optimum gives them; a decoder is exported with past_key_values (--task text-generation: without).",
+    "write a model as ONNX, GGUF or a Hugging Face folder",
+    "onnx|gguf|safetensors MODEL OUT [options]",
+    "onnx: MODEL is a Hugging Face folder, a GGUF file, an ONNX file or an IR file (.tir). OUT is a file, or "
+    "a "
+    "folder,\n"
+    "which then also gets the tokenizer and configuration of a Hugging Face folder. Inputs and outputs have "
+    "the "
+    "names\n"
+    "that Optimum gives them; a decoder is exported with past_key_values (--task text-generation: without).\n"
+    "gguf, safetensors: MODEL is a folder or a GGUF file, and no graph is built of it: weights go from file "
+    "to "
+    "file, a few\n"
+    "rows at a time, under the names and in the order that the other format has for them, with configuration "
+    "and\n"
+    "tokenizer. OUT of gguf is a file, or a folder for one; OUT of safetensors is a folder. "
+    "tools/export/README.md "
+    "says more.",
     export_options,
     TN_COUNT(export_options),
     3,

@@ -7,11 +7,16 @@
 typedef struct tn_observed {
   const char *weight; /* name of the tensor in the model's files; ONNX: of the initializer. NULL: no weight, a
                          value */
-  const char *value;  /* name or place of the value that is observed */
-  const float *rows;  /* [nrows, columns], row-major: the left operand of the product, as f32 */
+  const char *value; /* name or place of the value that is observed, the same for all weights that it meets */
+  const float *rows; /* [nrows, columns], row-major: the left operand of the product, as f32 */
   uint64_t nrows;
+  uint64_t run; /* which call of the model, from 0 */
   uint32_t columns;
-  uint32_t expert; /* of stacked experts: which one these rows met; else 0 */
+  uint32_t expert;      /* of stacked experts: which one these rows met; else 0 */
+  uint32_t experts;     /* how many the weight has; else 1 */
+  uint32_t id;          /* of the value in the module as it was imported */
+  const tn_part *parts; /* the weight's bytes in its files; NULL: no weight */
+  uint32_t nparts;
 } tn_observed;
 /* Not TN_OK ends the run. */
 typedef tn_status (*tn_observer)(void *ctx, const tn_observed *o);
@@ -29,6 +34,7 @@ typedef struct tn_observe_options {
 } tn_observe_options;
 typedef struct tn_observe_result {
   uint64_t tokens, runs;
+  uint32_t chunk_tokens; /* of a causal model; else 0 */
 } tn_observe_result;
 tn_status tn_observe(const tn_driver_options *driver, const char *model, const tn_observe_options *o,
                      tn_observer observer, void *ctx, tn_diags *diags, tn_observe_result *out);

@@ -6,7 +6,8 @@
 #include "tools/tool.h"
 
 typedef struct tn_report {
-  tn_buf head, tensors, fusions, phases, accuracy, outputs, latency, memory, attention, nodes, messages;
+  tn_buf head, tensors, layers, fusions, phases, accuracy, outputs, latency, memory, attention, nodes,
+      messages;
   double began;
 } tn_report;
 
@@ -29,6 +30,9 @@ typedef struct tn_report_tensor {
   const char *why; /* of the type, if not the scheme's usual one; NULL */
 } tn_report_tensor;
 void tn_report_tensor_add(tn_report *r, const tn_report_tensor *t);
+/* KL divergence of the model's output when only this layer's tensors change; "embeddings" and "head" are
+ * layers too. */
+void tn_report_layer(tn_report *r, const char *layer, uint64_t bytes_before, uint64_t bytes_after, double kl);
 void tn_report_fusions(tn_report *r, const tn_fusion *rows, uint32_t n, tn_module *m);
 void tn_report_phase(tn_report *r, const char *name, double seconds);
 /* One number of how right the result is: "kl_mean", "top1_agreement", "perplexity", "perplexity_reference",
@@ -38,10 +42,15 @@ void tn_report_output(tn_report *r, const char *name, double cosine, double max_
 void tn_report_latency(tn_report *r, const char *what, double before_ms,
                        double after_ms); /* NaN: not measured */
 void tn_report_memory(tn_report *r, const char *what, uint64_t before, uint64_t after);
+/* A value inside the model on both sides, in the order of the first. */
+void tn_report_node(tn_report *r, const char *name, double cosine, double max_abs, double nmse, bool ok);
 /* One head's weights of a prompt: [n, n], row = query. */
 void tn_report_attention(tn_report *r, uint32_t layer, uint32_t head, const char *const *tokens, uint32_t n,
                          const float *weights);
+void tn_report_message(tn_report *r, uint32_t severity, const char *text); /* TN_NOTE, TN_WARNING, TN_ERROR */
+/* The page alone, from the text of a report.json. */
+void tn_report_page(const tn_buf *json, tn_buf *out);
 /* Writes FOLDER/report.json and FOLDER/report.html, or, where `path` is no folder, PATH.report.json and
- * .html. */
+ * .html. The messages in d become part of it. */
 tn_status tn_report_write(tn_report *r, const char *path, tn_diags *d);
 #endif

@@ -52,7 +52,9 @@ bool tn_compare(const tn_tensor *a, const tn_tensor *b, double atol, double rtol
 typedef struct collector {
   tn_module *m;
   tn_session *s;
+  tn_func func;
   tn_func_info f;
+  const tn_tensor *out; /* outputs of the call, or NULL */
   tn_arena *arena;
   tn_map seen; /* key without number -> how many so far */
 } collector;
@@ -95,39 +97,105 @@ static bool make_key(collector *c, tn_op op, tn_node *node) {
   return node->maker && node->key;
 }
 
-static tn_status add_node(collector *c, tn_op kernel, uint32_t i, int64_t slot, tn_nodes *out) {
-  tn_op op = yielded_by(c->m, kernel, i);
-  if (!op) return TN_OK;
-  tn_node node = {0};
-  if (!make_key(c, op, &node)) return TN_OOM;
+/* The output that a value is returned as, directly or in another shape; -1: none. */
+static int output_of(collector *c, tn_value v) {
+  for (uint32_t i = 0; i < c->f.nresults; i++) {
+    tn_value r = tn_ir_op_operand(c->m, tn_ir_last_op(c->m, c->func, 0), i);
+    for (int depth = 0; depth < 8 && r; depth++) {
+      if (r == v) return (int)i;
+      tn_value_info info;
+      tn_ir_value_get(c->m, r, &info);
+      bool view = info.kind == TN_VALUE_RESULT && tn_ir_opcode(c->m, info.op) == TN_OPC_reshape;
+      r = view ? tn_ir_op_operand(c->m, info.op, 0) : 0;
+    }
+  }
+  return -1;
+}
+
+static const char *weight_of(tn_module *m, tn_op kernel) {
+  for (uint32_t i = 0; i < tn_ir_op_noperands(m, kernel); i++) {
+    tn_value_info v;
+    tn_weight_info w;
+    tn_ir_value_get(m, tn_ir_op_operand(m, kernel, i), &v);
+    if (v.kind != TN_VALUE_WEIGHT) continue;
+    tn_ir_weight_get(m, v.weight, &w);
+    return w.name;
+  }
+  return NULL;
+}
+
+/* Whether a kernel only turns or converts weights. */
+static bool is_plain(tn_module *m, tn_op kernel, tn_op op) {
+  const tn_op_spec *spec = tn_op_spec_of(tn_ir_opcode(m, op));
+  if (!spec || !((spec->flags & TN_F_VIEW) || tn_ir_opcode(m, op) == TN_OPC_cast)) return false;
+  for (uint32_t i = 0; i < tn_ir_op_noperands(m, kernel); i++) {
+    tn_value_info v;
+    tn_ir_value_get(m, tn_ir_op_operand(m, kernel, i), &v);
+    if (v.kind != TN_VALUE_WEIGHT) return false;
+  }
+  return true;
+}
+
+static tn_status value_in_slot(collector *c, tn_node *node, int64_t slot) {
   tn_value_info v;
   tn_type_info t;
-  tn_ir_value_get(c->m, tn_ir_op_result(c->m, kernel, i), &v);
+  tn_ir_value_get(c->m, node->id, &v);
   tn_ir_type_get(c->m, v.type, &t);
   uint64_t bytes;
   const void *data = slot >= 0 ? tn_rt_slot(c->s, (uint32_t)slot, &bytes) : NULL;
-  if (!data || t.rank > TN_MAX_RANK) return TN_OK;
-  node.value = (tn_tensor){.data = (void *)(uintptr_t)data, .dtype = t.dtype, .rank = t.rank};
-  for (uint32_t r = 0; r < t.rank; r++) node.value.shape[r] = dim_value(c, t.dims[r]);
-  if (tn_tensor_bytes(&node.value) > bytes) return TN_INTERNAL;
-  return tn_vec_push(out, node) ? TN_OK : TN_OOM;
+  if (!data || t.rank > TN_MAX_RANK) return TN_NOT_FOUND;
+  node->value = (tn_tensor){.data = (void *)(uintptr_t)data, .dtype = t.dtype, .rank = t.rank};
+  for (uint32_t r = 0; r < t.rank; r++) node->value.shape[r] = dim_value(c, t.dims[r]);
+  return tn_tensor_bytes(&node->value) > bytes ? TN_INTERNAL : TN_OK;
 }
 
-tn_status tn_nodes_collect(tn_opened *o, tn_session *s, const char *entry, tn_arena *arena, tn_nodes *out) {
-  collector c = {.m = o->module, .s = s, .arena = arena};
-  tn_func f = 1;
-  for (; f <= tn_ir_func_count(c.m); f++) {
-    tn_ir_func_get(c.m, f, &c.f);
-    if (!strcmp(c.f.name, entry)) break;
+static tn_status add_node(collector *c, tn_op kernel, uint32_t i, int64_t slot, tn_nodes *out) {
+  tn_op op = yielded_by(c->m, kernel, i);
+  if (!op) return TN_OK;
+  tn_node node = {.id = tn_ir_op_result(c->m, kernel, i), .weight = weight_of(c->m, kernel)};
+  node.plain = is_plain(c->m, kernel, op);
+  if (!make_key(c, op, &node)) return TN_OOM;
+  tn_status s = value_in_slot(c, &node, slot);
+  int output = s == TN_NOT_FOUND && c->out ? output_of(c, node.id) : -1;
+  if (output >= 0) node.value = c->out[output], s = TN_OK;
+  if (s == TN_NOT_FOUND) return TN_OK;
+  return s != TN_OK ? s : tn_vec_push(out, node) ? TN_OK : TN_OOM;
+}
+
+/* The variant for one token where there is one and that is what ran. */
+tn_func tn_nodes_func(tn_opened *o, tn_session *s, const char *entry) {
+  tn_func found = 0;
+  for (tn_func f = 1; f <= tn_ir_func_count(o->module); f++) {
+    tn_func_info info;
+    tn_ir_func_get(o->module, f, &info);
+    size_t n = strlen(entry);
+    if (!strcmp(info.name, entry)) found = f;
+    if (!strncmp(info.name, entry, n) && !strcmp(info.name + n, ".s1") && tn_rt_dim(s, "S") == 1) return f;
   }
-  if (f > tn_ir_func_count(c.m)) return TN_NOT_FOUND;
+  return found;
+}
+
+static tn_status add_inputs(collector *c, const tn_tensor *in, tn_nodes *nodes) {
+  for (uint32_t i = 0; i < c->f.nargs; i++) {
+    const char *name = tn_arena_printf(c->arena, "input %s", c->f.arg_names[i]);
+    tn_node node = {.key = name, .maker = name, .id = c->f.args[i], .given = true, .value = in[i]};
+    if (!name || !tn_vec_push(nodes, node)) return TN_OOM;
+  }
+  return TN_OK;
+}
+
+tn_status tn_nodes_collect(tn_opened *o, const tn_call *call, tn_arena *arena, tn_nodes *nodes) {
+  collector c = {.m = o->module, .s = call->s, .arena = arena, .out = call->out};
+  c.func = tn_nodes_func(o, call->s, call->entry);
+  if (!c.func) return TN_NOT_FOUND;
+  tn_ir_func_get(c.m, c.func, &c.f);
   tn_map_init(&c.seen);
-  tn_status st = TN_OK;
-  for (tn_op op = tn_ir_first_op(c.m, f, 0); op && st == TN_OK; op = tn_ir_next_op(c.m, op)) {
+  tn_status st = add_inputs(&c, call->in, nodes);
+  for (tn_op op = tn_ir_first_op(c.m, c.func, 0); op && st == TN_OK; op = tn_ir_next_op(c.m, op)) {
     tn_attr slots;
     if (tn_ir_opcode(c.m, op) != TN_OPC_kernel || !tn_ir_op_attr(c.m, op, "slots", &slots)) continue;
     for (uint32_t i = 0; i < tn_ir_op_nresults(c.m, op) && i < slots.count && st == TN_OK; i++)
-      st = add_node(&c, op, i, slots.u.ints[i], out);
+      st = add_node(&c, op, i, slots.u.ints[i], nodes);
   }
   tn_map_fini(&c.seen);
   return st;

@@ -1,0 +1,234 @@
+/* gguf_to_bpe.c - byte pair encoding as keys of GGUF files: merges, and the name of the splitter. Files have
+ * no patterns, only names that every reader must know (pre.def). A name fits whose patterns are the folder's;
+ * where none has the same, one that cuts all the texts of probe.def alike. */
+#include "frontend/tokenizer/gguf_to.h"
+#include "frontend/tokenizer/part_ids.h"
+
+#define KEY(name) "tokenizer.ggml." name
+
+tn_status tn_tk_to_merges(tn_tk_to *c, tn_gguf_writer *w) {
+  const tn_tokenizer *t = c->t;
+  tn_str *list = tn_arena_alloc(&c->arena, ((size_t)t->nmerges + 1) * sizeof *list);
+  if (!list) return tn_tk_to_oom(c);
+  for (uint32_t i = 0; i < t->nmerges; i++) {
+    tn_str left = tn_tokenizer_token(t, (int32_t)t->merges[i].left),
+           right = tn_tokenizer_token(t, (int32_t)t->merges[i].right);
+    char *text = tn_arena_alloc(&c->arena, left.len + right.len + 2);
+    if (!text) return tn_tk_to_oom(c);
+    memcpy(text, left.ptr, left.len);
+    text[left.len] = ' ';
+    memcpy(text + left.len + 1, right.ptr, right.len);
+    list[i] = (tn_str){text, left.len + right.len + 1};
+  }
+  tn_gguf_put_strings(w, KEY("merges"), list, t->nmerges);
+  return TN_OK;
+}
+
+/* ---- a splitter on its own ------------------------------------------------------------------- */
+typedef struct splitter {
+  tn_buf blob;
+  tn_tokenizer *t;
+} splitter;
+
+static void splitter_close(splitter *s) {
+  tn_tokenizer_close(s->t);
+  tn_buf_fini(&s->blob);
+}
+
+/* The tokenizer of a file that has a row's name and one token. */
+static tn_status splitter_open(tn_tk_to *c, const char *model, const char *pre, bool prefix, splitter *out) {
+  static const tn_str token = {"a", 1};
+  tn_gguf_writer w;
+  tn_gguf *g = NULL;
+  const char *why;
+  *out = (splitter){0};
+  tn_gguf_writer_init(&w);
+  tn_gguf_put_string(&w, KEY("model"), tn_str_of(model));
+  tn_gguf_put_string(&w, KEY("pre"), tn_str_of(pre));
+  tn_gguf_put_bool(&w, KEY("add_space_prefix"), prefix);
+  tn_gguf_put_strings(&w, KEY("tokens"), &token, 1);
+  tn_gguf_put_strings(&w, KEY("merges"), NULL, 0);
+  tn_status s = tn_gguf_writer_keys(&w, c->diags, &g);
+  if (s == TN_OK) s = tn_tokenizer_from_gguf(g, &out->blob, c->diags);
+  tn_gguf_close(g);
+  tn_gguf_writer_fini(&w);
+  if (s != TN_OK) return s;
+  s = tn_tokenizer_open((tn_bytes){out->blob.text, out->blob.len}, &out->t, &why);
+  return s == TN_OK ? s : tn_tk_to_fail(c, s, pre, "its splitter cannot be opened: %s", why);
+}
+
+/* ---- its patterns ---------------------------------------------------------------------------- */
+typedef struct patterns {
+  tn_str items[16];
+  uint32_t count;
+  bool nfc, prefix;
+} patterns;
+
+/* false: parts that no row has. */
+static bool list_patterns(const tn_tokenizer *t, patterns *out) {
+  const uint32_t *stage = t->head->stage;
+  uint32_t first = stage[TN_TK_STAGE_NORMALIZE], behind = stage[TN_TK_STAGE_SPLIT];
+  *out = (patterns){.nfc = behind > first};
+  if (behind > first + 1 || (out->nfc && t->parts[first].kind != NORMALIZER_nfc)) return false;
+  for (uint32_t i = behind; i < stage[TN_TK_STAGE_SPLIT + 1]; i++) {
+    const tn_tk_part *p = &t->parts[i];
+    bool digit = p->kind == SPLIT_digits && p->flags & TN_TK_SPLIT;
+    bool pattern = p->kind == SPLIT_split && p->flags & TN_TK_REGEX && !(p->flags & TN_TK_INVERT) &&
+                   p->a == TN_TK_ISOLATED;
+    bool bytes = p->kind == SPLIT_byte_level && i + 1 == stage[TN_TK_STAGE_SPLIT + 1];
+    if (!digit && !pattern && !bytes) return false;
+    if (bytes) out->prefix = p->flags & TN_TK_PREFIX_SPACE;
+    if (bytes && !(p->flags & TN_TK_REGEX)) continue;
+    if (out->count == TN_COUNT(out->items)) return false;
+    out->items[out->count++] = digit ? TN_STR("\\p{N}") : tn_tk_text_of(t, p->s);
+  }
+  return true;
+}
+
+static bool same_patterns(const patterns *a, const patterns *b) {
+  bool same = a->count == b->count && a->nfc == b->nfc;
+  for (uint32_t i = 0; i < a->count && same; i++) same = tn_str_eq(a->items[i], b->items[i]);
+  return same;
+}
+
+/* A space is put in front by the last part, before it cuts, so that it is not like one in the text. */
+static bool has_prefix(const tn_tokenizer *t) {
+  const uint32_t *stage = t->head->stage;
+  for (uint32_t i = stage[TN_TK_STAGE_SPLIT]; i < stage[TN_TK_STAGE_SPLIT + 1]; i++)
+    if (t->parts[i].kind == SPLIT_byte_level && t->parts[i].flags & TN_TK_PREFIX_SPACE) return true;
+  return false;
+}
+
+/* ---- whole words ----------------------------------------------------------------------------- */
+/* Whether the merges make every token: then it is all the same whether a word that is a token needs them. */
+static tn_status merges_make_all(tn_tk_to *c, bool *all) {
+  tn_tokenizer t = *c->t;
+  tn_tk_header head = *t.head;
+  tn_tk_run r;
+  head.flags &= ~(uint32_t)TN_TK_IGNORE_MERGES;
+  t.head = &head;
+  tn_tk_run_init(&r, &t);
+  *all = true;
+  for (uint32_t i = 0; i < c->size && *all && !r.status; i++) {
+    if (c->types[i] != TN_TK_TYPE_NORMAL) continue;
+    r.text.len = r.tokens.count = 0;
+    tn_tk_put(&r.text, c->tokens[i].ptr, (uint32_t)c->tokens[i].len, (tn_tk_span){0, 0});
+    if (r.text.failed) tn_tk_fail(&r, TN_OOM);
+    if (!r.status) tn_tk_model_bpe(&r, 0, r.text.len);
+    *all = r.tokens.count == 1;
+  }
+  tn_status s = r.status;
+  tn_tk_run_fini(&r);
+  return s;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+typedef enum likeness { OTHER, ALIKE, EQUAL } likeness; /* EQUAL: the same patterns */
+
+static tn_status compare_row(tn_tk_to *c, const char *model, const tn_tk_pre *row, likeness *out) {
+  splitter s;
+  patterns mine, theirs;
+  bool same = false;
+  tn_status status = splitter_open(c, model, row->name, has_prefix(c->t), &s);
+  *out = OTHER;
+  if (status == TN_OK && list_patterns(c->t, &mine) && list_patterns(s.t, &theirs) &&
+      same_patterns(&mine, &theirs))
+    *out = EQUAL;
+  else if (status == TN_OK)
+    status = tn_tk_probe_splits(c->t, s.t, &same);
+  if (same) *out = ALIKE;
+  splitter_close(&s);
+  return status;
+}
+
+static bool same_row(const tn_tk_pre *a, const tn_tk_pre *b) {
+  for (size_t i = 0; i < TN_TK_PATTERNS; i++)
+    if (!a->patterns[i] != !b->patterns[i] || (a->patterns[i] && strcmp(a->patterns[i], b->patterns[i]) != 0))
+      return false;
+  return !a->normalizer == !b->normalizer && !((a->flags ^ b->flags) & TN_TK_PRE_RAW);
+}
+
+/* What every row is; equal ones are looked at once. */
+static tn_status compare_rows(tn_tk_to *c, const char *model, bool raw, likeness *out) {
+  uint32_t n;
+  const tn_tk_pre *rows = tn_tk_pre_rows(&n);
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t first = 0;
+    out[i] = OTHER;
+    if (!(rows[i].flags & TN_TK_PRE_RAW) == raw) continue;
+    while (!same_row(&rows[first], &rows[i])) first++;
+    if (first < i)
+      out[i] = out[first];
+    else
+      TN_TRY(compare_row(c, model, &rows[i], &out[i]));
+  }
+  return TN_OK;
+}
+
+static const char *note_of(tn_tk_to *c, likeness like, const char *name) {
+  if (like == EQUAL) return NULL;
+  return tn_arena_printf(
+      &c->arena,
+      "the patterns of the pre-tokenizer have no name of their own in GGUF files; '%s' cuts "
+      "all texts of the comparison alike",
+      name);
+}
+
+static tn_status push_ways(tn_tk_to *c, const likeness *like, likeness want, bool whole, tn_tk_ways *out) {
+  uint32_t n;
+  const tn_tk_pre *rows = tn_tk_pre_rows(&n);
+  for (uint32_t i = 0; i < n; i++) {
+    bool has = rows[i].flags & TN_TK_PRE_WHOLE;
+    if (like[i] != want || has != whole) continue;
+    if (!tn_vec_push(out, ((tn_tk_way){i, false, note_of(c, want, rows[i].name)}))) return tn_tk_to_oom(c);
+  }
+  return TN_OK;
+}
+
+/* The row that was asked for, whatever it does. */
+static tn_status push_named(tn_tk_to *c, tn_tk_ways *out) {
+  uint32_t n;
+  const tn_tk_pre *rows = tn_tk_pre_rows(&n);
+  const char **names = tn_arena_alloc(&c->arena, n * sizeof *names);
+  if (!names) return tn_tk_to_oom(c);
+  for (uint32_t i = 0; i < n; i++) {
+    names[i] = rows[i].name;
+    if (!strcmp(rows[i].name, c->pre))
+      return tn_vec_push(out, ((tn_tk_way){i, true, NULL})) ? TN_OK : tn_tk_to_oom(c);
+  }
+  int near = tn_str_nearest(c->pre, names, (int)n);
+  return tn_tk_to_fail(c, TN_INVALID, "--pre", "'%.64s' is not known%s%s", c->pre,
+                       near < 0 ? "" : "; the nearest is ", near < 0 ? "" : names[near]);
+}
+
+static tn_status find_ways(tn_tk_to *c, const char *model, bool raw, tn_tk_ways *out) {
+  likeness like[256];
+  uint32_t n;
+  bool whole = c->t->head->flags & TN_TK_IGNORE_MERGES, all = false;
+  tn_tk_pre_rows(&n);
+  if (c->pre) return push_named(c, out);
+  if (n > TN_COUNT(like)) return tn_tk_to_fail(c, TN_INTERNAL, NULL, "too many names of splitters");
+  TN_TRY(compare_rows(c, model, raw, like));
+  TN_TRY(push_ways(c, like, EQUAL, whole, out));
+  if (!out->count) TN_TRY(push_ways(c, like, ALIKE, whole, out));
+  if (out->count) return TN_OK;
+  TN_TRY(merges_make_all(c, &all));
+  if (!all) return TN_OK;
+  TN_TRY(push_ways(c, like, EQUAL, !whole, out));
+  return push_ways(c, like, ALIKE, !whole, out);
+}
+
+/* ---- kinds ----------------------------------------------------------------------------------- */
+static tn_status bpe_ways(tn_tk_to *c, tn_tk_ways *out) { return find_ways(c, "gpt2", false, out); }
+static tn_status raw_ways(tn_tk_to *c, tn_tk_ways *out) { return find_ways(c, "gemma4", true, out); }
+
+static tn_status put_bpe(tn_tk_to *c, tn_tk_way way, tn_gguf_writer *w) {
+  uint32_t n;
+  const tn_tk_pre *rows = tn_tk_pre_rows(&n);
+  tn_gguf_put_string(w, KEY("pre"), tn_str_of(rows[way.number].name));
+  if (has_prefix(c->t)) tn_gguf_put_bool(w, KEY("add_space_prefix"), true);
+  return tn_tk_to_merges(c, w);
+}
+
+const tn_tk_to_kind tn_tk_to_bpe = {"gpt2", bpe_ways, put_bpe};
+const tn_tk_to_kind tn_tk_to_raw_bpe = {"gemma4", raw_ways, put_bpe};

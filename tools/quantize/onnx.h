@@ -1,0 +1,73 @@
+/* onnx.h - what the files of int8 ONNX share: `tenon quantize IN OUT.onnx int8-static|int8-dynamic`.
+ *
+ *   import -> products and tables with weights -> (ranges of what they meet) -> scales -> ONNX writer
+ *
+ * The graph itself does not change: the writer is told which ops to write in 8 bits (tn_ow_int8), and asks
+ * for codes while it streams. */
+#ifndef TN_QUANTIZE_ONNX_H
+#define TN_QUANTIZE_ONNX_H
+#include "frontend/onnx/write.h"
+#include "passes/quantize/range.h"
+#include "tools/export/beside.h"
+#include "tools/quantize/observe_graph.h"
+#include "tools/tool.h"
+
+/* A weight that is quantized for one use. */
+typedef struct tn_int8_weight {
+  tn_weight weight;
+  const char *name;
+  tn_dtype dtype;
+  uint64_t rows, columns; /* as it lies */
+  bool turned;            /* the codes lie the other way */
+  bool table;
+  float *scales; /* one for each of the product's columns or the table's rows; or one for all */
+  uint32_t nscales;
+  uint32_t range;        /* of its left operand: index into ranges + 1; 0: not observed */
+  double error, squares; /* of what the codes stand for, and of the numbers; once they were made */
+} tn_int8_weight;
+
+/* A left operand, met by several weights. */
+typedef struct tn_int8_range {
+  tn_range range;
+  uint32_t id, columns; /* of the value as imported */
+  const char *first;    /* the weight that it was seen with first */
+  float *most;          /* [columns]: the largest number of each */
+  float *factors;       /* [columns]: what it is multiplied by; NULL: nothing */
+} tn_int8_range;
+
+typedef struct tn_int8 {
+  const tn_args *args;
+  tn_driver *d;
+  tn_module *m;
+  tn_arena arena;
+  /* what is asked */
+  uint32_t how; /* TN_OW_INT8_STATIC, DYNAMIC or TOKEN */
+  tn_range_choice choice;
+  bool per_tensor, tables, smooth;
+  const char *in, *out;
+  /* what was found */
+  TN_VEC(tn_ow_int8) rows;    /* as the writer takes them */
+  TN_VEC(uint32_t) weight_of; /* of each row: index into weights */
+  TN_VEC(tn_int8_weight) weights;
+  TN_VEC(tn_int8_range *) ranges;
+  uint32_t plain; /* products with weights that stay */
+  uint64_t tokens;
+  /* what is being written: plain weights, and the codes of a row */
+  tn_export_weights bytes;
+  uint32_t open; /* index of its weight + 1 */
+  int8_t *codes;
+} tn_int8;
+
+/* onnx_find.c: the products and tables, without what --exclude names. */
+tn_status tn_int8_find(tn_int8 *x);
+/* onnx_observe.c: runs the model over --calibration and keeps what meets each weight: ranges; or, where x is
+ * smoothed and has no factors yet, the largest number of each input. */
+tn_status tn_int8_observe(tn_int8 *x);
+/* onnx_scale.c: factors from the largest numbers. */
+tn_status tn_int8_smooth(tn_int8 *x);
+/* Scales of weights and steps of activations; then the rows are complete. */
+tn_status tn_int8_scale(tn_int8 *x);
+/* For the writer: tn_ow_source.codes with the tn_int8 as context. */
+tn_status tn_int8_codes(void *ctx, uint32_t row, uint64_t offset, void *dst, uint64_t len);
+
+#endif
