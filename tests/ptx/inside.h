@@ -165,8 +165,10 @@ struct ptx_warp {
   ptx_group *now;              /* that runs */
   uint32_t cluster_generation; /* of the cluster's barrier when this warp arrived */
   uint32_t carry;              /* CC.CF by lane */
-  uint32_t *clock;             /* by warp of the gang; NULL without race checks */
-  TN_VEC(ptx_copy) copies;     /* of cp.async, by group of each lane, oldest first */
+  const ptx_ins *tried;        /* the try_wait that was false last, of which barrier and phase (plus 1) */
+  uint32_t tried_barrier, tried_phase;
+  uint32_t *clock;         /* by warp of the gang; NULL without race checks */
+  TN_VEC(ptx_copy) copies; /* of cp.async, by group of each lane, oldest first */
   uint32_t group_open[PTX_LANES], group_done[PTX_LANES]; /* next group's number; all below are performed */
   struct ptx_products *products;                         /* wgmma.c; NULL: none yet */
 };

@@ -243,7 +243,7 @@ static void run_gang(ptx_machine *m) {
       ptx_warp *w = &m->ctas[at / nwarps].warps[at % nwarps];
       if (!w->ngroups) continue;
       if (wild && ptx_random(m) % 4 == 0) ptx_bulk_land(m, -1);
-      moved |= turn(w, wild ? 1 + ptx_random(m) % 24 : TURN);
+      moved |= turn(w, wild && ptx_random(m) % 8 ? 1 + ptx_random(m) % 24 : TURN);
       left += w->ngroups != 0;
     }
     if (m->count.instructions > m->steps) {

@@ -76,8 +76,9 @@ static void init(ptx_warp *w, const ptx_ins *i, uint32_t lane, uint64_t address)
   memcpy(data, &v, 8);
 }
 
-/* test_wait and try_wait: a predicate. try_wait that would be false waits, and is run again; with a seed it
- * may also be false first. */
+/* test_wait and try_wait: a predicate. try_wait is false at the first try, as on a device whose time limit is
+ * over; the same one tried again waits, and then is run once more. So a loop costs nothing, and a missing one
+ * shows. */
 static void wait(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
   ptx_machine *m = w->machine;
   bool parity = ptx_has(i, PM_parity), tries = ptx_has(i, PM_try_wait);
@@ -93,8 +94,10 @@ static void wait(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
     ptx_put(w, &i->args[0], l, passed);
     waiting |= (uint32_t)!passed << l;
   }
-  bool spurious = m->launch->seed && ptx_random(m) % 8 == 0;
-  if (!tries || !waiting || waiting != mask || spurious) return;
+  if (!tries || !waiting || waiting != mask) return;
+  bool again = w->tried == i && w->tried_phase == phase + 1 && w->tried_barrier == index;
+  w->tried = i, w->tried_phase = phase + 1, w->tried_barrier = index;
+  if (!again) return;
   w->now->pc--;
   ptx_wait_for(w, PW_MBARRIER, index, phase);
 }
