@@ -114,6 +114,8 @@ tn_status ck_put_rope(const tn_checkpoint *view, tn_gguf_writer *w, const char *
 tn_status ck_rope_config(tn_checkpoint *view, tn_json *config, tn_diags *diags);
 /* config.c: the config.json of a view that is a folder. */
 tn_status ck_make_config(tn_checkpoint *view, tn_diags *diags);
+/* The number of fewest digits that is the same f32: 1e-6, not what is left of it in a GGUF file. */
+double ck_short(double x);
 /* Sets a key of an object; NULL: no memory. */
 tn_json *ck_json_set(tn_arena *arena, tn_json *object, const char *key, tn_json value);
 

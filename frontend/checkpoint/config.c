@@ -26,11 +26,14 @@ static bool set_keys(tn_checkpoint *v) {
   for (uint32_t i = 0; i < all->count; i++) {
     const tn_json *k = &all->u.items[i];
     if (k->made || is_ours(k->key)) continue; /* made: left out */
-    if (!ck_json_set(&v->arena, v->config, k->key, *k)) return false;
+    tn_json value = *k;
+    if (value.kind == TN_JSON_REAL) value.u.r = ck_short(value.u.r);
+    if (!ck_json_set(&v->arena, v->config, k->key, value)) return false;
   }
   return true;
 }
 
+/* Without a key there is no such token, whatever number the class of the config has for it. */
 static bool set_tokens(tn_checkpoint *v) {
   static const char *const ids[][2] = {{"bos_token_id", "tokenizer.ggml.bos_token_id"},
                                        {"eos_token_id", "tokenizer.ggml.eos_token_id"},
@@ -38,7 +41,8 @@ static bool set_tokens(tn_checkpoint *v) {
   for (size_t i = 0; i < TN_COUNT(ids); i++) {
     const tn_gguf_kv *kv = tn_gguf_find(v->behind->gguf.file, ids[i][1]);
     tn_json id = {.kind = TN_JSON_INT};
-    if (kv && tn_gguf_int(kv, 0, &id.u.i) && !ck_json_set(&v->arena, v->config, ids[i][0], id)) return false;
+    if (!kv || !tn_gguf_int(kv, 0, &id.u.i)) id.kind = TN_JSON_NULL;
+    if (!ck_json_set(&v->arena, v->config, ids[i][0], id)) return false;
   }
   return true;
 }

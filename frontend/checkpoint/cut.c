@@ -117,6 +117,10 @@ bool ck_cut_step(ck_cut *c, const tn_page_step *s, bool back) {
     c->number = back ? -s->number : s->number;
     return true;
   case TN_STEP_RATES: c->math = back ? CK_LOG_NEG : CK_NEG_EXP; return true;
+  case TN_STEP_BEHIND: {
+    uint64_t n = c->rank && s->number >= 0 ? (uint64_t)s->number : UINT64_MAX;
+    return !back && c->rank && n < ck_cut_extent(c, 0) && ck_cut_range(c, 0, n, ck_cut_extent(c, 0) - n);
+  }
   case TN_STEP_SPLIT:
   case TN_STEP_HEADS: break; /* several tensors: their callers' */
   }

@@ -72,7 +72,8 @@ static tn_status put_tokenizer(const tn_checkpoint *v, const char *pre, tn_gguf_
 }
 
 tn_status ck_put_keys(tn_checkpoint *v, const char *pre, tn_gguf_writer *w, tn_diags *diags) {
-  const char *arch = v->behind->facts.gguf;
+  const tn_json *own = tn_json_peek(v->behind->facts.keys, "general.architecture");
+  const char *arch = own && own->kind == TN_JSON_STRING ? own->u.s.ptr : v->behind->facts.gguf;
   if (!arch) return fail(v, "general.architecture", "the page of this model has none", diags);
   if (!tn_gguf_has_key(w, "general.architecture"))
     tn_gguf_put_string(w, "general.architecture", tn_str_of(arch));
@@ -80,7 +81,7 @@ tn_status ck_put_keys(tn_checkpoint *v, const char *pre, tn_gguf_writer *w, tn_d
   if (!tn_gguf_has_key(w, "general.name")) tn_gguf_put_string(w, "general.name", base_name(v->behind->path));
   if (!tn_gguf_has_key(w, "general.quantization_version"))
     tn_gguf_put_u32(w, "general.quantization_version", 2);
+  TN_TRY(put_tokenizer(v, pre, w, diags));
   TN_TRY(ck_put_rope(v, w, arch, diags)); /* first: a key of the page may say less */
-  TN_TRY(put_facts(v, w, arch, diags));
-  return put_tokenizer(v, pre, w, diags);
+  return put_facts(v, w, arch, diags);
 }

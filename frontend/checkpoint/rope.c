@@ -2,6 +2,7 @@
  * tensors; config.json has the numbers that they are computed from, or lists. */
 #include "frontend/checkpoint/ck.h"
 #include <math.h>
+#include <stdlib.h>
 
 #define PI 3.14159265358979323846
 
@@ -131,6 +132,16 @@ tn_status ck_put_rope(const tn_checkpoint *v, tn_gguf_writer *w, const char *pre
 
 /* ---- to config.json ---- */
 
+double ck_short(double x) {
+  char text[32];
+  for (int digits = 1; digits <= 9 && isfinite(x); digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, x);
+    double y = strtod(text, NULL);
+    if ((float)y == (float)x) return y;
+  }
+  return x;
+}
+
 tn_json *ck_json_set(tn_arena *arena, tn_json *object, const char *key, tn_json value) {
   tn_json *node = tn_json_add(arena, object, key);
   if (!node) return NULL;
@@ -139,7 +150,7 @@ tn_json *ck_json_set(tn_arena *arena, tn_json *object, const char *key, tn_json 
   return node;
 }
 
-static tn_json real(double x) { return (tn_json){.kind = TN_JSON_REAL, .u.r = x}; }
+static tn_json real(double x) { return (tn_json){.kind = TN_JSON_REAL, .u.r = ck_short(x)}; }
 static tn_json integer(double x) { return (tn_json){.kind = TN_JSON_INT, .u.i = (int64_t)x}; }
 static tn_json text(const char *s) { return (tn_json){.kind = TN_JSON_STRING, .u.s = tn_str_of(s)}; }
 
@@ -166,41 +177,56 @@ static tn_status read_factors(const tn_checkpoint *v, const char *name, int64_t 
 }
 
 /* Factors come from 1 / ((1 - s) / factor + s), where s = (length / wave - low) / (high - low), cut to 0
- * .. 1. Only length / high and length / low count, so low is 1; with s the waves on both sides of the bend
- * give the rest. */
-static bool solve_llama3(const tn_page_rope *r, const float *x, double out[3]) {
-  double factor = 1, a = 0, b = 0, sx = 0, sy = 0, sxx = 0, sxy = 0, n = 0;
-  for (int64_t i = 0; i < r->count; i++) factor = fmax(factor, x[i]);
+ * .. 1. Only length / high and length / low count, so low is 1. */
+typedef struct llama3 {
+  double factor, high, length;
+} llama3;
+
+/* 1 / wave of feature i. */
+static double turns_of(const tn_page_rope *r, int64_t i) {
+  return pow(r->base, -2.0 * (double)i / (double)r->dim) / (2 * PI);
+}
+
+static bool gives(const tn_page_rope *r, const float *x, const llama3 *p) {
   for (int64_t i = 0; i < r->count; i++) {
-    double s = (1.0 / x[i] - 1.0 / factor) / (1 - 1.0 / factor);
-    double turns = pow(r->base, -2.0 * (double)i / (double)r->dim) / (2 * PI); /* 1 / wave */
-    if (!(s > 1e-6 && s < 1 - 1e-6)) continue;
-    sx += turns, sy += s, sxx += turns * turns, sxy += turns * s, n++;
+    double s = fmin(fmax((p->length * turns_of(r, i) - 1) / (p->high - 1), 0), 1);
+    if (fabs(1 / ((1 - s) / p->factor + s) / x[i] - 1) > 1e-4) return false;
   }
-  if (factor <= 1 || n < 2) return false;
-  a = (n * sxy - sx * sy) / (n * sxx - sx * sx); /* s = a / wave + b */
-  b = (sy - a * sx) / n;
-  if (!(b < 0)) return false;
-  double high = 1 - 1 / b, length = a * (high - 1); /* b = -1 / (high - 1) */
-  out[0] = factor, out[1] = high, out[2] = length;
-  return high > 1 && length > 0;
+  return p->high > 1 && p->length > 0 && p->factor >= 1;
+}
+
+/* The features that are stretched in part lie on a line, s over 1 / wave. Published models have 4 and powers
+ * of two: these are tried first, then what the line says. */
+static bool solve_llama3(const tn_page_rope *r, const float *x, llama3 *out) {
+  double sx = 0, sy = 0, sxx = 0, sxy = 0, n = 0;
+  *out = (llama3){.factor = 1, .high = 4};
+  for (int64_t i = 0; i < r->count; i++) out->factor = fmax(out->factor, (double)x[i]);
+  for (int64_t i = 0; i < r->count && out->factor > 1; i++) {
+    double s = (1.0 / x[i] - 1.0 / out->factor) / (1 - 1.0 / out->factor), t = turns_of(r, i);
+    if (s > 1e-6 && s < 1 - 1e-6) sx += t, sy += s, sxx += t * t, sxy += t * s, n++;
+  }
+  for (out->length = 1 << 20; out->length >= 16; out->length /= 2)
+    if (gives(r, x, out)) return true;
+  if (n < 2) return false;
+  double a = (n * sxy - sx * sy) / (n * sxx - sx * sx), b = (sy - a * sx) / n; /* s = a / wave + b */
+  out->high = 1 - 1 / b;
+  out->length = round(a * (out->high - 1));
+  return b < 0 && gives(r, x, out);
 }
 
 static tn_json *set_llama3(tn_checkpoint *v, tn_json *o, const tn_page_rope *r, tn_diags *diags) {
   float *x = tn_arena_alloc(&v->arena, (size_t)r->count * sizeof *x);
-  double p[3];
+  llama3 p;
   if (!x || read_factors(v, "rope_freqs.weight", r->count, x, diags) != TN_OK) return NULL;
-  if (!solve_llama3(r, x, p)) {
+  if (!solve_llama3(r, x, &p)) {
     tn_fail(diags, TN_UNSUPPORTED, v->path, "rope_freqs.weight", "is not what the rotation of Llama 3 gives");
     return NULL;
   }
-  double length = round(p[2]), nearby = pow(2, round(log2(p[2])));
-  if (fabs(p[2] / nearby - 1) < 1e-3) length = nearby; /* published ones are powers of two */
   ck_json_set(&v->arena, o, "rope_type", text("llama3"));
-  ck_json_set(&v->arena, o, "factor", real(p[0]));
+  ck_json_set(&v->arena, o, "factor", real(p.factor));
   ck_json_set(&v->arena, o, "low_freq_factor", real(1));
-  ck_json_set(&v->arena, o, "high_freq_factor", real(fabs(p[1] - round(p[1])) < 1e-3 ? round(p[1]) : p[1]));
-  return ck_json_set(&v->arena, o, "original_max_position_embeddings", integer(length));
+  ck_json_set(&v->arena, o, "high_freq_factor", real(p.high));
+  return ck_json_set(&v->arena, o, "original_max_position_embeddings", integer(p.length));
 }
 
 static tn_json *set_list(tn_checkpoint *v, tn_json *o, const char *key, const float *x, int64_t n) {
@@ -238,9 +264,9 @@ static tn_json *set_yarn(tn_checkpoint *v, tn_json *o, const tn_page_rope *r) {
   if (multiplier != 0) {
     ck_json_set(&v->arena, o, "mscale", real(10 * multiplier));
     ck_json_set(&v->arena, o, "mscale_all_dim", real(10 * multiplier));
-  } else {
-    ck_json_set(&v->arena, o, "attention_factor", real(r->factor));
   }
+  if (multiplier == 0 || fabs(r->factor - 1) > 1e-6)
+    ck_json_set(&v->arena, o, "attention_factor", real(r->factor));
   return ck_json_set(
       &v->arena, o, "original_max_position_embeddings",
       integer(gguf_number(v, "rope.scaling.original_context_length", gguf_number(v, "context_length", 0))));

@@ -127,6 +127,7 @@ static void measure(const ck_job *j, ck_band_worker *w, uint64_t rows, tn_ck_err
 static tn_status convert_band(ck_job *j, ck_band_worker *w, uint64_t first, uint64_t rows, tn_ck_error *e) {
   bool taken = false;
   TN_TRY(tn_ck_reader_rows(w->reader, first, rows, w->numbers));
+  if (j->v->s->adjust) j->v->s->adjust(j->v->s->ctx, j->tensor, first, rows, w->numbers);
   TN_TRY(check_range(j, w->numbers, rows * j->columns));
   if (j->v->s->encode)
     TN_TRY(j->v->s->encode(j->v->s->ctx, j->tensor, first, rows, w->numbers, w->bytes, &taken));
@@ -182,7 +183,8 @@ static tn_status run_job(ck_job *j) {
   j->rows = ck_rows_of(j->t);
   j->columns = ck_columns_of(j->t);
   j->row_bytes = j->packed ? tn_ck_pack_row_bytes(j->to, j->columns) : ck_bytes_of(j->to, j->columns);
-  j->copy = !j->packed && j->to == j->t->dtype && t->scale == CK_NONE && t->order == CK_NONE;
+  bool adjusted = s->adjust && s->adjust(s->ctx, j->tensor, 0, 0, NULL);
+  j->copy = !j->packed && !adjusted && j->to == j->t->dtype && t->scale == CK_NONE && t->order == CK_NONE;
   if (!j->row_bytes && j->rows && j->columns)
     return fail(j, TN_INVALID, "its rows of %llu numbers are not whole blocks of the type",
                 (unsigned long long)j->columns);

@@ -2,6 +2,8 @@
 #include "frontend/checkpoint/ck.h"
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 static const uint64_t largest = 256u << 20; /* of a file that is no weights */
@@ -121,8 +123,23 @@ static void newline(tn_buf *out, uint32_t indent) {
   for (uint32_t i = 0; i < indent; i++) tn_buf_puts(out, "  ");
 }
 
+/* With as few digits as give the same number. */
+static void put_real(tn_buf *out, double x) {
+  char text[40];
+  for (int digits = 15; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, x);
+    if (strtod(text, NULL) == x) break;
+  }
+  tn_buf_puts(out, text);
+  if (!strpbrk(text, ".e")) tn_buf_puts(out, ".0");
+}
+
 void ck_json_pretty(tn_buf *out, const tn_json *node, uint32_t indent) {
   bool object = node->kind == TN_JSON_OBJECT, flat = true;
+  if (node->kind == TN_JSON_REAL && isfinite(node->u.r)) {
+    put_real(out, node->u.r);
+    return;
+  }
   if ((node->kind != TN_JSON_LIST && !object) || !node->count) {
     tn_json_write(out, node);
     return;

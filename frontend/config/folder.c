@@ -2,15 +2,16 @@
 #include "frontend/config/folder.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+/* Without memory of its own: that there is none must not look as if there were no file. */
 bool tn_folder_has(const char *folder, const char *name) {
-  tn_arena a;
   struct stat st;
-  tn_arena_init(&a);
-  const char *path = tn_path_join(&a, folder, name);
-  bool there = path && !lstat(path, &st);
-  tn_arena_fini(&a);
+  int fd = *folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : AT_FDCWD;
+  bool there = (fd >= 0 || fd == AT_FDCWD) && !fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW);
+  if (fd >= 0) close(fd);
   return there;
 }
 

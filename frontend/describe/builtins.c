@@ -91,6 +91,18 @@ static tn_val bi_reverse(tn_eval *ev, tn_val *a) {
   return out;
 }
 
+/* every(list, x, n, place): x stands at place, place + n, place + 2 n ..., and nowhere else. */
+static tn_val bi_every(tn_eval *ev, tn_val *a) {
+  if (!is_list(ev, "every", a[0], false)) return tn_val_bad();
+  if (a[2].kind != TN_V_INT || a[3].kind != TN_V_INT || a[2].u.i < 1)
+    return tn_eval_fail(ev, "every(list, x, %s, %s): expected two numbers", tn_val_show(ev, a[2]),
+                        tn_val_show(ev, a[3]));
+  bool same = true;
+  for (uint32_t i = 0; i < a[0].u.list.count; i++)
+    same &= tn_val_equal(a[0].u.list.items[i], a[1]) == (i % a[2].u.i == a[3].u.i);
+  return tn_val_bool(same);
+}
+
 /* rest, item = pop(list) */
 static tn_val bi_pop(tn_eval *ev, tn_val *a) {
   if (!is_list(ev, "pop", a[0], true)) return tn_val_bad();
@@ -205,6 +217,7 @@ static const tn_builtin builtins[] = {
     {"last", {{"list", false}}, bi_last},
     {"reverse", {{"list", false}}, bi_reverse},
     {"pop", {{"list", false}}, bi_pop},
+    {"every", {{"list", false}, {"x", false}, {"n", false}, {"place", false}}, bi_every},
     {"repeat", {{"value", false}, {"times", false}}, bi_repeat},
     {"tensor", {{"name", false}, {"shape", true}}, bi_tensor},
     {"stack", {{"name", false}, {"count", false}, {"shape", true}}, bi_stack},

@@ -63,13 +63,14 @@ typedef struct tn_page_tensor {
 } tn_page_tensor;
 /* What a tensor of a folder goes through on its way into a GGUF file; the other way round on the way back. */
 typedef enum tn_page_step_kind {
-  TN_STEP_ROWS,  /* the first axis, cut into `sizes`, in another order; order[i] comes to place i */
-  TN_STEP_SHAPE, /* the same numbers as `sizes`; in folders as `back` */
-  TN_STEP_TURN,  /* the two axes of a matrix swapped */
-  TN_STEP_ADD,   /* number added */
-  TN_STEP_RATES, /* -exp(x) */
-  TN_STEP_SPLIT, /* axis number, in equal parts, becomes tensors of these names */
-  TN_STEP_HEADS  /* sizes: heads, rows of each in names[0] and names[1]; the first part is turned */
+  TN_STEP_ROWS,   /* the first axis, cut into `sizes`, in another order; order[i] comes to place i */
+  TN_STEP_SHAPE,  /* the same numbers as `sizes`; in folders as `back` */
+  TN_STEP_TURN,   /* the two axes of a matrix swapped */
+  TN_STEP_ADD,    /* number added */
+  TN_STEP_RATES,  /* -exp(x) */
+  TN_STEP_BEHIND, /* the first `number` rows stay away; there is no way back */
+  TN_STEP_SPLIT,  /* axis number, in equal parts, becomes tensors of these names */
+  TN_STEP_HEADS   /* sizes: heads, rows of each in names[0] and names[1]; the first part is turned */
 } tn_page_step_kind;
 typedef struct tn_page_step {
   tn_page_step_kind kind;

@@ -42,6 +42,7 @@ static const struct {
     {"turned", TN_STEP_TURN, 0, {0}},
     {"plus", TN_STEP_ADD, 1, {ARG_NUMBER}},
     {"rates", TN_STEP_RATES, 0, {0}},
+    {"behind", TN_STEP_BEHIND, 1, {ARG_NUMBER}},
     {"split", TN_STEP_SPLIT, 3, {ARG_NUMBER, ARG_NAME, ARG_NAME}},
     {"heads_apart", TN_STEP_HEADS, 3, {ARG_SIZES, ARG_NAME, ARG_NAME}},
 };
@@ -160,12 +161,14 @@ static void set_key(tn_eval *ev, const char *key, tn_val v, bool null) {
   *node = value;
 }
 
-/* The key that an expression reads first; NULL: it computes something else. */
-static const char *key_of(tn_eval *ev, const tn_expr *e, bool gguf) {
+/* The key that the expression of the page's value i reads first; NULL: it computes something else. Values
+ * that are set on earlier lines are no keys. */
+static const char *key_of(tn_eval *ev, uint32_t i, const tn_expr *e, bool gguf) {
   while (e && e->kind == TN_EX_BINARY && (e->u.bin.op == TN_BIN_OR || e->u.bin.op == TN_BIN_DEFAULT))
     e = e->u.bin.a;
-  if (!e || e->kind != TN_EX_NAME || tn_vars_find(&ev->config, e->u.name)) return NULL;
-  if (gguf && tn_is_function(ev, e->u.name)) return NULL;
+  if (!e || e->kind != TN_EX_NAME) return NULL;
+  tn_vars before = {ev->config.items, i, i};
+  if (tn_vars_find(&before, e->u.name) || (gguf && tn_is_function(ev, e->u.name))) return NULL;
   return gguf || !strchr(e->u.name, '.') ? e->u.name : NULL;
 }
 
@@ -175,7 +178,7 @@ static void config_keys(tn_eval *ev) {
     const tn_page *page = NULL;
     const tn_config_line *line = tn_config_line_of(ev, ev->config.items[i].name, &page);
     const tn_expr *e = !line ? NULL : gguf && line->gguf ? line->gguf : line->hf;
-    const char *key = key_of(ev, e, gguf);
+    const char *key = key_of(ev, i, e, gguf);
     if (!key || (gguf && !line->gguf && !tn_json_path(ev->run->config, key))) continue;
     bool null = e->kind == TN_EX_BINARY && e->u.bin.op == TN_BIN_DEFAULT; /* a missing key means something */
     set_key(ev, key, ev->config.items[i].v, null);

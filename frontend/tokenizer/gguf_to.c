@@ -105,10 +105,21 @@ static tn_status attempt_read(tn_tk_to *c, attempt *a) {
   return tn_tk_probe_texts(c->t, a->t, &a->differs);
 }
 
+/* The model's name, which the file has already: readers go by it in what spaces special tokens take. */
+static tn_status put_name(tn_tk_to *c, tn_gguf_writer *w) {
+  tn_gguf *g = NULL;
+  TN_TRY(tn_gguf_writer_keys(c->w, c->diags, &g));
+  const tn_gguf_kv *name = tn_gguf_find(g, "general.name");
+  if (name) tn_gguf_put_kv(w, name);
+  tn_gguf_close(g);
+  return TN_OK;
+}
+
 static tn_status attempt_make(tn_tk_to *c, const tn_tk_to_kind *kind, tn_tk_way way, attempt *a) {
   *a = (attempt){0};
   tn_gguf_writer_init(&a->w);
-  tn_status s = put_keys(c, kind, way, &a->w);
+  tn_status s = put_name(c, &a->w);
+  if (s == TN_OK) s = put_keys(c, kind, way, &a->w);
   return s == TN_OK ? attempt_read(c, a) : s;
 }
 
@@ -158,7 +169,10 @@ static tn_status take(tn_tk_to *c, tn_tk_way way, const attempt *a, tn_gguf_writ
     tn_buf_fini(&text);
   }
   TN_TRY(report_losses(c, a));
-  for (uint32_t i = 0; i < tn_gguf_kv_count(a->g); i++) tn_gguf_put_kv(w, tn_gguf_kv_at(a->g, i));
+  for (uint32_t i = 0; i < tn_gguf_kv_count(a->g); i++) {
+    const tn_gguf_kv *kv = tn_gguf_kv_at(a->g, i);
+    if (!tn_str_is(kv->key, "general.name")) tn_gguf_put_kv(w, kv);
+  }
   return TN_OK;
 }
 
@@ -282,7 +296,7 @@ static tn_status read_folder(tn_tk_to *c) {
 
 tn_status tn_tokenizer_to_gguf(const char *folder, uint32_t vocab, const char *pre, tn_gguf_writer *w,
                                tn_diags *diags) {
-  tn_tk_to c = {.folder = folder, .diags = diags, .pre = pre};
+  tn_tk_to c = {.folder = folder, .diags = diags, .pre = pre, .w = w};
   tn_arena_init(&c.arena);
   tn_status s = read_folder(&c);
   if (s == TN_OK) s = convert(&c, vocab, w);

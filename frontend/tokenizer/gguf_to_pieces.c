@@ -196,7 +196,6 @@ static tn_status put_wordpiece(tn_tk_to *c, tn_tk_way way, tn_gguf_writer *w) {
   bool lower = flags & TN_TK_LOWER, accents = flags & TN_TK_ACCENTS;
   TN_TRY(rename_pieces(c));
   tn_gguf_put_string(w, KEY("pre"), TN_STR("default"));
-  tn_gguf_put_u32(w, KEY("token_type_count"), 2);
   if (!lower) tn_gguf_put_bool(w, KEY("normalizer.lowercase"), false);
   if (accents != lower) tn_gguf_put_bool(w, KEY("normalizer.strip_accents"), accents);
   return TN_OK;

@@ -28,7 +28,7 @@ static float power_above(float x) {
 
 static void make_room(tn_range *r, float largest) {
   if (largest == 0 || largest < r->limit) return;
-  float limit = power_above(largest);
+  float limit = power_above(fmaxf(largest, 0x1p-100f)); /* what is smaller still lies in the first bin */
   if (r->limit == 0) r->limit = limit;
   while (r->limit < limit) widen(r);
 }
@@ -87,61 +87,68 @@ static void percentile(const tn_range *r, const tn_range_choice *c, double *low,
 
 /* ---- least squared error ---- */
 
-/* Sums over all bins below each edge: of counts, numbers, squares. */
-typedef struct sums {
-  double n[TN_RANGE_BINS + 1], x[TN_RANGE_BINS + 1], xx[TN_RANGE_BINS + 1];
-} sums;
+/* The bins that are not empty, by their middles. */
+typedef struct filled {
+  double x[TN_RANGE_BINS], n[TN_RANGE_BINS];
+  int count;
+} filled;
 
-static void sum_up(const tn_range *r, sums *s) {
-  s->n[0] = s->x[0] = s->xx[0] = 0;
-  for (int i = 0; i < TN_RANGE_BINS; i++) {
-    double n = (double)r->bins[i], x = middle_of(r, i);
-    s->n[i + 1] = s->n[i] + n;
-    s->x[i + 1] = s->x[i] + n * x;
-    s->xx[i + 1] = s->xx[i] + n * x * x;
+/* Squares of what rounding to the codes of [low, high] changes. */
+static double error_of(const filled *f, double low, double high, bool symmetric) {
+  float scale;
+  int32_t zero;
+  double sum = 0;
+  tn_range_step((float)low, (float)high, symmetric, &scale, &zero);
+  double least = symmetric ? -127 : -zero, most = symmetric ? 127 : LEVELS - zero, per = 1 / (double)scale;
+  for (int i = 0; i < f->count; i++) {
+    double code = rint(f->x[i] * per);
+    double e = f->x[i] - (double)scale * (code < least ? least : code > most ? most : code);
+    sum += f->n[i] * e * e;
   }
+  return sum;
 }
 
-/* Squares of what is cut off beyond the two edges, and of rounding inside: step^2 / 12 for each number. Zeros
- * are exact. */
-static double error_of(const tn_range *r, const sums *s, int from, int to, double steps) {
-  double low = (from - TN_RANGE_HALF) * width_of(r), high = (to - TN_RANGE_HALF) * width_of(r);
-  double step = (high - low) / steps, all = s->n[TN_RANGE_BINS] - s->n[to];
-  double below = s->xx[from] - 2 * low * s->x[from] + low * low * s->n[from];
-  double above =
-      s->xx[TN_RANGE_BINS] - s->xx[to] - 2 * high * (s->x[TN_RANGE_BINS] - s->x[to]) + high * high * all;
-  return below + above + step * step / 12 * (s->n[to] - s->n[from]);
+enum { TRIES = 100 };
+
+/* The best of the ends part * end, part from 1 down, while the other end stays. */
+static double best_end(const filled *f, double end, double other, bool is_low, double *least) {
+  double best = end;
+  for (int i = TRIES; i > 0; i--) {
+    double tried = end * i / TRIES;
+    double e = error_of(f, is_low ? tried : other, is_low ? other : tried, false);
+    if (e < *least) *least = e, best = tried;
+  }
+  return best;
 }
+
+static tn_status least_error(const tn_range *r, bool symmetric, double *low, double *high) {
+  filled *f = tn_mem_alloc(sizeof *f);
+  double bottom = (double)r->low, top = (double)r->high, largest = fmax(-bottom, top);
+  if (!f) return TN_OOM;
+  for (int i = 0; i < TN_RANGE_BINS; i++)
+    if (r->bins[i]) f->x[f->count] = middle_of(r, i), f->n[f->count++] = (double)r->bins[i];
+  double least = error_of(f, bottom, top, symmetric);
+  for (int i = TRIES - 1; symmetric && i > 0; i--) {
+    double limit = largest * i / TRIES, e = error_of(f, -limit, limit, true);
+    if (e < least) least = e, *low = -limit, *high = limit;
+  }
+  for (int round = 0; !symmetric && round < 3; round++) { /* one end after the other */
+    double before = least, found = best_end(f, top, *low, false, &least);
+    if (least < before) *high = found;
+    before = least;
+    found = best_end(f, bottom, *high, true, &least);
+    if (least < before) *low = found;
+  }
+  tn_mem_free(f);
+  return TN_OK;
+}
+
+/* ---- entropy ---- */
 
 static int edge_of(const tn_range *r, float x) {
   double e = (double)x / width_of(r);
   return TN_RANGE_HALF + (int)(e < 0 ? floor(e) : ceil(e));
 }
-
-static tn_status least_error(const tn_range *r, bool symmetric, double *low, double *high) {
-  enum { TRIES = 128 };
-  sums *s = tn_mem_alloc(sizeof *s);
-  if (!s) return TN_OOM;
-  sum_up(r, s);
-  int down = TN_RANGE_HALF - edge_of(r, r->low), up = edge_of(r, r->high) - TN_RANGE_HALF;
-  int whole = down > up ? down : up;
-  double least = INFINITY;
-  for (int i = 1; i <= TRIES; i++)
-    for (int j = 1; j <= (symmetric ? 1 : TRIES); j++) {
-      int from = TN_RANGE_HALF - (symmetric ? whole : down) * i / TRIES;
-      int to = TN_RANGE_HALF + (symmetric ? whole * i : up * j) / TRIES;
-      if (from == to) continue;
-      double e = error_of(r, s, from, to, symmetric ? LEVELS - 1 : LEVELS);
-      if (e >= least) continue;
-      least = e;
-      *low = (from - TN_RANGE_HALF) * width_of(r);
-      *high = (to - TN_RANGE_HALF) * width_of(r);
-    }
-  tn_mem_free(s);
-  return TN_OK;
-}
-
-/* ---- entropy ---- */
 
 /* KL divergence of the distribution cut off at `k` bins from zero (what lies beyond counts in the outermost
  * bins), from the same in 255 levels of equally many bins, each level's numbers spread over those of its bins

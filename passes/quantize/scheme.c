@@ -183,23 +183,16 @@ static bool fits(tn_dtype t, uint64_t columns) {
   return i && columns % i->block_values == 0;
 }
 
-tn_dtype tn_scheme_fallback(const tn_scheme *s, bool output, tn_dtype type, uint64_t columns) {
+tn_dtype tn_scheme_fallback(bool output, tn_dtype type, uint64_t columns) {
   static const struct {
     tn_dtype type, instead;
   } usual[] = {{T_iq1_s, T_iq4_nl}, {T_iq1_m, T_iq4_nl},   {T_iq2_xxs, T_iq4_nl}, {T_iq2_xs, T_iq4_nl},
                {T_iq2_s, T_iq4_nl}, {T_iq3_xxs, T_iq4_nl}, {T_iq3_s, T_iq4_nl},   {T_iq4_xs, T_iq4_nl},
                {T_q2_0, T_q4_0},    {T_q2_k, T_q4_0},      {T_q3_k, T_q4_0},      {T_tq1_0, T_q4_0},
                {T_tq2_0, T_q4_0},   {T_q4_k, T_q5_0},      {T_q5_k, T_q5_1},      {T_q6_k, T_q8_0},
-               {T_nvfp4, T_mxfp4},  {T_u8_128, T_u8_64},   {T_u8_64, T_u8_32},    {T_s8_128, T_s8_64},
-               {T_s8_64, T_s8_32},  {T_u4_128, T_u4_64},   {T_u4_64, T_u4_32},    {T_s4_128, T_s4_64},
-               {T_s4_64, T_s4_32},  {T_u3_128, T_u3_64},   {T_u3_64, T_u3_32},    {T_u2_128, T_u2_64},
-               {T_u2_64, T_u2_32}};
-  bool folder = s->flags & TN_SCHEME_FOLDER;
-  if (output && !folder && fits(T_q8_0, columns)) return T_q8_0;
-  for (size_t i = 0; i < TN_COUNT(usual); i++) {
-    if (usual[i].type != type) continue;
-    if (fits(usual[i].instead, columns)) return usual[i].instead;
-    if (folder) type = usual[i].instead;
-  }
-  return folder ? 0 : T_f16;
+               {T_nvfp4, T_mxfp4}};
+  if (output && fits(T_q8_0, columns)) return T_q8_0;
+  for (size_t i = 0; i < TN_COUNT(usual); i++)
+    if (usual[i].type == type && fits(usual[i].instead, columns)) return usual[i].instead;
+  return T_f16;
 }

@@ -72,7 +72,7 @@ typedef struct tn_scheme_tensor {
 tn_dtype tn_scheme_type(const tn_scheme *s, const tn_scheme_model *m, const tn_scheme_tensor *t);
 /* Whether the type is of little use there without an importance matrix. */
 bool tn_scheme_needs_importance(const tn_scheme *s, tn_scheme_class cls, tn_dtype type);
-/* The type that is usual instead, for rows of `columns` values that the type's blocks do not divide; 0: none,
- * the tensor stays. `output`: it gives the logits. */
-tn_dtype tn_scheme_fallback(const tn_scheme *s, bool output, tn_dtype type, uint64_t columns);
+/* The type that is usual in GGUF files instead, for rows of `columns` values that the type's blocks do not
+ * divide. `output`: it gives the logits. */
+tn_dtype tn_scheme_fallback(bool output, tn_dtype type, uint64_t columns);
 #endif

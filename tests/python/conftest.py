@@ -1,5 +1,5 @@
-"""What the tests of the Python package share: tiny models with the outputs that transformers computed (tests/parity), compiled
-once per run."""
+"""What the tests of the Python package share: tiny models with the outputs that transformers computed (tests/parity),
+compiled once per run."""
 import json
 import os
 import shutil

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Runs pytest on a file: 0, or 77 when every test of it was skipped, or pytest's status."""
+import os
 import sys
 
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 try:
     import pytest
 except ImportError:
@@ -21,9 +23,12 @@ class Count:
         self.skipped += report.skipped
 
 
-count = Count()
-status = pytest.main(["-q", "-ra", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[count])
-if status in (0, 5) and not count.passed and count.skipped:
-    status = 77
-print(f"{count.passed} passed, {count.skipped} skipped")
-sys.exit(int(status))
+def main():
+    count = Count()
+    status = pytest.main(["-q", "-ra", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[count])
+    print(f"{count.passed} passed, {count.skipped} skipped")
+    return 77 if status in (0, 5) and not count.passed and count.skipped else int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

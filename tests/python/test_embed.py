@@ -49,6 +49,20 @@ def test_embedder(with_tokenizer, close):
     close(e.encode(["w4 w5 w6 w7"]), short)
 
 
+def test_pooling(with_tokenizer, close):
+    """Of a model that gives no vectors of its own: over the tokens that are no padding."""
+    with tenon.load(with_tokenizer("bert-model")) as m:
+        t, hidden = word_tokenizer(257, causal=False), []
+        for text in TEXTS:
+            e = t.encode(text)
+            hidden.append(m.run({"ids": [e.ids], "mask": [e.attention_mask], "types": [e.type_ids]})["hidden"][0])
+        close(m.embed(TEXTS, pooling="mean"), np.stack([h.mean(0) for h in hidden]))
+        close(m.embed(TEXTS, pooling="max"), np.stack([h.max(0) for h in hidden]))
+        close(m.embed(TEXTS, pooling="cls"), np.stack([h[0] for h in hidden]))
+        with pytest.raises(ValueError, match="no pooling sum: there are mean, max, cls"):
+            m.embed(TEXTS, pooling="sum")
+
+
 def test_tensors(with_tokenizer, close):
     torch = pytest.importorskip("torch")
     e = tenon.TenonEmbedder(with_tokenizer("sentence-mean"))

@@ -1,7 +1,10 @@
 """Models and sessions: what they say of themselves, what they compute, and that they can be closed in any order."""
+import concurrent.futures
 import gc
 import json
+import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -102,8 +105,8 @@ def test_closing():
 
 def test_collected_in_any_order():
     path = tenon.load(MODELS / "llama").path
-    for _ in range(20):
-        m = tenon.Model(path)
+    for _ in range(10):
+        m = tenon.Model(path, threads=1)
         s = m.session()
         m.run({"ids": [[1, 2]]}, "logits")  # the model keeps a session that keeps the model
         assert s.generate([1], tenon.Sampling(max_tokens=2)).ids
@@ -117,6 +120,16 @@ def test_the_interpreter_ends_with_models_open():
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tools" / "python" / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.returncode == 0 and done.stdout == "ok\n", done.stderr
+
+
+def test_in_other_processes(tiny, goldens, close):
+    m, g = tiny("bert-cls"), goldens("bert-cls")
+    again = pickle.loads(pickle.dumps(m))
+    assert again.path == m.path and again.threads == 1
+    inputs = {n: g[f"a.in.{n}"] for n in ("ids", "mask", "types")}
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for got in pool.map(m.run, [inputs] * 3, ["classify"] * 3):
+            close(got["logits"], g["a.classify.logits"])
 
 
 def test_a_new_library_of_the_same_name(tmp_path, goldens, close):

@@ -1,7 +1,8 @@
-"""The classes in the place of transformers' models, with arrays and without transformers: against what transformers computed for
-the tiny folders."""
+"""The classes in the place of transformers' models, with arrays and without transformers: against what transformers computed
+for the tiny folders."""
 import json
 import shutil
+import threading
 import warnings
 
 import numpy as np
@@ -126,6 +127,24 @@ def test_generation_parameters(goldens):
         m.generate()
 
 
+def test_two_threads_take_turns(goldens):
+    m, g = tenon.TenonModelForCausalLM.from_pretrained(MODELS / "llama", threads=1), goldens("llama")
+    prompt = g["generate.prompt"][None]
+    want, wrong = m.generate(prompt, max_new_tokens=16), []
+
+    def work():
+        for _ in range(4):
+            if not np.array_equal(m.generate(prompt, max_new_tokens=16), want):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
 def test_refused_arguments():
     m = tenon.TenonModelForSequenceClassification.from_pretrained(MODELS / "bert-cls")
     ids = np.ones((1, 3), np.int64)
@@ -163,6 +182,8 @@ def test_saving(surroundings, tmp_path, goldens, close, monkeypatch):
         tenon.TenonModelForSequenceClassification.from_pretrained(there, precision="fast")
     with pytest.raises(tenon.TenonNotFoundError, match="export=False forbids"):
         tenon.TenonModelForSequenceClassification.from_pretrained(MODELS / "bert-cls", export=False)
+    with tenon.load(there) as plain:
+        assert plain.path == str(there / "libmodel.so")
     alone = tmp_path / "libalone.so"
     shutil.copy(there / "libmodel.so", alone)
     bare = tenon.TenonModelForSequenceClassification.from_pretrained(alone)

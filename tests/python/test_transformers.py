@@ -59,9 +59,10 @@ def test_pipelines(task, name, kind, batch_size, caplog):
     assert "is not supported for" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mamba", "gemma2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mamba", "phi"])
 def test_text_generation(name):
     t = tokenizer(name, causal=True)
+    t.padding_side = "left"  # transformers' own answers are wrong for the other side
     pipes = [transformers.pipeline("text-generation", model=m, tokenizer=t, device=-1) for m in both(name, "CausalLM")]
     for batch_size in (1, 3):
         a, b = [p(TEXTS, batch_size=batch_size, max_new_tokens=16, do_sample=False) for p in pipes]

@@ -2,7 +2,7 @@
 scripts, as the tokenizers package, AutoTokenizer (where transformers is there) and llama.cpp (where llama-cpp-python
 is there) have them. What the other kind of file cannot say must be refused by name.
 
-    python convert.py TOK_MAIN [--minilm FOLDER] [FILE.gguf ...]
+    python convert.py TOK_MAIN [FILE.gguf ...]
 
 Exit status 77 without the tokenizers package.
 """
@@ -251,6 +251,16 @@ def edits(tool, tmp):
     edited(tool, tmp, "around", around, "are more than a first and a last one: GGUF files cannot say them", code=0)
 
 
+def memory(tool, tmp):
+    for name in ("spm", "t5", "bert", "bpe_qwen2"):
+        folder = os.path.join(tmp, "oom-" + name)
+        os.mkdir(folder)
+        p = run(tool, os.path.join(DATA, "gguf", name + ".gguf"), "oom-folder", folder)
+        expect(name, "to folder, no memory", p.returncode == 0, p.stderr)
+        p = run(tool, folder, "oom-gguf", folder + ".gguf")
+        expect(name, "to GGUF, no memory", p.returncode == 0, p.stderr)
+
+
 def main():
     tool, files = sys.argv[1], sys.argv[2:]
     data = os.path.join(DATA, "gguf")
@@ -262,6 +272,7 @@ def main():
         for name in FOLDERS:
             to_gguf(tool, name, tmp)
         edits(tool, tmp)
+        memory(tool, tmp)
     if not llama_cpp:
         print("llama-cpp-python is not there: nothing was compared with llama.cpp")
     if not AutoTokenizer:

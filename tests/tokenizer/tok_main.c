@@ -5,6 +5,7 @@
  *                            second
  *   tok_main FOLDER gguf FILE [PRE|- [ROWS]]  writes the folder's tokenizer as a GGUF file
  *   tok_main FILE.gguf folder FOLDER the other way round
+ *   ... oom-gguf, oom-folder         as gguf and folder, with allocations that fail, later and later
  * PATH is a folder, a tokenizer.json or a .gguf. */
 #include "frontend/gguf/gguf.h"
 #include "frontend/tokenizer/gguf_convert.h"
@@ -143,9 +144,28 @@ static tn_status to_folder(const char *path, const char *folder, tn_diags *diags
   return s;
 }
 
+/* Every failure must be told as one, or not matter, until none is met. */
+static int without_memory(char **argv) {
+  tn_status s = TN_OOM;
+  uint32_t tries = 0;
+  for (long n = 0; s != TN_OK; n += 1 + n / 24, tries++) {
+    tn_diags diags;
+    tn_diags_init(&diags);
+    tn_mem_fail_after(n);
+    s = !strcmp(argv[2], "oom-gguf") ? to_gguf(argv[1], argv[3], argv + 4, &diags)
+                                     : to_folder(argv[1], argv[3], &diags);
+    tn_mem_fail_after(-1);
+    tn_diags_fini(&diags);
+    if (s != TN_OK && s != TN_OOM) return fprintf(stderr, "allocation %ld: status %d\n", n, s), 1;
+  }
+  printf("%u tries\n", tries);
+  return 0;
+}
+
 static int convert(char **argv) {
   tn_diags diags;
   tn_buf words = {0};
+  if (tn_str_starts(tn_str_of(argv[2]), "oom-")) return without_memory(argv);
   tn_diags_init(&diags);
   tn_status s = !strcmp(argv[2], "gguf") ? to_gguf(argv[1], argv[3], argv + 4, &diags)
                                          : to_folder(argv[1], argv[3], &diags);

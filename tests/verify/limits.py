@@ -76,7 +76,7 @@ def check_text(t, a, b, work):
     """As llama-perplexity: chunks, the second half scored."""
     path = f"{work}/text.txt"
     open(path, "w").write(TEXT)
-    ids = tokenizers.Tokenizer.from_file(f"{a}/tokenizer.json").encode(TEXT, add_special_tokens=False).ids
+    ids = tokenizers.Tokenizer.from_file(f"{a}/tokenizer.json").encode(TEXT).ids
     empty = tokenizers.Tokenizer.from_file(f"{a}/tokenizer.json").encode("").ids
     nll, rows = [[], []], [[], []]
     for i in range(len(ids) // CONTEXT):
@@ -143,7 +143,7 @@ def check_inputs(t, work):
 def main(tenon, demo):
     t = Checks(tenon)
     with tempfile.TemporaryDirectory() as work:
-        b = rounded(demo, f"{work}/rounded", 12)
+        b = rounded(demo, f"{work}/rounded", 5)
         given = "--input", f"ids={work}/given.npy"
         kl, top, cosine = check_scores(t, demo, b, work)
         shutil.copy(f"{work}/ids.npy", f"{work}/given.npy")

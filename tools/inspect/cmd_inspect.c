@@ -8,7 +8,8 @@
 
 static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,   OPT_O2,
                                           OPT_O3,      OPT_passes, OPT_backend, OPT_isa,  TN_MODEL_OPTIONS,
-                                          OPT_plugin,  OPT_tuning, OPT_profile, OPT_json, OPT_help};
+                                          OPT_plugin,  OPT_tuning, OPT_profile, OPT_report, OPT_attention,
+                                          OPT_layers,  OPT_threads, OPT_json,   OPT_help};
 
 /* ---- collecting
  * --------------------------------------------------------------------------------------------------- */
@@ -272,8 +273,11 @@ static tn_status inspect_model(const tn_args *a, tn_driver *d, tn_module **m) {
   TN_TRY(tn_driver_pick(d, false));
   TN_TRY(tn_driver_load(d, a->positional[0], m));
   tn_status s = tn_driver_optimize(d, *m, &run);
+  if (s == TN_OK && a->given[OPT_report]) s = tn_inspect_report(a, *m, &run, d);
   tn_pipeline_fini(&run);
   TN_TRY(s);
+  if (a->given[OPT_attention] && !a->given[OPT_report])
+    return tn_fail(d->diags, TN_INVALID, NULL, NULL, "--attention is drawn in the report of --report PATH");
   tn_buf out = {0};
   put_model(a, *m, &out);
   fputs(tn_buf_cstr(&out), stdout);
@@ -290,7 +294,7 @@ static int run_inspect(const tn_args *a) {
 
 const tn_command tn_cmd_inspect = {"inspect",
                                    "show what is in a model or a library",
-                                   "MODEL|libNAME.so [--tensors] [--html FILE] [options]",
+                                   "MODEL|libNAME.so [--tensors] [--html FILE] [--report PATH [--attention TEXT]] [options]",
                                    "Entry points with their shapes, metadata, kernels and the size of the "
                                    "arena as an expression over the dims.",
                                    inspect_options,

@@ -27,6 +27,9 @@ tn_status tn_inspect_html(tn_module *m, const char *title, const tn_json *profil
 void tn_html_put(tn_buf *out, const char *s); /* escaped */
 const char *tn_html_colour(const char *root); /* the class of a kernel with this root */
 
+/* inspect_report.c: --report: tensors, fusions, steps, and with --attention TEXT its attention. */
+tn_status tn_inspect_report(const tn_args *a, tn_module *m, const tn_pipeline_run *run, tn_driver *d);
+
 /* inspect_profile.c */
 void tn_inspect_profile_put(const tn_json *profile, tn_buf *out);
 /* What a profile says of a kernel: times in milliseconds, parts of 1. */

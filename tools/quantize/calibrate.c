@@ -34,8 +34,9 @@ static tn_status read_method(tn_calibration *c) {
 
 /* ---- groups -------------------------------------------------------------------------------------------- */
 
-/* Whether a weight that the input meets is rounded with its moments. */
+/* Whether a weight that the input meets is rounded, or scaled, with its moments. */
 static bool wants_moments(const tn_calibration *c, uint32_t input) {
+  if (c->method == TN_CAL_AWQ) return true;
   for (uint32_t i = 0; i < c->weights.count; i++) {
     const tn_cal_weight *w = &c->weights.items[i];
     if (w->input == input && tn_gptq_can(c->q->tensors[w->tensor[0]].to)) return true;
@@ -46,7 +47,7 @@ static bool wants_moments(const tn_calibration *c, uint32_t input) {
 static tn_status begin_group(tn_calibration *c, uint32_t first, uint32_t end) {
   for (uint32_t i = first; i < end; i++) {
     tn_cal_input *x = &c->inputs.items[i];
-    if (c->method == TN_CAL_RTN || x->experts || !wants_moments(c, i)) continue;
+    if (c->method == TN_CAL_RTN || c->method == TN_CAL_SMOOTH || x->experts || !wants_moments(c, i)) continue;
     x->moments = tn_mem_alloc((uint64_t)x->columns * x->columns * sizeof *x->moments);
     if (!x->moments)
       return tn_fail(c->q->diags, TN_OOM, NULL, NULL, "no memory for the moments of %u columns", x->columns);
@@ -64,8 +65,8 @@ static void end_group(tn_calibration *c, uint32_t first, uint32_t end) {
 /* Without encoding between, one run is enough. */
 static uint32_t group_end(const tn_calibration *c, uint32_t first) {
   uint32_t end = first + 1;
-  while (end < c->inputs.count &&
-         (c->method == TN_CAL_RTN || c->inputs.items[end].layer == c->inputs.items[first].layer))
+  while (end < c->inputs.count && (c->method == TN_CAL_RTN || c->method == TN_CAL_SMOOTH ||
+                                   c->inputs.items[end].layer == c->inputs.items[first].layer))
     end++;
   return end;
 }
@@ -79,6 +80,7 @@ static tn_status run_groups(tn_calibration *c) {
     s = begin_group(c, first, end);
     if (s == TN_OK) s = tn_cal_observe(c, first, end);
     if (s == TN_OK && c->method == TN_CAL_GPTQ) s = tn_cal_gptq(c, first, end);
+    if (s == TN_OK && c->method > TN_CAL_GPTQ) s = tn_cal_scale(c, first, end);
     end_group(c, first, end);
     tn_progress_step(&bar, end, c->inputs.count);
   }
@@ -115,7 +117,8 @@ static tn_status keep_importance(tn_calibration *c) {
     if (!m) return TN_OOM;
     for (uint64_t k = 0; k < (uint64_t)x->nexperts * x->columns; k++) {
       uint64_t n = x->counts[k / x->columns];
-      m[k] = n ? (float)(x->squares[k] / (double)n) : 1;
+      float s = c->tensors[i].columns ? c->tensors[i].columns[k % x->columns] : 1;
+      m[k] = n ? (float)(x->squares[k] / (double)n) / (s * s) : 1;
     }
     t->importance = m;
     t->importance_rows = x->nexperts;
@@ -137,6 +140,11 @@ static tn_status calibrate(tn_calibration *c) {
   TN_TRY(tn_cal_link(c));
   TN_TRY(run_groups(c));
   TN_TRY(keep_importance(c));
+  if (c->method > TN_CAL_GPTQ && !c->scaled)
+    return tn_fail(q->diags, TN_UNSUPPORTED, q->in, NULL,
+                   "--method %s: no matrix has a norm or a matrix in front that could take its factors",
+                   q->args->last[OPT_method]);
+  if (c->scaled) q->save.adjust = tn_cal_adjust;
   q->save.encode = encode;
   q->save.importance = importance;
   return TN_OK;

@@ -35,6 +35,7 @@ typedef struct tn_cal_tensor {
   bool stored;          /* its rows are encoded already, */
   uint64_t at;          /* here in the file */
   const float *columns; /* factors; NULL: none */
+  float offset;         /* added to the numbers while they are multiplied */
   const float *rows;    /* likewise */
   const tn_cal_input *input;
 } tn_cal_tensor;
@@ -71,6 +72,7 @@ typedef struct tn_calibration {
   })
   replaced; /* weights of the group before, in that file */
   tn_cal_carry carry;
+  uint32_t scaled; /* inputs that got factors */
 } tn_calibration;
 
 /* A file without a name. */
@@ -84,6 +86,11 @@ tn_status tn_cal_link(tn_calibration *c);
 /* calibrate_run.c: observes inputs first .. end and keeps what the ones behind need. */
 tn_status tn_cal_observe(tn_calibration *c, uint32_t first, uint32_t end);
 void tn_cal_carry_fini(tn_cal_carry *k);
+
+/* calibrate_scale.c: factors for the weights that inputs first .. end meet; they are applied when tensors are
+ * saved. */
+tn_status tn_cal_scale(tn_calibration *c, uint32_t first, uint32_t end);
+bool tn_cal_adjust(void *ctx, uint32_t tensor, uint64_t first, uint64_t rows, float *numbers);
 
 /* calibrate_gptq.c: encodes the weights that inputs first .. end meet. */
 tn_status tn_cal_gptq(tn_calibration *c, uint32_t first, uint32_t end);

@@ -33,13 +33,16 @@ static tn_status read_what(tn_int8 *x) {
   bool is_static = !strcasecmp(scheme, "int8-static");
   x->in = a->positional[0];
   x->out = a->positional[1];
-  x->how = is_static ? TN_OW_INT8_STATIC : a->given[OPT_per_token] ? TN_OW_INT8_TOKEN : TN_OW_INT8_DYNAMIC;
+  const char *steps = a->last[OPT_activation_scales] ? a->last[OPT_activation_scales] : "token";
+  bool tensor = !strcmp(steps, "tensor");
+  if (!tensor && strcmp(steps, "token")) return wrong(x, "activation-scales", steps, "token or tensor");
+  x->how = is_static ? TN_OW_INT8_STATIC : tensor ? TN_OW_INT8_DYNAMIC : TN_OW_INT8_TOKEN;
   x->per_tensor = a->given[OPT_per_tensor];
   x->tables = !a->given[OPT_leave_tables];
   x->smooth = method && !strcmp(method, "smoothquant");
   if (method && !x->smooth && strcmp(method, "rtn")) return wrong(x, "method", method, "rtn or smoothquant");
-  if (is_static && a->given[OPT_per_token])
-    return tn_fail(x->d->diags, TN_INVALID, NULL, NULL, "--per-token is for int8-dynamic");
+  if (is_static && a->given[OPT_activation_scales])
+    return tn_fail(x->d->diags, TN_INVALID, NULL, NULL, "--activation-scales is for int8-dynamic");
   if ((is_static || x->smooth) && !a->given[OPT_calibration])
     return tn_fail(x->d->diags, TN_INVALID, NULL, NULL,
                    "%s needs --calibration: a text, or a folder of stored inputs",

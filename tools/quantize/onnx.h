@@ -31,8 +31,11 @@ typedef struct tn_int8_range {
   tn_range range;
   uint32_t id, columns; /* of the value as imported */
   const char *first;    /* the weight that it was seen with first */
-  float *most;          /* [columns]: the largest number of each */
-  float *factors;       /* [columns]: what it is multiplied by; NULL: nothing */
+  /* [columns], of each: the least and largest number, the sum of squares; filled where factors are wanted */
+  float *low, *high;
+  double *squares;
+  uint64_t rows;
+  float *factors; /* [columns]: what it is multiplied by; NULL: nothing */
 } tn_int8_range;
 
 typedef struct tn_int8 {
@@ -44,6 +47,7 @@ typedef struct tn_int8 {
   uint32_t how; /* TN_OW_INT8_STATIC, DYNAMIC or TOKEN */
   tn_range_choice choice;
   bool per_tensor, tables, smooth;
+  bool smoothed; /* factors are there: what is observed now are ranges */
   const char *in, *out;
   /* what was found */
   TN_VEC(tn_ow_int8) rows;    /* as the writer takes them */
@@ -61,12 +65,26 @@ typedef struct tn_int8 {
 /* onnx_find.c: the products and tables, without what --exclude names. */
 tn_status tn_int8_find(tn_int8 *x);
 /* onnx_observe.c: runs the model over --calibration and keeps what meets each weight: ranges; or, where x is
- * smoothed and has no factors yet, the largest number of each input. */
+ * to be smoothed and has no factors yet, the numbers of each input. */
 tn_status tn_int8_observe(tn_int8 *x);
-/* onnx_scale.c: factors from the largest numbers. */
+/* onnx_smooth.c: factors. */
 tn_status tn_int8_smooth(tn_int8 *x);
-/* Scales of weights and steps of activations; then the rows are complete. */
+/* onnx_scale.c: scales of weights and steps of activations; then the rows are complete. */
 tn_status tn_int8_scale(tn_int8 *x);
+/* Rows of a weight as f32, in bands. */
+typedef tn_status (*tn_int8_band)(void *ctx, uint64_t first, uint64_t rows, const float *x);
+tn_status tn_int8_each_band(tn_int8 *x, const tn_int8_weight *w, tn_int8_band band, void *ctx);
+/* Outputs and inputs of its product, and the largest numbers of each (either may be NULL) where an input's
+ * numbers are divided by its factor (NULL: 1). */
+uint64_t tn_int8_outputs(const tn_int8_weight *w);
+uint64_t tn_int8_inputs(const tn_int8_weight *w);
+typedef struct tn_int8_largest {
+  const tn_int8_weight *w;
+  const float *factors;
+  float *outputs, *inputs;
+  double *squares; /* of each input's numbers; NULL: not wanted */
+} tn_int8_largest;
+tn_status tn_int8_find_largest(tn_int8 *x, tn_int8_largest *l);
 /* For the writer: tn_ow_source.codes with the tn_int8 as context. */
 tn_status tn_int8_codes(void *ctx, uint32_t row, uint64_t offset, void *dst, uint64_t len);
 

@@ -2,6 +2,7 @@
  * was imported, and every left operand goes into one histogram. */
 #include "tools/quantize/observe.h"
 #include "tools/quantize/onnx.h"
+#include "tools/verify/stored.h"
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,20 +12,28 @@ static tn_int8_range *range_of(tn_int8 *x, const tn_observed *o, uint32_t *index
   for (*index = 1; *index <= x->ranges.count; ++*index)
     if (x->ranges.items[*index - 1]->id == o->id) return x->ranges.items[*index - 1];
   tn_int8_range *r = tn_arena_alloc(&x->arena, sizeof *r);
-  float *most = tn_arena_alloc(&x->arena, o->columns * sizeof *most);
+  float *low = tn_arena_alloc(&x->arena, 2 * o->columns * sizeof *low);
+  double *squares = tn_arena_alloc(&x->arena, o->columns * sizeof *squares);
   const char *first = tn_arena_str(&x->arena, tn_str_of(o->weight));
-  if (!r || !most || !first || !tn_vec_push(&x->ranges, r)) return NULL;
+  if (!r || !low || !squares || !first || !tn_vec_push(&x->ranges, r)) return NULL;
   r->id = o->id;
   r->columns = o->columns;
   r->first = first;
-  r->most = most;
+  r->low = low;
+  r->high = low + o->columns;
+  r->squares = squares;
   return r;
 }
 
-static tn_status keep_largest(tn_int8_range *r, const tn_observed *o) {
+static tn_status keep_columns(tn_int8_range *r, const tn_observed *o) {
+  r->rows += o->nrows;
   for (uint64_t i = 0; i < o->nrows; i++)
-    for (uint32_t k = 0; k < o->columns; k++)
-      r->most[k] = fmaxf(r->most[k], fabsf(o->rows[i * o->columns + k]));
+    for (uint32_t k = 0; k < o->columns; k++) {
+      float v = o->rows[i * o->columns + k];
+      r->low[k] = fminf(r->low[k], v);
+      r->high[k] = fmaxf(r->high[k], v);
+      r->squares[k] += (double)v * (double)v;
+    }
   return TN_OK;
 }
 
@@ -48,54 +57,70 @@ static tn_status observe(void *ctx, const tn_observed *o) {
   for (uint32_t i = 0; i < x->weights.count; i++)
     if (!strcmp(x->weights.items[i].name, o->weight)) x->weights.items[i].range = index;
   if (strcmp(r->first, o->weight)) return TN_OK; /* the same rows in front of another weight */
-  return x->smooth && !r->factors ? keep_largest(r, o) : keep_range(x, r, o);
+  return x->smooth && !x->smoothed ? keep_columns(r, o) : keep_range(x, r, o);
 }
 
-/* ---- the data: a text, or stored inputs: a folder of them, or folders in a folder ---- */
+/* ---- the data: texts, or stored inputs, each by itself or as folders in a folder ---- */
 
-static bool holds_folders(const char *path, tn_arena *a, const char *(*out)[256], uint32_t *n) {
-  DIR *d = opendir(path);
-  *n = 0;
-  for (struct dirent *e; d && *n < TN_COUNT(*out) && (e = readdir(d));) {
-    const char *sub = e->d_name[0] == '.' ? NULL : tn_path_join(a, path, e->d_name);
-    if (sub && tn_path_is_dir(sub)) (*out)[(*n)++] = sub;
-  }
-  if (d) closedir(d);
-  return *n > 0;
-}
+enum { MOST_INPUTS = 4096 };
 
 static int by_name(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* Folders of stored inputs inside `path`, in the order of their names. */
+static tn_status add_folders(tn_int8 *x, const char *path, const char **inputs, uint32_t *n) {
+  DIR *d = opendir(path);
+  uint32_t first = *n;
+  tn_status s = TN_OK;
+  for (struct dirent *e; d && s == TN_OK && (e = readdir(d));) {
+    const char *sub = e->d_name[0] == '.' ? NULL : tn_path_join(&x->arena, path, e->d_name);
+    if (!sub || !tn_stored_is(sub)) continue;
+    if (*n == MOST_INPUTS) s = TN_UNSUPPORTED;
+    if (s == TN_OK) inputs[(*n)++] = sub;
+  }
+  if (d) closedir(d);
+  qsort(inputs + first, *n - first, sizeof *inputs, by_name);
+  if (s != TN_OK) return tn_fail(x->d->diags, s, path, NULL, "more than %d inputs", (int)MOST_INPUTS);
+  if (*n > first) return TN_OK;
+  return tn_fail(x->d->diags, TN_NOT_FOUND, path, NULL, "neither holds stored inputs nor folders of them");
+}
+
+static tn_status read_data(tn_int8 *x, tn_observe_options *o) {
+  const char **inputs = tn_arena_alloc(&x->arena, MOST_INPUTS * sizeof *inputs), *path;
+  if (!inputs) return TN_OOM;
+  for (uint32_t i = 0; (path = tn_args_nth(x->args, OPT_calibration, i)); i++) {
+    if (tn_stored_is(path) && o->ninputs < MOST_INPUTS)
+      inputs[o->ninputs++] = path;
+    else if (tn_path_is_dir(path))
+      TN_TRY(add_folders(x, path, inputs, &o->ninputs));
+    else if (o->text)
+      return tn_fail(x->d->diags, TN_INVALID, path, NULL, "one text is enough: put them into one file");
+    else
+      o->text = path;
+  }
+  o->inputs = inputs;
+  if (!o->text || !o->ninputs) return TN_OK;
+  return tn_fail(x->d->diags, TN_INVALID, o->text, NULL, "either a text or stored inputs, not both");
+}
+
 tn_status tn_int8_observe(tn_int8 *x) {
   tn_driver_options options;
-  const char *inputs[256], **only = NULL;
+  const char **only = tn_arena_alloc(&x->arena, (x->weights.count + 1) * sizeof *only);
   tn_observe_options o = {.progress = !x->args->given[OPT_json]};
   tn_observe_result r;
   bool bad = false;
-  const char *data = x->args->last[OPT_calibration];
   o.threads = (uint32_t)tn_args_int(x->args, OPT_threads, 0, &bad);
   o.chunks = (uint32_t)tn_args_int(x->args, OPT_chunks, 0, &bad);
   if (bad) return TN_INVALID;
-  only = tn_arena_alloc(&x->arena, (x->weights.count + 1) * sizeof *only);
   if (!only) return TN_OOM;
   for (uint32_t i = 0; i < x->weights.count; i++) only[i] = x->weights.items[i].name;
   o.only = only;
   o.nonly = x->weights.count;
-  if (!tn_path_is_dir(data)) {
-    o.text = data;
-  } else if (holds_folders(data, &x->arena, &inputs, &o.ninputs)) {
-    qsort(inputs, o.ninputs, sizeof *inputs, by_name);
-    o.inputs = inputs;
-  } else {
-    inputs[0] = data;
-    o.inputs = inputs;
-    o.ninputs = 1;
-  }
+  TN_TRY(read_data(x, &o));
   tn_args_driver(x->args, &x->arena, &options);
   TN_TRY(tn_observe(&options, x->in, &o, observe, x, x->d->diags, &r));
   x->tokens = r.tokens;
   if (r.runs) return TN_OK;
-  return tn_fail(x->d->diags, TN_INVALID, data, NULL, "there is nothing to calibrate with");
+  return tn_fail(x->d->diags, TN_INVALID, x->in, NULL, "there is nothing to calibrate with");
 }

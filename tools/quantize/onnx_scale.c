@@ -1,5 +1,5 @@
-/* onnx_scale.c - numbers of int8: scales of weights, steps of activations, factors that make both easier to
- * round, and the codes. Weights are read in bands of rows; only the codes of one are in memory as a whole. */
+/* onnx_scale.c - numbers of int8: scales of weights, steps of activations, and the codes. Weights are read in
+ * bands of rows; only the codes of one are in memory as a whole. */
 #include "ir/quant/quant.h"
 #include "tools/quantize/onnx.h"
 #include <math.h>
@@ -7,8 +7,6 @@
 enum { BAND = 1 << 20 };
 
 /* ---- rows of a weight as f32 ---- */
-
-typedef tn_status (*band_fn)(void *ctx, uint64_t first, uint64_t rows, const float *x);
 
 static void to_f32(tn_dtype t, const uint8_t *in, uint64_t n, float *out) {
   const tn_quant *q = tn_quant_of(t);
@@ -29,7 +27,7 @@ static uint64_t row_bytes(const tn_int8_weight *w) {
   return q ? w->columns / q->values * q->bytes : w->columns * (w->dtype == TN_DT_f32 ? 4 : 2);
 }
 
-static tn_status each_band(tn_int8 *x, const tn_int8_weight *w, band_fn band, void *ctx) {
+tn_status tn_int8_each_band(tn_int8 *x, const tn_int8_weight *w, tn_int8_band band, void *ctx) {
   uint64_t bytes = row_bytes(w), most = BAND / w->columns + 1;
   uint8_t *in = tn_mem_alloc(most * bytes);
   float *numbers = tn_mem_alloc(most * w->columns * sizeof *numbers);
@@ -53,20 +51,14 @@ static tn_status each_band(tn_int8 *x, const tn_int8_weight *w, band_fn band, vo
 
 /* Whether the scales are of the columns as the weight lies. */
 static bool by_column(const tn_int8_weight *w) { return !w->turned && !w->table; }
-static uint64_t outputs_of(const tn_int8_weight *w) { return by_column(w) ? w->columns : w->rows; }
-static uint64_t inputs_of(const tn_int8_weight *w) { return by_column(w) ? w->rows : w->columns; }
+uint64_t tn_int8_outputs(const tn_int8_weight *w) { return by_column(w) ? w->columns : w->rows; }
+uint64_t tn_int8_inputs(const tn_int8_weight *w) { return by_column(w) ? w->rows : w->columns; }
 
 /* What a weight's numbers are multiplied by, per input: the other way round from its left operand. */
 static float back(const float *factors, uint64_t input) { return factors ? 1 / factors[input] : 1; }
 
-typedef struct largest {
-  const tn_int8_weight *w;
-  const float *factors;
-  float *outputs, *inputs; /* either may be NULL */
-} largest;
-
 static tn_status add_largest(void *ctx, uint64_t first, uint64_t rows, const float *x) {
-  largest *l = ctx;
+  tn_int8_largest *l = ctx;
   bool columns = by_column(l->w);
   for (uint64_t r = 0; r < rows; r++)
     for (uint64_t c = 0; c < l->w->columns; c++) {
@@ -75,39 +67,14 @@ static tn_status add_largest(void *ctx, uint64_t first, uint64_t rows, const flo
       if (!(v <= 3e38f)) return TN_INVALID;
       if (l->outputs && v > l->outputs[out]) l->outputs[out] = v;
       if (l->inputs && v > l->inputs[in]) l->inputs[in] = v;
+      if (l->squares) l->squares[in] += (double)v * (double)v;
     }
   return TN_OK;
 }
 
-static tn_status find_largest(tn_int8 *x, largest *l) {
-  tn_status s = each_band(x, l->w, add_largest, l);
+tn_status tn_int8_find_largest(tn_int8 *x, tn_int8_largest *l) {
+  tn_status s = tn_int8_each_band(x, l->w, add_largest, l);
   return s == TN_INVALID ? tn_fail(x->d->diags, s, NULL, l->w->name, "has a number that is not finite") : s;
-}
-
-/* ---- factors (Xiao et al. 2022, SmoothQuant): what is large in the activations is moved into the weights,
- * s[k] = sqrt(max |x[k]| / max |w[k]|) ---- */
-
-static tn_status smooth_one(tn_int8 *x, uint32_t range) {
-  tn_int8_range *r = x->ranges.items[range - 1];
-  float *most = tn_arena_alloc(&x->arena, r->columns * sizeof *most);
-  if (!most) return TN_OOM;
-  for (uint32_t i = 0; i < x->weights.count; i++) {
-    const tn_int8_weight *w = &x->weights.items[i];
-    if (w->range != range || w->table) continue;
-    if (inputs_of(w) != r->columns)
-      return tn_fail(x->d->diags, TN_INTERNAL, NULL, w->name, "%llu inputs, %u were observed",
-                     (unsigned long long)inputs_of(w), r->columns);
-    TN_TRY(find_largest(x, &(largest){.w = w, .inputs = most}));
-  }
-  for (uint32_t k = 0; k < r->columns; k++) /* now the factors */
-    most[k] = r->most[k] > 0 && most[k] > 0 ? sqrtf(most[k] / r->most[k]) : 1;
-  r->factors = most;
-  return TN_OK;
-}
-
-tn_status tn_int8_smooth(tn_int8 *x) {
-  for (uint32_t i = 1; i <= x->ranges.count; i++) TN_TRY(smooth_one(x, i));
-  return TN_OK;
 }
 
 /* ---- scales ---- */
@@ -117,10 +84,10 @@ static const float *factors_of(const tn_int8 *x, const tn_int8_weight *w) {
 }
 
 static tn_status scale_weight(tn_int8 *x, tn_int8_weight *w) {
-  uint64_t n = outputs_of(w);
+  uint64_t n = tn_int8_outputs(w);
   float *scales = tn_arena_alloc(&x->arena, n * sizeof *scales), most = 0;
   if (!scales) return TN_OOM;
-  TN_TRY(find_largest(x, &(largest){.w = w, .factors = factors_of(x, w), .outputs = scales}));
+  TN_TRY(tn_int8_find_largest(x, &(tn_int8_largest){.w = w, .factors = factors_of(x, w), .outputs = scales}));
   for (uint64_t i = 0; i < n; i++) most = fmaxf(most, scales[i]);
   bool one = x->per_tensor && !w->table;
   for (uint64_t i = 0; i < n; i++) {
@@ -197,7 +164,7 @@ tn_status tn_int8_codes(void *ctx, uint32_t row, uint64_t offset, void *dst, uin
     x->codes = tn_mem_alloc(w->rows * w->columns);
     if (!x->codes) return TN_OOM;
     w->error = w->squares = 0;
-    TN_TRY(each_band(x, w, add_codes, &(coding){w, factors_of(x, w), x->codes}));
+    TN_TRY(tn_int8_each_band(x, w, add_codes, &(coding){w, factors_of(x, w), x->codes}));
     x->open = at + 1;
   }
   memcpy(dst, x->codes + offset, len);

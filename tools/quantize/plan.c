@@ -147,9 +147,11 @@ static void choose(plan *p, tn_qtensor *t) {
   tn_scheme_tensor x = {t->cls, t->ordinal, t->t->layer, t->t->rank > 2};
   if (t->cls == TN_SC_KEEP || !q->type || choose_given(p, t) || tn_quantize_searches(q->args)) return;
   tn_dtype type = tn_scheme_type(q->scheme, &p->model, &x);
-  if (type == q->scheme->type || (type && q->args->given[OPT_pure])) type = q->type;
-  if (!type) return set(t, t->t->dtype, "stays in packed folders", false);
-  set(t, type, type == q->type ? NULL : reason(q, q->scheme->name, "'s mix"), false);
+  if (q->pack && (t->t->layer < 0 || t->cls == TN_SC_EMBEDDING || t->cls == TN_SC_OUTPUT))
+    return set(t, t->t->dtype, "not in a layer: stays in packed folders", false);
+  if (q->pack || type == q->scheme->type || (type && q->args->given[OPT_pure])) type = q->type;
+  set(t, type ? type : t->t->dtype, !type || type == q->type ? NULL : reason(q, q->scheme->name, "'s mix"),
+      false);
 }
 
 /* Another type where the rows do not fit, if that was asked for. */
@@ -157,7 +159,7 @@ static tn_status fit(plan *p, tn_qtensor *t) {
   tn_quantize *q = p->q;
   bool output = t->cls == TN_SC_OUTPUT || (t->cls == TN_SC_EMBEDDING && p->model.tied);
   if (fits(t->to, t->columns)) return TN_OK;
-  tn_dtype usual = tn_scheme_fallback(q->scheme, output, t->to, t->columns);
+  tn_dtype usual = q->pack ? 0 : tn_scheme_fallback(output, t->to, t->columns);
   tn_dtype instead = p->usual ? usual : p->fallback;
   if (instead ? !fits(instead, t->columns) : !p->usual) return note(p, WRONG_COLUMNS, t, usual);
   set(t, instead ? instead : t->t->dtype, reason(q, "fallback from ", name_of(t->to)), t->chosen);

@@ -36,6 +36,19 @@ tn_status tn_qprobe_open(tn_quantize *q, tn_qprobe **out) {
   return open_probe(*out);
 }
 
+/* What is worth a warning is said when the file itself is written. */
+static tn_status save_quietly(tn_quantize *q, const char *path, const tn_ck_save *save) {
+  tn_diags d;
+  tn_diags_init(&d);
+  tn_status s = tn_checkpoint_save(q->view, path, save, &d);
+  for (uint32_t i = 0; s && i < d.list.count; i++) {
+    const tn_message *m = &d.list.items[i];
+    tn_diags_add(q->diags, m->severity, m->file, m->line, m->col, m->where, "%s", m->text);
+  }
+  tn_diags_fini(&d);
+  return s;
+}
+
 tn_status tn_qprobe_measure(tn_qprobe *p, const tn_dtype *types, double *kl) {
   tn_quantize *q = p->q;
   tn_ck_save save = q->save;
@@ -43,7 +56,7 @@ tn_status tn_qprobe_measure(tn_qprobe *p, const tn_dtype *types, double *kl) {
   tn_scores scores;
   save.types = types;
   save.done = NULL;
-  TN_TRY(tn_checkpoint_save(q->view, p->path, &save, q->diags));
+  TN_TRY(save_quietly(q, p->path, &save));
   tn_status s = tn_opened_open(&model, p->path, &q->driver, q->diags);
   if (!s) s = tn_score_text(&p->score, &model, &p->base, q->diags, &scores);
   tn_opened_close(&model);

@@ -1,6 +1,6 @@
 /* show.c - the rows of a comparison as text, as JSON and as a report. */
+#include "tools/report/attention.h"
 #include "tools/verify/verify.h"
-#include <float.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -228,7 +228,9 @@ tn_status tn_verify_report(tn_verify *v) {
     tn_report_latency(&r, v->times.items[i].what, v->times.items[i].ms[0], v->times.items[i].ms[1]);
   for (uint32_t i = 0; i < v->uses.count; i++)
     tn_report_memory(&r, v->uses.items[i].what, v->uses.items[i].bytes[0], v->uses.items[i].bytes[1]);
-  tn_status s = tn_report_write(&r, v->a->last[OPT_report], v->d);
+  const tn_side *drawn = v->sides[1].o.module ? &v->sides[1] : &v->sides[0];
+  tn_status s = tn_report_attention_asked(&r, v->a, drawn->path, v->d);
+  if (s == TN_OK) s = tn_report_write(&r, v->a->last[OPT_report], v->d);
   tn_report_fini(&r);
   return s;
 }

@@ -6,9 +6,9 @@
 
 Classes named TenonModelFor... take the place of transformers' models in pipelines. README.md has more."""
 from ._binary import find as find_binary
-from .actions import (Answer, Artefact, Check, CommandResult, Difference, Quantization, TensorChange, Verification, Written, chat,
-                      chat_prompt, check, command, compile, export, inspect, optimize, perplexity, quantize, run_recipe,
-                      verify)
+from .actions import (Answer, Artefact, Check, CommandResult, Difference, Quantization, RecipeJob, RecipeRun, TensorChange,
+                      Verification, Written, chat, chat_prompt, check, command, compile, export, inspect, optimize,
+                      perplexity, quantize, run_recipe, verify)
 from .causal import TenonModelForCausalLM
 from .embedder import TenonEmbedder
 from .errors import Message, TenonError, TenonNotFoundError
@@ -21,8 +21,8 @@ from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Argument", "Artefact", "Check", "CommandResult", "Difference", "Entry", "Generation", "Message",
-           "Model", "Quantization", "Sampling", "Session", "TenonEmbedder", "TenonError", "TenonModel",
-           "TenonModelForCausalLM", "TenonModelForFeatureExtraction", "TenonModelForMaskedLM",
+           "Model", "Quantization", "RecipeJob", "RecipeRun", "Sampling", "Session", "TenonEmbedder", "TenonError",
+           "TenonModel", "TenonModelForCausalLM", "TenonModelForFeatureExtraction", "TenonModelForMaskedLM",
            "TenonModelForQuestionAnswering", "TenonModelForSequenceClassification", "TenonModelForTokenClassification",
            "TenonNotFoundError", "TensorChange", "Token", "Tokenizer", "Verification", "Written", "chat", "chat_prompt",
            "check", "command", "compile", "export", "find_binary", "inspect", "load", "optimize", "perplexity", "quantize",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .model import Model
     from .options import (ChatOptions, CheckOptions, CompileOptions, ExportOptions, InspectOptions, OptimizeOptions,
-                          PerplexityOptions, QuantizeOptions, VerifyOptions)
+                          PerplexityOptions, QuantizeOptions, RecipeOptions, VerifyOptions)
 
     PathLike = str | os.PathLike[str]
 
@@ -138,6 +138,32 @@ class Quantization(Written):
     """A quantized model, tensor by tensor."""
 
     tensors: tuple[TensorChange, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RecipeJob:
+    """A step of a recipe for one model."""
+
+    model: str
+    step: str
+    result: str
+    """done, kept, below, failed or skipped"""
+    out: str | None
+    values: Mapping[str, Any]
+    """what the recipe asked to be shown"""
+    broken: tuple[Any, ...]
+    """the limits that were not kept"""
+    data: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RecipeRun:
+    """What became of a recipe, job by job."""
+
+    ok: bool
+    jobs: tuple[RecipeJob, ...]
+    messages: tuple[Message, ...]
+    data: Mapping[str, Any] = field(repr=False)
 
 
 def _documents(text: str) -> list[Any]:
@@ -283,7 +309,12 @@ def perplexity(model: PathLike, text_file: PathLike, **options: Unpack[Perplexit
     return dict(data)
 
 
-def run_recipe(file: PathLike, *, jobs: int | None = None) -> Any:
-    """Runs the steps that a recipe describes."""
-    words = [] if jobs is None else ["-j", str(jobs)]
-    return command("run-recipe", file, json=True, extra=words).data
+def run_recipe(file: PathLike, **options: Unpack[RecipeOptions]) -> RecipeRun:
+    """Runs the steps that a recipe describes, those that were done before not again. `ok` says whether every step was done
+    and every limit kept."""
+    r = command("run-recipe", file, check=False, json=True, **options)
+    if not isinstance(r.data, dict) or "jobs" not in r.data:
+        raise _failure("run-recipe", r)
+    jobs = tuple(RecipeJob(j["model"], j["step"], j["result"], j["out"], j["values"], tuple(j["broken"]), j)
+                 for j in r.data["jobs"])
+    return RecipeRun(bool(r.data["ok"]), jobs, r.messages, r.data)

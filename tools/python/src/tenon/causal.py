@@ -1,8 +1,9 @@
-"""Causal language models in the place of transformers' ones: scores, and a `generate` that takes what its generate takes as far
-as the artefact can do it, and refuses the rest by name. Greedy tokens are those of transformers."""
+"""Causal language models in the place of transformers' ones: scores, and a `generate` that takes what its generate takes as
+far as the artefact can do it, and refuses the rest by name. Greedy tokens are those of transformers."""
 from __future__ import annotations
 
 import dataclasses
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ class TenonModelForCausalLM(TenonModel):
     def __init__(self, model: Model, *, config: Any = None, folder: str | os.PathLike[str] | None = None) -> None:
         super().__init__(model, config=config, folder=folder)
         self.generation_config = hub.generation_config(None if folder is None else Path(folder), self.config)
+        self._lock = threading.Lock()  # callers take turns
         self._session: Session | None = None
         self._capacity = 0
 
@@ -120,8 +122,8 @@ class TenonModelForCausalLM(TenonModel):
         refuse(others)
         ids = two_dimensional(input_ids)
         rows = _unpadded(ids, attention_mask)
-        aligned = _arrays.padded(rows, 0)
-        got = self._logits(aligned)
+        with self._lock:
+            got = self._logits(_arrays.padded(rows, 0))
         if any(len(r) != ids.shape[1] for r in rows):
             placed: Array = np.zeros((*ids.shape, got.shape[-1]), got.dtype)
             for i, (begin, row) in enumerate(zip(_begins(ids, attention_mask), rows)):
@@ -144,6 +146,7 @@ class TenonModelForCausalLM(TenonModel):
         """Token ids [batch, tokens] with the new ones behind the given, filled up with the padding token. Sampling draws
         other tokens than torch does; the same `seed`, or seed of torch, draws the same again."""
         inputs = words.pop("inputs", None)
+        words.pop("token_type_ids", None)  # tokenizers give them, causal models have none
         input_ids = inputs if input_ids is None else input_ids
         torch, p = _arrays.is_torch(input_ids), _parameters(self.generation_config, generation_config, words)
         ids = two_dimensional([[self._bos(p)]] if input_ids is None else input_ids)
@@ -154,7 +157,8 @@ class TenonModelForCausalLM(TenonModel):
                 raise ValueError("generate: a streamer takes one sequence")
             streamer.put(_arrays.to_torch(ids) if torch else ids)
         sampling = self._sampling(p, ids.shape[1], torch)
-        rows = self._continue(prompts, sampling, p, streamer, torch)
+        with self._lock:
+            rows = self._continue(prompts, sampling, p, streamer, torch)
         if streamer is not None:
             streamer.end()
         out = self._joined(ids, rows, p)

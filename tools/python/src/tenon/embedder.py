@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,18 +36,42 @@ def vector_entry(model: Model) -> tuple[Entry, str]:
     raise TenonError(f"{model.name} gives no sentence embeddings: its entry points are {', '.join(model.entries)}")
 
 
-def embed(model: Model, texts: Sequence[str], batch_size: int, normalize: bool,
-          max_length: int | None = None) -> Array:
+def _mean(hidden: Array, mask: Array) -> Array:
+    weight = mask[..., None].astype(hidden.dtype)
+    mean: Array = (hidden * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
+    return mean
+
+
+def _max(hidden: Array, mask: Array) -> Array:
+    largest: Array = np.where(mask[..., None] > 0, hidden, -np.inf).max(1)
+    return largest
+
+
+POOLINGS: dict[str, Callable[[Array, Array], Array]] = {"mean": _mean, "max": _max, "cls": lambda hidden, _: hidden[:, 0]}
+
+
+def _vectors(model: Model, pooling: str | None) -> Callable[[dict[str, Array]], Array]:
+    """From tokens to one vector per text: the model's own, or its hidden states made one."""
+    if pooling is None:
+        entry, output = vector_entry(model)
+        return lambda tokens: model.run(tokens_for(entry, tokens), entry.name)[output]
+    if pooling not in POOLINGS:
+        raise ValueError(f"no pooling {pooling}: there are {', '.join(POOLINGS)}")
+    encode = model.entry("encode")
+    return lambda t: POOLINGS[pooling](model.run(tokens_for(encode, t), "encode")["hidden"], t["mask"])
+
+
+def embed(model: Model, texts: Sequence[str], batch_size: int, normalize: bool, max_length: int | None = None,
+          pooling: str | None = None) -> Array:
     """Texts of similar length share a batch."""
-    entry, output = vector_entry(model)
+    vectors = _vectors(model, pooling)
     if batch_size < 1:
         raise ValueError(f"a batch size of {batch_size}, the least is 1")
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     rows: list[Array] = [np.empty(0, np.float32)] * len(texts)
     for begin in range(0, len(order), batch_size):
         part = order[begin : begin + batch_size]
-        tokens = model.tokenizer([texts[i] for i in part], max_length=max_length)
-        for i, vector in zip(part, model.run(tokens_for(entry, tokens), entry.name)[output]):
+        for i, vector in zip(part, vectors(model.tokenizer([texts[i] for i in part], max_length=max_length))):
             rows[i] = vector
     out: Array = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     if normalize and rows:

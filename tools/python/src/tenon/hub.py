@@ -1,5 +1,5 @@
-"""What transformers gives where it is installed - configurations, output types, its lists of models - and plain Python in its
-place where it is not."""
+"""What transformers gives where it is installed - configurations, output types, its lists of models - and plain Python in
+its place where it is not."""
 from __future__ import annotations
 
 import importlib

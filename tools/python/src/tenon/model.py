@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
 
 
+LIBRARY = "libmodel.so"  # in a folder of save_pretrained
+
+
 @dataclass(frozen=True)
 class Argument:
     """An input or output of an entry point."""
@@ -63,6 +66,7 @@ class Model:
     def __init__(self, path: PathLike, *, weights_path: PathLike | None = None, threads: int = 0,
                  cores: Sequence[int] = ()) -> None:
         self.path = os.path.abspath(path)
+        self.weights_path = None if weights_path is None else os.path.abspath(weights_path)
         self.threads, self.cores = threads, tuple(cores)
         if not os.path.isfile(self.path):
             raise TenonNotFoundError(f"{self.path}: there is no such library")
@@ -95,6 +99,10 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the same files, and shares their memory."""
+        return _reopen, (self.path, self.weights_path, self.threads, self.cores)
 
     def __repr__(self) -> str:
         return f"<tenon.Model {self.name}: {', '.join(self.entries)}>"
@@ -192,12 +200,13 @@ class Model:
             self._shared.reset()
         return self._shared
 
-    def embed(self, texts: str | Sequence[str], *, batch_size: int = 32, normalize: bool = False) -> Array:
-        """One vector per text, of a sentence encoder."""
+    def embed(self, texts: str | Sequence[str], *, batch_size: int = 32, normalize: bool = False,
+              pooling: str | None = None) -> Array:
+        """One vector per text, of a sentence encoder; of any encoder with pooling: mean, max or cls of its hidden states."""
         from .embedder import embed
 
         single = isinstance(texts, str)
-        rows = embed(self, [texts] if isinstance(texts, str) else list(texts), batch_size, normalize)
+        rows = embed(self, [texts] if isinstance(texts, str) else list(texts), batch_size, normalize, pooling=pooling)
         return rows[0] if single else rows
 
     def generate(self, prompt: str | Sequence[int], sampling: Sampling | None = None, **options: Any) -> Generation:
@@ -211,6 +220,10 @@ class Model:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         with self.session() as s:
             yield from s.stream(ids, _sampling(sampling, options))
+
+
+def _reopen(path: str, weights_path: str | None, threads: int, cores: tuple[int, ...]) -> Model:
+    return Model(path, weights_path=weights_path, threads=threads, cores=cores)
 
 
 def _rows(inputs: Mapping[str, Any]) -> int:
@@ -227,9 +240,11 @@ def _sampling(sampling: Sampling | None, options: Mapping[str, Any]) -> Sampling
 
 def load(path: PathLike, *, threads: int = 0, cores: Sequence[int] = (), weights_path: PathLike | None = None,
          cache_dir: PathLike | None = None, **options: Unpack[CompileOptions]) -> Model:
-    """Opens a model: an artefact at once; a folder, GGUF, ONNX or IR file once it is compiled, with the options of
-    `tenon.compile`. What was compiled is kept and found again by the files and the options. `weights_path`: the file or
-    folder of weights that lie elsewhere than when they were compiled."""
+    """Opens a model: an artefact, or a folder of `save_pretrained`, at once; a folder, GGUF, ONNX or IR file once it is
+    compiled, with the options of `tenon.compile`. What was compiled is kept and found again by the files and the options.
+    `weights_path`: the file or folder of weights that lie elsewhere than when they were compiled."""
+    if os.path.isfile(os.path.join(path, LIBRARY)):
+        path = os.path.join(path, LIBRARY)
     if os.fspath(path).endswith(".so"):
         if options:
             raise TypeError(f"{os.fspath(path)} is compiled already: {', '.join(options)} cannot be applied")

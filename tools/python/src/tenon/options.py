@@ -1,8 +1,8 @@
 """Options of the commands as Python keywords, and how they become a command line.
 
-Every long option of the command is a keyword, `-` as `_`: `kv_cache="f16"` is `--kv-cache f16`. True gives an option without an
-argument, None and False leave it out, lists give it once per item (or joined by commas, where the command takes lists so),
-mappings give NAME=VALUE. The types below name the usual ones; the command itself knows all, and refuses the others by
+Every long option of the command is a keyword, `-` as `_`: `kv_cache="f16"` is `--kv-cache f16`. True gives an option without
+an argument, None and False leave it out, lists give it once per item (or joined by commas, where the command takes lists
+so), mappings give NAME=VALUE. The types below name the usual ones; the command itself knows all, and refuses the others by
 name."""
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class InspectOptions(ModelOptions, total=False):
     html: Path
 
 
-class OptimizeOptions(ModelOptions, total=False):
+class _WriteOptions(TypedDict, total=False):
     level: Level
     passes: str
     opset: int
@@ -72,7 +72,11 @@ class OptimizeOptions(ModelOptions, total=False):
     require_fusion: Union[Names, Mapping[str, int]]
 
 
-class ExportOptions(OptimizeOptions, total=False):
+class OptimizeOptions(_Options, _WriteOptions, total=False):
+    plugin: Paths
+
+
+class ExportOptions(ModelOptions, _WriteOptions, total=False):
     entry: str
     quantized: str
     outtype: str
@@ -107,7 +111,6 @@ class QuantizeOptions(_Options, total=False):
     percentile: float
     symmetric: bool
     per_tensor: bool
-    per_token: bool
     exclude: Names
     model_page: Paths
     plugin: Paths
@@ -147,6 +150,12 @@ class PerplexityOptions(_Options, total=False):
     stride: int
     chunks: int
     threads: int
+
+
+class RecipeOptions(_Options, total=False):
+    output: Path
+    jobs: int
+    force: bool
 
 
 class ChatOptions(ModelOptions, total=False):

@@ -15,7 +15,7 @@ from . import _arrays, cache, hub
 from ._arrays import Array
 from .embedder import tokens_for
 from .errors import TenonError, TenonNotFoundError
-from .model import Entry, Model
+from .model import LIBRARY, Entry, Model
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-LIBRARY = "libmodel.so"  # in a folder of save_pretrained
 _PROVIDERS = ("cpu", "CPUExecutionProvider")
 # Beside a model, what from_pretrained and AutoTokenizer look for.
 _COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
