@@ -22,6 +22,7 @@ typedef struct bench {
   tn_stored stored; /* inputs; path NULL: made here */
   int64_t vocab, runs;
   uint32_t threads, shown;
+  tn_rt_use use;            /* of the row that is shown; of models of this process */
   bool bad, looking, quiet; /* looking: there is a profile; quiet: only that is wanted */
   tn_profile *profile;
 } bench;
@@ -60,6 +61,14 @@ static void text_row(bench *b, const char *what, int64_t batch, int64_t length, 
          (double)peak / 1e3);
 }
 
+/* What the last call of a model of this process needed, by what for. */
+static void json_memory(const tn_rt_use *u) {
+  printf(", \"memory\": {\"weights\": %llu, \"states\": %llu, \"arena\": %llu, \"scratch\": %llu, "
+         "\"borders\": %llu}",
+         (unsigned long long)u->weights, (unsigned long long)u->states, (unsigned long long)u->arena,
+         (unsigned long long)u->scratch, (unsigned long long)u->borders);
+}
+
 /* The part of the profile that is about the row, over `calls` calls; NULL: none. */
 static void row(bench *b, const char *what, int64_t batch, int64_t length, const stats *s, double per_second,
                 const char *unit, const tn_profile_part *part, double calls) {
@@ -79,6 +88,7 @@ static void row(bench *b, const char *what, int64_t batch, int64_t length, const
     else
       printf(" %7.1f%% %8.1f", 100 * reached, launches);
   }
+  if (json && b->o->module) json_memory(&b->use);
   if (json && part && b->a->given[OPT_profile]) {
     tn_buf text = {0};
     tn_profile_part_json(b->profile, part, &text);
@@ -190,6 +200,7 @@ static tn_status bench_entry(bench *b, int entry, int64_t batch, int64_t length)
   if (st == TN_OK && b->looking) st = look_on(b, s, info.name, entry, in, into, batch, length);
   if (st == TN_OK) {
     stats t = stats_of(times, b->runs);
+    if (b->o->module) tn_rt_memory_use(s, &b->use);
     row(b, info.name, batch, length, &t, (double)batch / t.median, "seq/s",
         b->looking ? tn_profile_part_of(b->profile, info.name, batch, length) : NULL, (double)looks(b));
   }
@@ -213,6 +224,7 @@ typedef struct generation {
   uint32_t tokens, n; /* asked for, got */
   bool look;
   double begin, first, decode, last; /* first: token; decode: begins, behind the look at prefill */
+  tn_rt_use prefill;
 } generation;
 
 static tn_status on_token(void *user, int32_t token, const char *text, uint64_t len) {
@@ -223,6 +235,7 @@ static tn_status on_token(void *user, int32_t token, const char *text, uint64_t 
   g->last = now;
   if (g->n > 1) return TN_OK;
   g->first = now;
+  if (g->b->o->module) tn_rt_memory_use(g->s, &g->prefill);
   tn_status st =
       g->look ? tn_profile_take(g->b->profile, g->s, "prefill", 1, g->length, now - g->begin) : TN_OK;
   g->decode = tn_now();
@@ -275,8 +288,10 @@ static tn_status bench_generate(bench *b, int64_t length, uint32_t tokens) {
   if (st == TN_OK) {
     stats p = stats_of(prefill, b->runs), t = stats_of(decode, b->runs);
     const tn_profile *look = b->looking ? b->profile : NULL;
+    b->use = g.prefill;
     row(b, "prefill", 1, length, &p, (double)length / p.median, "tok/s",
         tn_profile_part_of(look, "prefill", 1, length), (double)looks(b));
+    if (b->o->module) tn_rt_memory_use(g.s, &b->use);
     row(b, "decode", 1, (int64_t)g.n, &t, 1 / t.median, "tok/s",
         tn_profile_part_of(look, "decode", 1, length), (double)looks(b) * (g.n - 1));
   }

@@ -13,6 +13,7 @@ typedef struct tn_tk_to {
   const char *folder;
   tn_buf blob;
   tn_tokenizer *t;                                             /* the folder's */
+  const tn_gguf_writer *w;                                     /* the file: its keys so far */
   const char *pre;                                             /* asked for; NULL: none */
   const tn_json *root, *config, *special, *generation, *model; /* the folder's JSON files; NULL: none */
   tn_str *tokens;                                              /* as the file will have them */

@@ -140,12 +140,18 @@ static void take_signs(tn_batch *b, tn_lanes *y) {
 }
 
 static tn_lanes grid_fit(const tn_book *k, const tn_tile *t, const tn_lanes *y, int at, int n) {
-  float first = k->g->delta.bits ? 0.9f : k->base == 3 ? 0.85f : 0.75f;
-  float step = k->g->delta.bits ? 0.15f : k->base == 3 ? 0.08f : 0.06f;
+  bool ternary = k->g->delta.bits != 0;
+  float first = ternary        ? 1
+                : k->base == 3 ? 0.85f
+                               : 0.75f,
+        step = ternary        ? 0.25f
+               : k->base == 3 ? 0.08f
+                              : 0.06f;
+  int tries = ternary ? 5 : 9;
   tn_lanes most = tn_size(tn_largest(t, at, n)), best = {0}, top = {0}, unit = tn_ratio(tn_all(k->top), most);
-  for (int i = 0; i < 9; i++) {
+  for (int i = 0; i < tries; i++) {
     tn_rows r;
-    tn_lanes inv = i < 8 ? unit * (first + step * (float)i) : tn_ratio(tn_all(1), best);
+    tn_lanes inv = i < tries - 1 ? unit * (first + step * (float)i) : tn_ratio(tn_all(1), best);
     rows_best(k, t, y, at, n, inv, &r);
     tn_lanes d = tn_ratio(r.xl, r.ll), gain = d * r.xl;
     best = tn_if_less(top, gain, d, best);
@@ -162,44 +168,63 @@ static void put_rows(tn_batch *b, const tn_rows *r, int j, int groups) {
     }
 }
 
-static void tn_encode_grid(tn_batch *b) {
-  const tn_quant *q = b->q;
+/* A block of a codebook format: what is being settled. */
+typedef struct tn_grid {
   tn_book k;
-  tn_lanes y[256], scale[TN_RUNS], most = {0}, unit = tn_all(q->grid->unit);
-  int n = tn_run(q), runs = (int)q->values / n, last = (1 << q->grid->scale.bits) - 1;
-  book_open(&k, q->grid);
-  take_signs(b, y);
-  for (int j = 0; j < runs; j++) most = tn_most(most, scale[j] = grid_fit(&k, &b->t, y, j * n, n));
-  tn_lanes d = tn_stored(&b->t, q->d, most / (unit * (float)(2 * last + 1))), xl = {0}, ll = {0};
-  tn_lanes inv = 0.5f * tn_ratio(tn_all(1), d * unit);
-  for (int j = 0; j < runs; j++) {
-    scale[j] = tn_clamp(tn_nearest(scale[j] * inv - 0.5f), 0, (float)last);
-    tn_lanes inner = unit * (2 * scale[j] + 1);
+  tn_lanes y[256], d, scale[TN_RUNS]; /* scales as stored */
+  int n, groups;                      /* of a run */
+  float last;                         /* the largest stored scale */
+} tn_grid;
+
+/* Stored scales for the fitted ones, and the block's scale by least squares for the rows that they choose. */
+static void grid_outer(const tn_batch *b, tn_grid *s) {
+  const tn_quant *q = b->q;
+  tn_lanes xl = {0}, ll = {0}, inv = 0.5f * tn_ratio(tn_all(1), s->d * q->grid->unit);
+  for (int j = 0; j < (int)q->values / s->n; j++) {
+    s->scale[j] = tn_clamp(tn_nearest(s->scale[j] * inv - 0.5f), 0, s->last);
+    tn_lanes inner = q->grid->unit * (2 * s->scale[j] + 1);
     tn_rows r;
-    rows_best(&k, &b->t, y, j * n, n, tn_ratio(tn_all(1), d * inner), &r);
+    rows_best(&s->k, &b->t, s->y, j * s->n, s->n, tn_ratio(tn_all(1), s->d * inner), &r);
     xl += inner * r.xl;
     ll += inner * inner * r.ll;
   }
-  d = tn_stored(&b->t, q->d, tn_size(tn_ratio(xl, ll)));
-  for (int j = 0; j < runs; j++) {
-    tn_lanes least = tn_all(INFINITY), base = scale[j];
-    tn_rows best = {0};
-    for (int step = -1; step < 2; step++) {
-      tn_lanes s = tn_clamp(base + (float)step, 0, (float)last), whole = d * unit * (2 * s + 1);
-      tn_rows r;
-      rows_best(&k, &b->t, y, j * n, n, tn_ratio(tn_all(1), whole), &r);
-      tn_lanes e = r.cost * whole * whole;
-      for (int c = 0; c < n / q->grid->width; c++) {
-        best.row[c] = tn_if_less(e, least, r.row[c], best.row[c]);
-        best.delta[c] = tn_if_less(e, least, r.delta[c], best.delta[c]);
-      }
-      scale[j] = tn_if_less(e, least, s, scale[j]);
-      least = tn_least(e, least);
+  s->d = tn_stored(&b->t, q->d, tn_size(tn_ratio(xl, ll)));
+}
+
+/* Run j: the best of three stored scales, and its rows. */
+static void grid_run(tn_batch *b, tn_grid *s, int j) {
+  tn_lanes least = tn_all(INFINITY), base = s->scale[j];
+  tn_rows best = {0}, r;
+  for (int step = -1; step < 2; step++) {
+    tn_lanes one = tn_clamp(base + (float)step, 0, s->last), whole = s->d * b->q->grid->unit * (2 * one + 1);
+    rows_best(&s->k, &b->t, s->y, j * s->n, s->n, tn_ratio(tn_all(1), whole), &r);
+    tn_lanes e = r.cost * whole * whole;
+    for (int c = 0; c < s->groups; c++) {
+      best.row[c] = tn_if_less(e, least, r.row[c], best.row[c]);
+      best.delta[c] = tn_if_less(e, least, r.delta[c], best.delta[c]);
     }
-    put_rows(b, &best, j, n / q->grid->width);
-    for (int l = 0; l < TN_LANES; l++) b->out[l].scale[j] = scale[j][l];
+    s->scale[j] = tn_if_less(e, least, one, s->scale[j]);
+    least = tn_least(e, least);
   }
-  for (int l = 0; l < TN_LANES; l++) b->out[l].d = d[l] * b->t.unit[l];
+  put_rows(b, &best, j, s->groups);
+  for (int l = 0; l < TN_LANES; l++) b->out[l].scale[j] = s->scale[j][l];
+}
+
+static void tn_encode_grid(tn_batch *b) {
+  const tn_quant *q = b->q;
+  tn_lanes most = {0};
+  tn_grid s;
+  int runs = (int)q->values / tn_run(q);
+  book_open(&s.k, q->grid);
+  take_signs(b, s.y);
+  s.n = tn_run(q);
+  s.groups = s.n / q->grid->width;
+  s.last = (float)((1 << q->grid->scale.bits) - 1);
+  for (int j = 0; j < runs; j++) most = tn_most(most, s.scale[j] = grid_fit(&s.k, &b->t, s.y, j * s.n, s.n));
+  s.d = tn_stored(&b->t, q->d, most / (q->grid->unit * (2 * s.last + 1)));
+  grid_outer(b, &s);
+  for (int j = 0; j < runs; j++) grid_run(b, &s, j);
+  for (int l = 0; l < TN_LANES; l++) b->out[l].d = s.d[l] * b->t.unit[l];
 }
 
 #endif

@@ -61,6 +61,8 @@ def test_pipelines(task, name, kind, batch_size, caplog):
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mamba", "phi"])
 def test_text_generation(name):
+    if name == "mamba" and transformers.__version__.startswith("4."):
+        pytest.skip("transformers 4 goes wrong behind prompts shorter than Mamba's convolution")
     t = tokenizer(name, causal=True)
     t.padding_side = "left"  # transformers' own answers are wrong for the other side
     pipes = [transformers.pipeline("text-generation", model=m, tokenizer=t, device=-1) for m in both(name, "CausalLM")]

@@ -2,10 +2,11 @@
 """`tenon quantize` as a person uses it: plans and what is written agree, the errors it reports are those that the gguf
 package's decoder gives, options do what they say, and everything it cannot do is refused by name.
 
-    command.py TENON PARITY_MODELS
+    command.py TENON PARITY_MODELS DEMO_MODEL
 """
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -210,8 +211,67 @@ def check_folders(tenon, tmp, models):
                f"a folder as {scheme}", r.err)
 
 
+def check_packed(tenon, tmp, model):
+    """Packed folders of a model whose rows are groups of 128: what config.json says, and that tenon reads them."""
+    plain = os.path.join(tmp, "plain")
+    r = Run(tenon, model, plain, "F32")
+    expect(r.status == 0, "a GGUF file becomes a folder", r.err)
+    for scheme, kind, of in (("INT8", "s8_row", "compressed-tensors"), ("INT4", "s4_128", "compressed-tensors"),
+                             ("INT4 --group-size 32 --asymmetric", "u4_32", "compressed-tensors"),
+                             ("INT4 --asymmetric --pack gptq", "u4_128", "gptq"),
+                             ("INT4 --asymmetric --pack awq", "u4_128", "awq"), ("NF4", "nf4_64", "bitsandbytes"),
+                             ("FP8", "f8_row", "compressed-tensors"), ("MXFP4", "mxfp4", "compressed-tensors"),
+                             ("W8A8", "s8_row", "compressed-tensors")):
+        folder = os.path.join(tmp, "packed")
+        shutil.rmtree(folder, ignore_errors=True)
+        r = Run(tenon, plain, folder, *scheme.split(), "--json")
+        if r.status:
+            expect(False, f"packed: {scheme}", r.err)
+            continue
+        with open(os.path.join(folder, "config.json")) as f:
+            config = json.load(f).get("quantization_config", {})
+        to = {t["to"] for t in r.json["tensors"] if t["name"].endswith("_proj.weight")}
+        size = sum(os.path.getsize(os.path.join(folder, x)) for x in os.listdir(folder) if x.endswith(".safetensors"))
+        checked = subprocess.run([tenon, "check", folder], capture_output=True, text=True)
+        expect(to == {kind} and config.get("quant_method") == of and checked.returncode == 0
+               and r.json["bytes"] <= size <= r.json["bytes"] + 100000, f"packed: {scheme}",
+               f"{to} {config} {size} {r.json['bytes']} {checked.stderr}")
+
+
+# ---- measured searches ----
+
+def check_measured(tenon, tmp, demo):
+    """The divergence of what a search wrote, measured by the command that is there for it."""
+    text, out = os.path.join(demo, "README.md"), os.path.join(tmp, "measured.gguf")
+    how = ["-c", "64", "--chunks", "2"]
+    sizes = []
+    for limit in (0.004, 0.08):
+        r = Run(tenon, demo, out, "--max-kld", str(limit), "--eval", text, *how, "--json")
+        if r.status:
+            return expect(False, "--max-kld", r.err)
+        p = subprocess.run([tenon, "perplexity", out, text, "--kl", demo, *how, "--json"], capture_output=True, text=True)
+        kl = json.loads(p.stdout)["kl"]["mean"]
+        sizes.append(r.json["bytes"])
+        expect(0.2 * limit < kl <= limit * 1.0001, f"--max-kld {limit}", kl)
+    expect(sizes[1] < 0.9 * sizes[0], "more divergence, fewer bytes", sizes)
+    r = Run(tenon, demo, out, "Q4_0", "--fallback", "auto", "--sensitivity", "--eval", text, *how)
+    with open(out + ".report.json") as f:
+        layers = {x["layer"]: x["kl"] for x in json.load(f)["layers"]}
+    expect(r.status == 0 and {f"layer {i}" for i in range(4)} < set(layers) and all(v > 0 for v in layers.values()),
+           "--sensitivity", layers)
+    expect(not [x for x in os.listdir(tmp) if ".probe" in x], "no probe is left behind")
+
+
+def check_help(tenon):
+    p = subprocess.run([tenon, "quantize", "--help"], capture_output=True, text=True)
+    with open(os.path.join(HERE, "..", "..", "passes", "quantize", "schemes.def")) as f:
+        names = [x.split('"')[1] for x in f if x.startswith("TN_SCHEME(")]
+    missing = [x for x in names if x not in p.stdout.replace(",", " ").replace(".", " ").split()]
+    expect(len(names) > 40 and not missing, "the help lists every scheme", missing)
+
+
 def main():
-    tenon, models = sys.argv[1:3]
+    tenon, models, demo = sys.argv[1:4]
     with tempfile.TemporaryDirectory() as tmp:
         model = shapes.fill(shapes.llama(os.path.join(tmp, "shape.gguf"), 2, 256, 512, 4, 1, vocab=96))
         narrow = shapes.fill(shapes.llama(os.path.join(tmp, "narrow.gguf"), 2, 320, 512, 5, 1, vocab=96))
@@ -227,6 +287,9 @@ def main():
         check_refused(tenon, tmp, model, narrow)
         check_search(tenon, tmp, model)
         check_folders(tenon, tmp, models)
+        check_packed(tenon, tmp, model)
+        check_measured(tenon, tmp, demo)
+    check_help(tenon)
     print(f"{len(FAILURES)} failures" if FAILURES else "all as expected")
     return 1 if FAILURES else 0
 

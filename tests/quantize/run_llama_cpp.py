@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Files that `tenon quantize` wrote, run by llama.cpp and by tenon: both read the same numbers out of the blocks. llama.cpp
-rounds activations to eight bits where weights are in blocks, which is what the bounds leave room for.
+rounds activations to eight bits where weights are in blocks, which costs about 1e-3 here whatever the type; a block
+that is read in another way costs about 1.
 
     run_llama_cpp.py TENON
 """
@@ -54,7 +55,7 @@ def main():
                 raise SystemExit(p.stderr)
             a, b = of_llama(out).astype(np.float64), of_tenon(tenon, out, tmp).astype(np.float64)
             nmse = ((a - b) ** 2).sum() / (b ** 2).sum()
-            ok = nmse < (1e-6 if scheme in ("F16", "BF16") else 1e-3)
+            ok = nmse < (1e-6 if scheme in ("F16", "BF16") else 4e-3)
             failures += not ok
             print(f"{'ok  ' if ok else 'FAIL'} {scheme:10} nmse {nmse:.1e}", flush=True)
     print(f"{failures} failures")

@@ -6,14 +6,39 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const uint8_t quantize_options[] = {
-    OPT_dry_run,      OPT_tensor_type, OPT_tensor_type_file, OPT_output_type, OPT_embedding_type,
-    OPT_leave_output, OPT_pure,        OPT_allow_requantize, OPT_imatrix,     OPT_fallback,
-    OPT_target_bpw,   OPT_target_size, OPT_max_kld,          OPT_types,       OPT_eval,
-    OPT_chunks,       OPT_capacity,    OPT_sensitivity,      OPT_group_size,  OPT_asymmetric,
-    OPT_calibration,  OPT_method,      OPT_report,
-    OPT_pack,         OPT_page,        OPT_plugin,           OPT_backend,     OPT_isa,
-    OPT_threads,      OPT_json,        OPT_verbose,          OPT_help,        TN_INT8_OPTIONS};
+static const uint8_t quantize_options[] = {OPT_dry_run,
+                                           OPT_tensor_type,
+                                           OPT_tensor_type_file,
+                                           OPT_output_type,
+                                           OPT_embedding_type,
+                                           OPT_leave_output,
+                                           OPT_pure,
+                                           OPT_allow_requantize,
+                                           OPT_imatrix,
+                                           OPT_fallback,
+                                           OPT_target_bpw,
+                                           OPT_target_size,
+                                           OPT_max_kld,
+                                           OPT_types,
+                                           OPT_eval,
+                                           OPT_chunks,
+                                           OPT_capacity,
+                                           OPT_sensitivity,
+                                           OPT_group_size,
+                                           OPT_asymmetric,
+                                           OPT_calibration,
+                                           OPT_method,
+                                           OPT_report,
+                                           OPT_pack,
+                                           OPT_page,
+                                           OPT_plugin,
+                                           OPT_backend,
+                                           OPT_isa,
+                                           OPT_threads,
+                                           OPT_json,
+                                           OPT_verbose,
+                                           OPT_help,
+                                           TN_INT8_OPTIONS};
 
 enum { QUANTIZATION_VERSION = 2 /* of the block formats in GGUF files */ };
 
@@ -227,15 +252,19 @@ const tn_command tn_cmd_quantize = {
     "quantize",
     "make a model smaller: block formats, mixes, packed folders",
     "IN OUT SCHEME [options]",
-    "IN is a Hugging Face folder or a GGUF file; OUT.gguf is written as GGUF, any other OUT as a folder. "
-    "Schemes have\n"
-    "the names of llama-quantize, with its mixes of types (Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_L, IQ4_XS, "
-    "IQ2_M, MXFP4,\n"
-    "TQ1_0, ...), or are for packed folders: INT8, INT4, INT3, INT2 (--group-size, --asymmetric), NF4, FP4, "
-    "FP8, W8A8.\n"
+    "IN is a Hugging Face folder or a GGUF file; OUT.gguf is written as GGUF, any other OUT as a folder.\n"
+    "GGUF, with the mixes of llama-quantize: Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L, Q3_K_M, "
+    "Q3_K_S,\n"
+    "Q2_K, Q2_K_S, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, IQ3_M, IQ3_S, IQ3_XS, IQ3_XXS, IQ2_M, IQ2_S, "
+    "IQ2_XS,\n"
+    "IQ2_XXS, IQ1_M, IQ1_S, TQ2_0, TQ1_0, Q2_0, Q1_0, MXFP4, MXFP4_MOE, NVFP4. Packed folders: INT8, INT4, "
+    "INT3,\n"
+    "INT2, NF4, FP4, FP8, W8A8, MXFP4, NVFP4. Both: F32, F16, BF16, COPY. ONNX: INT8-DYNAMIC, INT8-STATIC.\n"
     "--dry-run prints the plan: type, bits per weight and bytes of each tensor. A tensor whose rows do not "
     "fit the\n"
-    "blocks of its type is an error, unless --fallback says what becomes of it.",
+    "blocks of its type is an error, unless --fallback says what becomes of it. --target-bpw, --target-size "
+    "and\n"
+    "--max-kld search a mix of their own.",
     quantize_options,
     TN_COUNT(quantize_options),
     2,

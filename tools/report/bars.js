@@ -35,9 +35,10 @@ function typeTotals(tensors, type, size) {
 function sizesSection(r) {
   if (!r.tensors) return null;
   const sides = [["before", typeTotals(r.tensors, "from", "bytes_before")], ["after", typeTotals(r.tensors, "to", "bytes_after")]];
+  if (!r.after) sides.pop();
   const names = [...new Set(sides.flatMap(([, totals]) => totals.map(t => t.type)))];
   names.forEach(colourOf);
-  return [legend(names), bars(sides.map(([name, totals]) => ({name, text: bytes(sum(totals, t => t.bytes)),
+  return [legend(names), bars(sides.map(([name, totals]) => ({name: r.after ? name : "all tensors", text: bytes(sum(totals, t => t.bytes)),
     parts: totals.map(t => ({value: t.bytes, colour: colourOf(t.type),
       hint: `${t.type}: ${t.count} ${t.count === 1 ? "tensor" : "tensors"}, ${bytes(t.bytes)}`}))})), "bytes by type, before and after")];
 }

@@ -55,8 +55,8 @@ function tensorsSection(r) {
     {title: "type", value: t => t.to, text: t => t.from === t.to ? t.to : `${t.from} → ${t.to}`},
     {title: "shape", value: t => t.shape.reduce((a, b) => a * b, 1), text: t => t.shape.join(" × "), number: true},
     {title: "bits", value: t => t.bits, text: t => isNumber(t.bits) ? t.bits.toFixed(2) : "–", number: true},
-    {title: "before", value: t => t.bytes_before, text: t => bytes(t.bytes_before), number: true},
-    {title: "after", value: t => t.bytes_after, text: t => bytes(t.bytes_after), number: true}];
+    {title: r.after ? "before" : "size", value: t => t.bytes_before, text: t => bytes(t.bytes_before), number: true}];
+  if (r.after) columns.push({title: "after", value: t => t.bytes_after, text: t => bytes(t.bytes_after), number: true});
   if (r.tensors.some(t => isNumber(t.nmse)))
     columns.push({title: "relative error", value: kinds.relative.value, text: t => short(kinds.relative.value(t), 3), number: true},
       {title: "RMSE", value: t => t.rmse, text: t => short(t.rmse, 3), number: true});
