@@ -122,6 +122,7 @@ typedef struct tn_ck_save {
   bool progress;
   /* GGUF made of a folder: the name of the splitter of its tokenizer, whatever texts say; NULL: found. */
   const char *pre;
+  bool no_errors; /* `done` is called with zeros: nothing is measured */
 } tn_ck_save;
 
 /* Writes a GGUF file (path), or a folder: tensors, config, tokenizer and what else lies beside the model.

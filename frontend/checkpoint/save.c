@@ -162,9 +162,9 @@ static tn_status run_bands(ck_job *j, uint32_t threads, tn_ck_error *sum) {
   uint64_t n = j->rows ? (j->rows + j->band - 1) / j->band : 0;
   if (n > UINT32_MAX) return fail(j, TN_UNSUPPORTED, "has too many rows");
   j->workers = tn_mem_alloc((threads + 1) * sizeof *j->workers);
-  if (j->v->s->done && !j->copy) j->errors = tn_mem_alloc((n + 1) * sizeof *j->errors);
-  tn_status s =
-      j->workers && (j->errors || j->copy || !j->v->s->done) ? TN_OK : fail(j, TN_OOM, "out of memory");
+  bool measured = j->v->s->done && !j->v->s->no_errors && !j->copy;
+  if (measured) j->errors = tn_mem_alloc((n + 1) * sizeof *j->errors);
+  tn_status s = j->workers && (j->errors || !measured) ? TN_OK : fail(j, TN_OOM, "out of memory");
   if (s == TN_OK) s = tn_parallel(threads, (uint32_t)n, run_band, j);
   for (uint64_t i = 0; s == TN_OK && j->errors && i < n; i++) add_error(sum, &j->errors[i]);
   for (uint32_t i = 0; j->workers && i < threads; i++) worker_close(&j->workers[i]);

@@ -1,6 +1,6 @@
-/* quant.c - the rows of ir/quant/quant.def and their reference reading. Arithmetic is float, each step rounded by
- * itself (no fused multiply-add), in the order of the GGUF specification: results are bit-exact with its
- * other readers. */
+/* quant.c - the rows of ir/quant/quant.def and their reference reading. Arithmetic is float, each step
+ * rounded by itself (no fused multiply-add), in the order of the GGUF specification: results are bit-exact
+ * with its other readers. */
 #include "ir/quant/quant.h"
 #include "ir/base/base.h"
 #include "ir/quant/quant_grid.h"
@@ -153,16 +153,53 @@ static float level(const tn_quant *q, const uint8_t *block, uint32_t i, int zero
   }
 }
 
+enum { CODES = 256 }; /* values of the largest block whose codes are taken out at once */
+
+/* All codes of a block, plane by plane. */
+static void take_codes(const tn_quant *q, const uint8_t *block, uint8_t *codes) {
+  uint32_t shift = 0;
+  memset(codes, 0, q->values);
+  for (const tn_quant_plane *p = q->plane; p < q->plane + TN_COUNT(q->plane) && p->bits; p++) {
+    uint32_t mask = (1u << p->bits) - 1;
+    const uint8_t *from = block + p->at;
+    for (uint32_t i = 0; i < q->values; from += p->run)
+      for (uint32_t slot = 0; slot < p->slots && i < q->values; slot++, i += p->run)
+        for (uint32_t k = 0; k < p->run; k++)
+          codes[i + k] |= (uint8_t)((from[k] >> slot * p->bits & mask) << shift);
+    shift += p->bits;
+  }
+}
+
+/* level(code) of `run` values from value `at` on. `codes`: of the block; NULL: its format has none such. */
+static void take_levels(const tn_quant *q, const uint8_t *block, const uint8_t *codes, uint32_t at,
+                        uint32_t run, int zero, float *out) {
+  for (uint32_t i = 0; i < run; i++)
+    if (!codes)
+      out[i] = level(q, block, at + i, zero);
+    else if (q->level == TN_QL_SIGNED)
+      out[i] = (float)(int8_t)codes[at + i];
+    else if (q->level == TN_QL_TABLE)
+      out[i] = q->table[codes[at + i]];
+    else if (q->level == TN_QL_F8E4M3)
+      out[i] = tn_f8e4m3_to_f32(codes[at + i]);
+    else
+      out[i] = (float)((int)codes[at + i] - zero);
+}
+
 void tn_quant_unpack(const tn_quant *q, const uint8_t *block, float *out) {
   float d = number(q->d, block + q->d_at), m = number(q->m, block + q->m_at);
   uint32_t run = q->sub ? q->sub : q->values;
+  bool plain = q->level != TN_QL_GRID && q->level != TN_QL_TRITS && q->values <= CODES;
+  uint8_t codes[CODES];
+  if (plain) take_codes(q, block, codes);
   for (uint32_t at = 0, j = 0; at < q->values; at += run, j++) {
     float scale = d * inner_scale(q, block, j), minimum = m * inner_minimum(q, block, j) * q->m_sign;
     int zero = q->bias;
     if (q->zero_bits) zero += (int)bits_at(block, q->zero_at * 8u + j * q->zero_bits, q->zero_bits);
-    for (uint32_t i = at; i < at + run; i++) {
-      volatile float x = scale * level(q, block, i, zero); /* rounded before the sum: no fused multiply-add */
-      out[i] = q->m_sign ? x + minimum : x;
-    }
+    take_levels(q, block, plain ? codes : NULL, at, run, zero, out + at);
+    for (uint32_t i = at; i < at + run; i++) out[i] *= scale;
+    if (!q->m_sign) continue;
+    __asm__ volatile("" ::: "memory"); /* rounded before the sum: no fused multiply-add */
+    for (uint32_t i = at; i < at + run; i++) out[i] += minimum;
   }
 }

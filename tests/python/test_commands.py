@@ -28,7 +28,7 @@ def test_options_become_words():
 
 
 @pytest.mark.parametrize("name", ["check", "compile", "inspect", "optimize", "export", "quantize", "verify", "perplexity",
-                                  "chat"])
+                                  "chat", "imatrix"])
 def test_every_typed_option_is_one_of_the_command(name):
     known = set(re.findall(r"^ +(?:-\w, )?--?([\w-]+)", tenon.command(name, help=True).stdout, re.MULTILINE))
     typed = getattr(options, f"{name.capitalize()}Options").__annotations__
@@ -118,6 +118,18 @@ def test_quantize(tmp_path):
         tenon.quantize(MODELS / "llama", out, "Q4_K_M")
 
 
+def test_imatrix(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    text = tmp_path / "t.txt"
+    text.write_text("In the beginning God created the heaven and the earth. " * 40)
+    model = ROOT / "tools/demo-model/model"
+    w = tenon.imatrix(model, text, tmp_path / "m.gguf", context_size=64, chunks=2)
+    sums = {t.name: t.data for t in gguf.GGUFReader(w.path).tensors}
+    assert (sums["blk.0.attn_q.weight.in_sum2"] > 0).all()
+    done = tenon.quantize(model, tmp_path / "q.gguf", "q4_0", imatrix=w.path, pure=True)
+    assert any(t.data["importance"] for t in done.tensors)
+
+
 def test_export_of_checkpoints(tmp_path, goldens, close):
     tenon.export("gguf", MODELS / "llama", tmp_path / "m.gguf", outtype="f32")
     tenon.export("safetensors", tmp_path / "m.gguf", tmp_path / "folder")
@@ -174,6 +186,8 @@ def test_messages_of_stderr():
     assert rows == (Message("error", "no such op", "a.onnx", 3), Message("warning", "slow"),
                     Message("note", "see there", "model"))
     assert [str(m) for m in rows] == ["a.onnx:3: no such op", "slow", "model: see there"]
+    assert str(Message("error", "bad", "a", 0, "node n")) == "a (node n): bad"
+    assert str(Message("error", "bad", where="tensor t")) == "tensor t: bad"
 
 
 def test_finding_the_command(tmp_path, monkeypatch):

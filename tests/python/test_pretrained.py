@@ -192,6 +192,23 @@ def test_saving(surroundings, tmp_path, goldens, close, monkeypatch):
     assert json.loads((tmp_path / "bare" / "config.json").read_text())["id2label"]
 
 
+def test_saving_weights_that_lie_apart(tmp_path, goldens, close):
+    cls, g = tenon.TenonModelForSequenceClassification, goldens("bert-cls")
+    cls.from_pretrained(MODELS / "bert-cls", weights="external").save_pretrained(tmp_path / "a")
+    again = cls.from_pretrained(tmp_path / "a")
+    again.save_pretrained(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a")
+    assert (tmp_path / "b" / "libmodel.weights").stat().st_size > 200000
+    close(cls.from_pretrained(tmp_path / "b")(**arguments(g, "a")).logits, g["a.classify.logits"])
+    with pytest.raises(tenon.TenonError, match="is compiled already, export=True needs a model"):
+        cls.from_pretrained(tmp_path / "b" / "libmodel.so", export=True)
+    shutil.copy(tmp_path / "b" / "libmodel.so", tmp_path / "b" / "libother.so")
+    (tmp_path / "b" / "libmodel.so").rename(tmp_path / "b" / "libone.so")
+    with pytest.raises(tenon.TenonError, match="holds several libraries"):
+        cls.from_pretrained(tmp_path / "b")
+    cls.from_pretrained(tmp_path / "b", file_name="libone.so")
+
+
 def test_onnx_and_gguf(tmp_path, goldens, close):
     pytest.importorskip("onnxruntime")  # a place that has packages
     tenon.export("onnx", MODELS / "bert-cls", tmp_path / "model.onnx")

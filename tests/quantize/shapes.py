@@ -10,7 +10,7 @@ F32 = gguf.GGMLQuantizationType.F32
 
 
 class File:
-    def __init__(self, path, arch, layers, width, ff, heads, kv, vocab=64, experts=0, used=2, **more):
+    def __init__(self, path, arch, layers, width, ff, heads, kv, vocab=64, experts=0, used=2, words=True, **more):
         self.path, self.arch, self.offset, self.tensors = path, arch, 0, []
         w = self.w = gguf.GGUFWriter(path, arch)
         w.add_block_count(layers)
@@ -28,6 +28,8 @@ class File:
             name = f"{arch}.{key.replace('__', '.')}"
             (w.add_float32 if isinstance(value, float) else w.add_bool if isinstance(value, bool) else w.add_uint32)(name, value)
         w.add_name("shape")
+        if not words:
+            return w.add_tokenizer_model("none")
         words = ["<unk>", "<s>", "</s>"] + [f"w{i}" for i in range(vocab - 3)]
         w.add_tokenizer_model("llama")
         w.add_token_list(words)

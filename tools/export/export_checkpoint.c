@@ -176,6 +176,7 @@ static tn_status write_it(export_run *r, tn_arena *arena, const tn_ck_save *how,
   s.types = r->types;
   s.keys = put_keys;
   s.done = count;
+  s.no_errors = true;
   s.ctx = r;
   TN_TRY(tn_checkpoint_save(r->view, path, &s, diags));
   print_result(r, path, tn_now() - begin);

@@ -7,8 +7,8 @@
 Classes named TenonModelFor... take the place of transformers' models in pipelines. README.md has more."""
 from ._binary import find as find_binary
 from .actions import (Answer, Artefact, Check, CommandResult, Difference, Quantization, RecipeJob, RecipeRun, TensorChange,
-                      Verification, Written, chat, chat_prompt, check, command, compile, export, inspect, optimize,
-                      perplexity, quantize, run_recipe, verify)
+                      Verification, Written, chat, chat_prompt, check, command, compile, export, imatrix, inspect,
+                      optimize, perplexity, quantize, run_recipe, verify)
 from .causal import TenonModelForCausalLM
 from .embedder import TenonEmbedder
 from .errors import Message, TenonError, TenonNotFoundError
@@ -25,5 +25,5 @@ __all__ = ["Answer", "Argument", "Artefact", "Check", "CommandResult", "Differen
            "TenonModel", "TenonModelForCausalLM", "TenonModelForFeatureExtraction", "TenonModelForMaskedLM",
            "TenonModelForQuestionAnswering", "TenonModelForSequenceClassification", "TenonModelForTokenClassification",
            "TenonNotFoundError", "TensorChange", "Token", "Tokenizer", "Verification", "Written", "chat", "chat_prompt",
-           "check", "command", "compile", "export", "find_binary", "inspect", "load", "optimize", "perplexity", "quantize",
-           "run_recipe", "verify"]
+           "check", "command", "compile", "export", "find_binary", "imatrix", "inspect", "load", "optimize", "perplexity",
+           "quantize", "run_recipe", "verify"]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .model import Model
-    from .options import (ChatOptions, CheckOptions, CompileOptions, ExportOptions, InspectOptions, OptimizeOptions,
-                          PerplexityOptions, QuantizeOptions, RecipeOptions, VerifyOptions)
+    from .options import (ChatOptions, CheckOptions, CompileOptions, ExportOptions, ImatrixOptions, InspectOptions,
+                          OptimizeOptions, PerplexityOptions, QuantizeOptions, RecipeOptions, VerifyOptions)
 
     PathLike = str | os.PathLike[str]
 
@@ -255,6 +255,12 @@ def quantize(model: PathLike, out: PathLike, scheme: str, **options: Unpack[Quan
     tensors = tuple(TensorChange(t["name"], tuple(t["shape"]), t["from"], t["to"], t["bytes_before"], t["bytes"],
                                  t["bits_per_weight"], t.get("rmse"), t) for t in (r.data or {}).get("tensors", ()))
     return Quantization(os.fspath(out), r.messages, r.data, tensors)
+
+
+def imatrix(model: PathLike, text_file: PathLike, out: PathLike, **options: Unpack[ImatrixOptions]) -> Written:
+    """Reads a text and writes how much each column of each matrix mattered: what `quantize` takes as imatrix."""
+    r = command("imatrix", model, text_file, json=True, output=out, **options)
+    return Written(os.fspath(out), r.messages, r.data)
 
 
 def verify(a: PathLike, b: PathLike, **options: Unpack[VerifyOptions]) -> Verification:

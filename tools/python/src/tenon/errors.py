@@ -19,7 +19,7 @@ class Message:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        place += f" ({self.where})" if self.where else ""
+        place = f"{place} ({self.where})" if place and self.where else place or self.where
         return f"{place}: {self.text}" if place else self.text
 
 

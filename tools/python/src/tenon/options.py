@@ -111,7 +111,16 @@ class QuantizeOptions(_Options, total=False):
     percentile: float
     symmetric: bool
     per_tensor: bool
+    activation_scales: str
+    leave_tables: bool
     exclude: Names
+    opset: int
+    external_data: bool
+    task: str
+    shapes: Shapes
+    fix: Union[Names, Mapping[str, str]]
+    context_size: int
+    chunks: int
     model_page: Paths
     plugin: Paths
     report: Path
@@ -149,6 +158,18 @@ class PerplexityOptions(_Options, total=False):
     context_size: int
     stride: int
     chunks: int
+    threads: int
+
+
+class ImatrixOptions(_Options, total=False):
+    context_size: int
+    chunks: int
+    process_output: bool
+    imatrix: Paths
+    """earlier ones, which are added up"""
+    precision: str
+    model_page: Paths
+    plugin: Paths
     threads: int
 
 

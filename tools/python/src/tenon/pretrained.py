@@ -32,13 +32,16 @@ _COMPANIONS = ("config.json", "generation_config.json", "tokenizer.json", "token
 Self = TypeVar("Self", bound="TenonModel")
 
 
-def _library_in(folder: Path, file_name: str | None) -> Path | None:
+def _library_in(path: Path, file_name: str | None) -> Path | None:
+    """The compiled model at a path, if there is one."""
+    if not path.is_dir():
+        return path if path.suffix == ".so" else None
     if file_name is not None:
-        return folder / file_name
-    made = folder / LIBRARY
-    found = [made] if made.is_file() else sorted(folder.glob("lib*.so"))
+        return path / file_name
+    made = path / LIBRARY
+    found = [made] if made.is_file() else sorted(path.glob("lib*.so"))
     if len(found) > 1:
-        raise TenonError(f"{folder} holds several libraries: name one with file_name")
+        raise TenonError(f"{path} holds several libraries: name one with file_name")
     return found[0] if found else None
 
 
@@ -53,6 +56,24 @@ def _source_in(folder: Path) -> Path:
         if found:
             return found[0]
     return folder
+
+
+def _made(path: Path, export: bool | None, cache_dir: PathLike | None, options: Mapping[str, Any]) -> Path:
+    """The library that is compiled of what lies at a path."""
+    if export is False:
+        raise TenonNotFoundError(f"{path} holds no compiled model, and export=False forbids to compile it")
+    if path.suffix == ".so":
+        raise TenonError(f"{path} is compiled already, export=True needs a model")
+    return Path(cache.compiled(_source_in(path) if path.is_dir() else path, cache_dir, options))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy in place of what was there, which others may have open; nothing where there is no such file."""
+    if not source.is_file() or (target.exists() and source.samefile(target)):
+        return
+    half = target.with_name(target.name + ".part")
+    shutil.copyfile(source, half)
+    half.replace(target)
 
 
 class PreTrainedModel:
@@ -102,27 +123,23 @@ class TenonModel(PreTrainedModel):
             raise TenonError(f"provider_options: {', '.join(given)} are not known; there are threads and cores")
         path = hub.local(model_id, revision, local_files_only, token)
         folder = path if path.is_dir() else path.parent
-        library = path if path.suffix == ".so" else _library_in(path, file_name) if path.is_dir() else None
+        library = _library_in(path, file_name)
         if library is None or export:
-            if export is False or path.suffix == ".so":
-                raise TenonNotFoundError(f"{path} holds no compiled model, and export=False forbids to compile it"
-                                         if export is False else f"{path} is compiled already, export=True needs a model")
-            source = _source_in(path) if path.is_dir() else path
-            library = Path(cache.compiled(source, cache_dir, options))
+            library = _made(path, export, cache_dir, options)
         elif options:
             raise TypeError(f"{library} is compiled already: {', '.join(options)} cannot be applied; use export=True")
         return cls(Model(library, threads=threads, cores=cores), config=config, folder=folder)
 
     def save_pretrained(self, folder: PathLike, **_: Any) -> None:
         """Writes the library, and the configuration and tokenizer files, so that from_pretrained finds them."""
-        target = Path(folder)
+        target, library = Path(folder), Path(self.model.path)
         target.mkdir(parents=True, exist_ok=True)
-        if Path(self.model.path) != (target / LIBRARY).resolve():
-            shutil.copyfile(self.model.path, target / LIBRARY)
-        for name in _COMPANIONS if self.folder else ():
-            source = self.folder / name if self.folder else Path(name)
-            if source.is_file() and source.resolve() != (target / name).resolve():
-                shutil.copyfile(source, target / name)
+        _copy(library, target / LIBRARY)
+        weights = library.with_suffix(".weights")  # of weights="external"; the library knows the name
+        _copy(Path(self.model.weights_path or weights), target / weights.name)
+        if self.folder is not None:
+            for name in _COMPANIONS:
+                _copy(self.folder / name, target / name)
         if not (target / "config.json").exists():
             self.config.save_pretrained(target)
 
