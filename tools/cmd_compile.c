@@ -1,5 +1,6 @@
 /* cmd_compile.c - tenon compile: a model becomes libfoo.so and foo.h, or is shown at a stage on the way. */
 #include "tools/driver/tuning.h"
+#include "tools/report/report.h"
 #include "tools/reports.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,9 @@ static const uint8_t compile_options[] = {OPT_output,
                                           OPT_fusion_report,
                                           OPT_require_fusion,
                                           OPT_no_locs,
+                                          OPT_report,
+                                          OPT_attention,
+                                          OPT_layers,
                                           OPT_json,
                                           OPT_verbose,
                                           OPT_help};
@@ -108,25 +112,33 @@ static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m
   return s;
 }
 
-static tn_status compile_stages(const tn_args *a, tn_driver *d, tn_module **m) {
+static tn_status optimize_module(const tn_args *a, tn_driver *d, tn_module *m, tn_report *report) {
+  tn_pipeline_run run = {0};
+  tn_report_request(a, &run);
+  tn_status s = tn_driver_optimize(d, m, &run);
+  tn_report_pipeline(a, m, &run, stderr);
+  tn_report_passes(report, &run, m);
+  tn_pipeline_fini(&run);
+  return s;
+}
+
+static tn_status compile_stages(const tn_args *a, tn_driver *d, tn_module **m, tn_report *report) {
   double begin = tn_now();
   int emit = emit_kind(a->last[OPT_emit]);
   TN_TRY(tn_driver_pick(d, true));
   TN_TRY(tn_driver_load(d, a->positional[0], m));
   if (emit == EMIT_IR) return emit_module(a, *m);
-  tn_pipeline_run run = {0};
-  tn_report_request(a, &run);
-  tn_status s = tn_driver_optimize(d, *m, &run);
-  tn_report_pipeline(a, *m, &run, stderr);
-  tn_pipeline_fini(&run);
-  TN_TRY(s);
+  TN_TRY(optimize_module(a, d, *m, report));
   if (emit == EMIT_KERNELS) return emit_module(a, *m);
   if (emit == EMIT_PROGRAM) return tn_report_program(d, *m, stdout);
-  return compile_to_library(a, d, *m, begin);
+  TN_TRY(compile_to_library(a, d, *m, begin));
+  return tn_report_finish(report, d, a, a->positional[0], a->last[OPT_output]);
 }
 
 static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
-  tn_status s = compile_stages(a, d, m);
+  tn_report *report = tn_report_begin(d, "compile", a);
+  tn_status s = compile_stages(a, d, m, report);
+  tn_report_drop(report);
   tn_report_phases(a, d);
   return s;
 }

@@ -120,6 +120,7 @@ double ck_short(double x);
 tn_json *ck_json_set(tn_arena *arena, tn_json *object, const char *key, tn_json value);
 
 /* keys.c: the keys of a GGUF file that is made of a folder, but for those that are there. */
+const char *ck_gguf_architecture(const tn_checkpoint *view); /* NULL: none */
 tn_status ck_put_keys(tn_checkpoint *view, const char *pre, tn_gguf_writer *w, tn_diags *diags);
 
 #endif

@@ -71,9 +71,13 @@ static tn_status put_tokenizer(const tn_checkpoint *v, const char *pre, tn_gguf_
   return s == TN_NOT_FOUND ? TN_OK : s;
 }
 
-tn_status ck_put_keys(tn_checkpoint *v, const char *pre, tn_gguf_writer *w, tn_diags *diags) {
+const char *ck_gguf_architecture(const tn_checkpoint *v) {
   const tn_json *own = tn_json_peek(v->behind->facts.keys, "general.architecture");
-  const char *arch = own && own->kind == TN_JSON_STRING ? own->u.s.ptr : v->behind->facts.gguf;
+  return own && own->kind == TN_JSON_STRING ? own->u.s.ptr : v->behind->facts.gguf;
+}
+
+tn_status ck_put_keys(tn_checkpoint *v, const char *pre, tn_gguf_writer *w, tn_diags *diags) {
+  const char *arch = ck_gguf_architecture(v);
   if (!arch) return fail(v, "general.architecture", "the page of this model has none", diags);
   if (!tn_gguf_has_key(w, "general.architecture"))
     tn_gguf_put_string(w, "general.architecture", tn_str_of(arch));

@@ -89,7 +89,7 @@ static double yarn_scale(double factor) { return factor <= 1 ? 1 : 0.1 * log(fac
 
 /* mscale_all_dim becomes a multiplier of the logarithm; what is then left of the factor of sine and cosine is
  * said apart, where it is not the usual one. */
-static void put_yarn(const tn_checkpoint *v, const key_writer *k, const tn_page_rope *r) {
+static void put_yarn(const tn_checkpoint *v, const key_writer *k, const tn_page_rope *r, tn_diags *diags) {
   double length = original_length(v, r), all = param(r, "mscale_all_dim", 0);
   double factor =
       param(r, "factor", length > 0 ? config_number(v, "max_position_embeddings", length) / length : 1);
@@ -99,6 +99,9 @@ static void put_yarn(const tn_checkpoint *v, const key_writer *k, const tn_page_
   put_u32(k, "scaling.original_context_length", length);
   if (all != 0) put_f32(k, "scaling.yarn_log_multiplier", 0.1 * all);
   if (fabs(r->factor / usual - 1) > 1e-6) put_f32(k, "scaling.attn_factor", r->factor / usual);
+  if (all != 0 && fabs(r->factor - 1) > 1e-6)
+    tn_diags_add(diags, TN_WARNING, v->path, 0, 0, "key 'rope_scaling'",
+                 "mscale is not mscale_all_dim: llama.cpp takes them to be equal");
   if (param(r, "beta_fast", 0) > 0) put_f32(k, "scaling.yarn_beta_fast", param(r, "beta_fast", 0));
   if (param(r, "beta_slow", 0) > 0) put_f32(k, "scaling.yarn_beta_slow", param(r, "beta_slow", 0));
 }
@@ -117,7 +120,7 @@ tn_status ck_put_rope(const tn_checkpoint *v, tn_gguf_writer *w, const char *pre
     put_type(&k, "linear");
     put_f32(&k, "scaling.factor", param(r, "factor", 1));
   } else if (!strcmp(r->type, "yarn")) {
-    put_yarn(v, &k, r);
+    put_yarn(v, &k, r, diags);
   } else if (r->far && (!strcmp(r->type, "longrope") || !strcmp(r->type, "su"))) {
     put_type(&k, "longrope");
     put_u32(&k, "scaling.original_context_length", original_length(v, r));

@@ -40,9 +40,12 @@ static tn_status check_type(const ck_saving *v, uint32_t tensor) {
 
 static tn_status put_all(ck_saving *v, tn_gguf_writer *w) {
   const tn_gguf *g = tn_checkpoint_gguf(v->ck->behind ? v->ck->behind : v->ck);
-  tn_str name;
-  if (g && tn_gguf_string(tn_gguf_find(g, "general.architecture"), 0, &name))
-    tn_gguf_put_string(w, "general.architecture", name); /* readers look for it first */
+  tn_str name = {0};
+  if (!g)
+    name = tn_str_of(ck_gguf_architecture(v->ck));
+  else
+    (void)tn_gguf_string(tn_gguf_find(g, "general.architecture"), 0, &name);
+  if (name.len) tn_gguf_put_string(w, "general.architecture", name); /* readers look for it first */
   if (v->s->keys) v->s->keys(v->s->ctx, w);
   tn_status s = g ? copy_keys(g, w) : ck_put_keys(v->ck, v->s->pre, w, v->diags);
   if (s != TN_OK) return s == TN_OOM ? tn_fail(v->diags, s, v->ck->path, NULL, "out of memory") : s;

@@ -155,7 +155,8 @@ static const struct taker {
               {"modern-bert", "[MASK]", TN_TK_ADDED_LSTRIP, 0},
               {"modernbert", "[MASK]", TN_TK_ADDED_LSTRIP, 0}};
 
-static uint32_t taken(uint32_t flags, tn_str names, tn_str token) {
+uint32_t tn_tk_taken(tn_str names, tn_str token) {
+  uint32_t flags = TN_TK_ADDED_SPECIAL;
   for (size_t i = 0; i < TN_COUNT(takers) && names.len; i++) {
     const struct taker *k = &takers[i];
     if (!memmem(names.ptr, names.len, k->name, strlen(k->name))) continue;
@@ -185,7 +186,7 @@ static tn_status put_added(tn_tk_gguf *t) {
     tn_str s = t->r.build.tokens.items[i];
     if (!s.ptr || (!special && type != TN_TK_TYPE_USER)) continue;
     tn_tk_build_added a = {i, special ? TN_TK_ADDED_SPECIAL : 0, s, none};
-    if (special) a.flags = taken(a.flags, (tn_str){names.text, names.len}, s);
+    if (special) a.flags = tn_tk_taken((tn_str){names.text, names.len}, s);
     if (!tn_vec_push(&t->r.build.added, a)) status = tn_tk_oom(&t->r);
   }
   tn_buf_fini(&names);

@@ -44,6 +44,10 @@ const tn_tk_pre *tn_tk_pre_rows(uint32_t *count);
 /* Whether a token's text is one of those that end a turn or a text. */
 bool tn_tk_is_end(tn_str token);
 
+/* TN_TK_ADDED_ flags of a special token, of a model whose general.name or tokenizer.ggml.pre (in small
+ * letters) is `names`. */
+uint32_t tn_tk_taken(tn_str names, tn_str token);
+
 /* Values of keys ("tokenizer.ggml.merges"); a wrong kind is reported. Absent: *out stays. */
 tn_status tn_tk_gguf_bool(tn_tk_gguf *t, const char *key, bool *out);
 tn_status tn_tk_gguf_str(tn_tk_gguf *t, const char *key, tn_str *out);

@@ -100,16 +100,18 @@ static bool same_splits(const tn_tk_run *a, const tn_tk_run *b) {
   return !a->text.len || !memcmp(a->text.s, b->text.s, a->text.len);
 }
 
-tn_status tn_tk_probe_splits(const tn_tokenizer *a, const tn_tokenizer *b, bool *same) {
+uint32_t tn_tk_probe_count(void) { return TN_COUNT(texts); }
+
+tn_status tn_tk_probe_splits(const tn_tokenizer *a, const tn_tokenizer *b, uint32_t *alike) {
   tn_tokenizer x = plain(a), y = plain(b);
   tn_status s = TN_OK;
-  *same = true;
-  for (size_t i = 0; i < TN_COUNT(texts) && *same && s == TN_OK; i++) {
+  *alike = 0;
+  for (size_t i = 0; i < TN_COUNT(texts) && s == TN_OK; i++) {
     tn_tk_run r, q;
     s = cut(&r, &x, tn_str_of(texts[i]));
     tn_status other = cut(&q, &y, tn_str_of(texts[i]));
     if (s == TN_OK) s = other;
-    *same = same_splits(&r, &q);
+    *alike += same_splits(&r, &q);
     tn_tk_run_fini(&r);
     tn_tk_run_fini(&q);
   }

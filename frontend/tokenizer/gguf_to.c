@@ -163,7 +163,7 @@ static tn_status take(tn_tk_to *c, tn_tk_way way, const attempt *a, tn_gguf_writ
   if (way.note) tn_diags_add(c->diags, TN_NOTE, c->folder, 0, 0, NULL, "%s", way.note);
   if (a->differs.ptr) {
     tn_buf text = {0};
-    tn_buf_printf(&text, "'%s' cuts some texts otherwise than the folder's tokenizer: '%.*s'", c->pre,
+    tn_buf_printf(&text, "'%s' cuts some texts otherwise than the folder's tokenizer: '%.*s'", way.name,
                   SHOWN(a->differs));
     warn(c, tn_buf_cstr(&text));
     tn_buf_fini(&text);
@@ -253,7 +253,7 @@ static tn_status try_kind(tn_tk_to *c, const tn_tk_to_kind *kind, tn_gguf_writer
   for (uint32_t i = 0; i < ways.count && s == TN_OK && !*done; i++) {
     attempt a;
     s = attempt_make(c, kind, ways.items[i], &a);
-    *done = s == TN_OK && (!a.differs.ptr || ways.items[i].forced);
+    *done = s == TN_OK && (!a.differs.ptr || ways.items[i].name);
     if (*done) s = take(c, ways.items[i], &a, w);
     if (!differs->ptr) *differs = a.differs;
     attempt_fini(&a);

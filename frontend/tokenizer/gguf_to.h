@@ -30,7 +30,7 @@ tn_status tn_tk_to_oom(const tn_tk_to *c);
 /* One way to say a tokenizer: keys that only its kind has. */
 typedef struct tn_tk_way {
   uint32_t number;  /* of the kind's ways: what it is, only the kind knows */
-  bool forced;      /* taken whatever texts say */
+  const char *name; /* of the splitter, where it is taken whatever texts say */
   const char *note; /* to be told when it is taken, or NULL */
 } tn_tk_way;
 typedef TN_VEC(tn_tk_way) tn_tk_ways;
@@ -47,6 +47,7 @@ tn_status tn_tk_to_merges(tn_tk_to *c, tn_gguf_writer *w);
 
 /* gguf_to_special.c: bos and eos around the text, the ids of special tokens, and chat templates. */
 tn_status tn_tk_to_special(tn_tk_to *c, tn_gguf_writer *w);
+bool tn_tk_to_doubled(const tn_tokenizer *t); /* two separators between two texts */
 tn_status tn_tk_to_templates(tn_tk_to *c, tn_gguf_writer *w);
 
 /* gguf_probe.c: compares two tokenizers. */
@@ -60,6 +61,7 @@ typedef struct tn_probe_added {
 tn_status tn_tk_probe_added(const tn_tokenizer *a, const tn_tokenizer *b, tn_probe_added *found);
 /* Whether they put the same tokens around a text, and around two. */
 tn_status tn_tk_probe_around(const tn_tokenizer *a, const tn_tokenizer *b, bool *one, bool *two);
-/* Whether they cut all texts alike before the model sees them; neither looks for added tokens. */
-tn_status tn_tk_probe_splits(const tn_tokenizer *a, const tn_tokenizer *b, bool *same);
+/* How many of the texts they cut alike before the model sees them; neither looks for added tokens. */
+tn_status tn_tk_probe_splits(const tn_tokenizer *a, const tn_tokenizer *b, uint32_t *alike);
+uint32_t tn_tk_probe_count(void);
 #endif

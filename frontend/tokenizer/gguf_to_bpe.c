@@ -1,8 +1,10 @@
 /* gguf_to_bpe.c - byte pair encoding as keys of GGUF files: merges, and the name of the splitter. Files have
  * no patterns, only names that every reader must know (pre.def). A name fits whose patterns are the folder's;
- * where none has the same, one that cuts all the texts of probe.def alike. */
+ * where none has the same, one that cuts all the texts of probe.def alike; at last one that only leaves out
+ * the composition of characters (NFC), which a warning says. */
 #include "frontend/tokenizer/gguf_to.h"
 #include "frontend/tokenizer/part_ids.h"
+#include "frontend/tokenizer/regex.h"
 
 #define KEY(name) "tokenizer.ggml." name
 
@@ -64,29 +66,41 @@ typedef struct patterns {
   bool nfc, prefix;
 } patterns;
 
+/* What a cut at each digit is, in the words of the engine. */
+static tn_str digit(tn_tk_to *c) {
+  tn_buf text = {0};
+  uint64_t at;
+  const char *why, *copy = NULL;
+  if (tn_tk_regex_translate(TN_STR("\\p{N}"), &text, &at, &why) == TN_OK && !text.failed)
+    copy = tn_arena_str(&c->arena, (tn_str){text.text, text.len});
+  tn_str s = tn_str_of(copy);
+  tn_buf_fini(&text);
+  return s;
+}
+
 /* false: parts that no row has. */
-static bool list_patterns(const tn_tokenizer *t, patterns *out) {
+static bool list_patterns(tn_tk_to *c, const tn_tokenizer *t, patterns *out) {
   const uint32_t *stage = t->head->stage;
   uint32_t first = stage[TN_TK_STAGE_NORMALIZE], behind = stage[TN_TK_STAGE_SPLIT];
   *out = (patterns){.nfc = behind > first};
   if (behind > first + 1 || (out->nfc && t->parts[first].kind != NORMALIZER_nfc)) return false;
   for (uint32_t i = behind; i < stage[TN_TK_STAGE_SPLIT + 1]; i++) {
     const tn_tk_part *p = &t->parts[i];
-    bool digit = p->kind == SPLIT_digits && p->flags & TN_TK_SPLIT;
+    bool digits = p->kind == SPLIT_digits && p->flags & TN_TK_SPLIT;
     bool pattern = p->kind == SPLIT_split && p->flags & TN_TK_REGEX && !(p->flags & TN_TK_INVERT) &&
                    p->a == TN_TK_ISOLATED;
     bool bytes = p->kind == SPLIT_byte_level && i + 1 == stage[TN_TK_STAGE_SPLIT + 1];
-    if (!digit && !pattern && !bytes) return false;
+    if (!digits && !pattern && !bytes) return false;
     if (bytes) out->prefix = p->flags & TN_TK_PREFIX_SPACE;
     if (bytes && !(p->flags & TN_TK_REGEX)) continue;
     if (out->count == TN_COUNT(out->items)) return false;
-    out->items[out->count++] = digit ? TN_STR("\\p{N}") : tn_tk_text_of(t, p->s);
+    out->items[out->count++] = digits ? digit(c) : tn_tk_text_of(t, p->s);
   }
   return true;
 }
 
 static bool same_patterns(const patterns *a, const patterns *b) {
-  bool same = a->count == b->count && a->nfc == b->nfc;
+  bool same = a->count == b->count;
   for (uint32_t i = 0; i < a->count && same; i++) same = tn_str_eq(a->items[i], b->items[i]);
   return same;
 }
@@ -123,20 +137,29 @@ static tn_status merges_make_all(tn_tk_to *c, bool *all) {
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
-typedef enum likeness { OTHER, ALIKE, EQUAL } likeness; /* EQUAL: the same patterns */
+typedef enum likeness {
+  OTHER,
+  NO_NFC, /* the same patterns, but only one of them composes characters first */
+  ALIKE,  /* all texts are cut alike */
+  EQUAL   /* the same patterns */
+} likeness;
+typedef struct row_like {
+  likeness like;
+  uint32_t alike; /* texts */
+} row_like;
 
-static tn_status compare_row(tn_tk_to *c, const char *model, const tn_tk_pre *row, likeness *out) {
+static tn_status compare_row(tn_tk_to *c, const char *model, const tn_tk_pre *row, row_like *out) {
   splitter s;
   patterns mine, theirs;
-  bool same = false;
   tn_status status = splitter_open(c, model, row->name, has_prefix(c->t), &s);
-  *out = OTHER;
-  if (status == TN_OK && list_patterns(c->t, &mine) && list_patterns(s.t, &theirs) &&
-      same_patterns(&mine, &theirs))
-    *out = EQUAL;
-  else if (status == TN_OK)
-    status = tn_tk_probe_splits(c->t, s.t, &same);
-  if (same) *out = ALIKE;
+  *out = (row_like){OTHER, 0};
+  if (status == TN_OK) status = tn_tk_probe_splits(c->t, s.t, &out->alike);
+  bool same = status == TN_OK && list_patterns(c, c->t, &mine) && list_patterns(c, s.t, &theirs) &&
+              same_patterns(&mine, &theirs);
+  if (same)
+    out->like = mine.nfc == theirs.nfc ? EQUAL : NO_NFC;
+  else if (out->alike == tn_tk_probe_count())
+    out->like = ALIKE;
   splitter_close(&s);
   return status;
 }
@@ -149,12 +172,12 @@ static bool same_row(const tn_tk_pre *a, const tn_tk_pre *b) {
 }
 
 /* What every row is; equal ones are looked at once. */
-static tn_status compare_rows(tn_tk_to *c, const char *model, bool raw, likeness *out) {
+static tn_status compare_rows(tn_tk_to *c, const char *model, bool raw, row_like *out) {
   uint32_t n;
   const tn_tk_pre *rows = tn_tk_pre_rows(&n);
   for (uint32_t i = 0; i < n; i++) {
     uint32_t first = 0;
-    out[i] = OTHER;
+    out[i] = (row_like){OTHER, 0};
     if (!(rows[i].flags & TN_TK_PRE_RAW) == raw) continue;
     while (!same_row(&rows[first], &rows[i])) first++;
     if (first < i)
@@ -166,7 +189,7 @@ static tn_status compare_rows(tn_tk_to *c, const char *model, bool raw, likeness
 }
 
 static const char *note_of(tn_tk_to *c, likeness like, const char *name) {
-  if (like == EQUAL) return NULL;
+  if (like != ALIKE) return NULL;
   return tn_arena_printf(
       &c->arena,
       "the patterns of the pre-tokenizer have no name of their own in GGUF files; '%s' cuts "
@@ -174,13 +197,28 @@ static const char *note_of(tn_tk_to *c, likeness like, const char *name) {
       name);
 }
 
-static tn_status push_ways(tn_tk_to *c, const likeness *like, likeness want, bool whole, tn_tk_ways *out) {
+/* Whether readers that know the name let special tokens take the spaces that these take, and put as many
+ * separators between two texts. */
+static bool fits_specials(const tn_tk_to *c, const tn_tk_pre *row) {
+  const uint32_t sides = TN_TK_ADDED_LSTRIP | TN_TK_ADDED_RSTRIP;
+  for (uint32_t i = 0; i < c->t->nadded; i++) {
+    const tn_tk_added *a = &c->t->added[i];
+    uint32_t taken = tn_tk_taken(tn_str_of(row->name), tn_tk_text_of(c->t, a->text));
+    if (a->flags & TN_TK_ADDED_SPECIAL && (a->flags ^ taken) & sides) return false;
+  }
+  return !(row->flags & TN_TK_PRE_SEP) == !tn_tk_to_doubled(c->t);
+}
+
+/* First the names that fit the special tokens, too. */
+static tn_status push_ways(tn_tk_to *c, const row_like *like, likeness want, bool whole, tn_tk_ways *out) {
   uint32_t n;
   const tn_tk_pre *rows = tn_tk_pre_rows(&n);
-  for (uint32_t i = 0; i < n; i++) {
-    bool has = rows[i].flags & TN_TK_PRE_WHOLE;
-    if (like[i] != want || has != whole) continue;
-    if (!tn_vec_push(out, ((tn_tk_way){i, false, note_of(c, want, rows[i].name)}))) return tn_tk_to_oom(c);
+  for (uint32_t i = 0; i < 2 * n; i++) {
+    const tn_tk_pre *row = &rows[i % n];
+    bool has = row->flags & TN_TK_PRE_WHOLE;
+    if (like[i % n].like != want || has != whole || fits_specials(c, row) != (i < n)) continue;
+    tn_tk_way way = {i % n, want == NO_NFC ? row->name : NULL, note_of(c, want, row->name)};
+    if (!tn_vec_push(out, way)) return tn_tk_to_oom(c);
   }
   return TN_OK;
 }
@@ -194,28 +232,39 @@ static tn_status push_named(tn_tk_to *c, tn_tk_ways *out) {
   for (uint32_t i = 0; i < n; i++) {
     names[i] = rows[i].name;
     if (!strcmp(rows[i].name, c->pre))
-      return tn_vec_push(out, ((tn_tk_way){i, true, NULL})) ? TN_OK : tn_tk_to_oom(c);
+      return tn_vec_push(out, ((tn_tk_way){i, rows[i].name, NULL})) ? TN_OK : tn_tk_to_oom(c);
   }
   int near = tn_str_nearest(c->pre, names, (int)n);
   return tn_tk_to_fail(c, TN_INVALID, "--pre", "'%.64s' is not known%s%s", c->pre,
                        near < 0 ? "" : "; the nearest is ", near < 0 ? "" : names[near]);
 }
 
+/* For the error: the row that comes nearest. */
+static void note_nearest(tn_tk_to *c, const row_like *like) {
+  uint32_t n, best = 0;
+  const tn_tk_pre *rows = tn_tk_pre_rows(&n);
+  for (uint32_t i = 1; i < n; i++)
+    if (like[i].alike > like[best].alike) best = i;
+  c->about = tn_arena_printf(&c->arena, "the nearest is '%s', which cuts %u of %u texts alike",
+                             rows[best].name, like[best].alike, tn_tk_probe_count());
+}
+
 static tn_status find_ways(tn_tk_to *c, const char *model, bool raw, tn_tk_ways *out) {
-  likeness like[256];
   uint32_t n;
   bool whole = c->t->head->flags & TN_TK_IGNORE_MERGES, all = false;
   tn_tk_pre_rows(&n);
   if (c->pre) return push_named(c, out);
-  if (n > TN_COUNT(like)) return tn_tk_to_fail(c, TN_INTERNAL, NULL, "too many names of splitters");
+  row_like *like = tn_arena_alloc(&c->arena, n * sizeof *like);
+  if (!like) return tn_tk_to_oom(c);
   TN_TRY(compare_rows(c, model, raw, like));
   TN_TRY(push_ways(c, like, EQUAL, whole, out));
   if (!out->count) TN_TRY(push_ways(c, like, ALIKE, whole, out));
-  if (out->count) return TN_OK;
-  TN_TRY(merges_make_all(c, &all));
-  if (!all) return TN_OK;
-  TN_TRY(push_ways(c, like, EQUAL, !whole, out));
-  return push_ways(c, like, ALIKE, !whole, out);
+  if (!out->count) TN_TRY(merges_make_all(c, &all));
+  if (all) TN_TRY(push_ways(c, like, EQUAL, !whole, out));
+  if (all && !out->count) TN_TRY(push_ways(c, like, ALIKE, !whole, out));
+  if (!out->count) TN_TRY(push_ways(c, like, NO_NFC, whole, out));
+  if (!out->count && !raw) note_nearest(c, like);
+  return TN_OK;
 }
 
 /* ---- kinds ----------------------------------------------------------------------------------- */

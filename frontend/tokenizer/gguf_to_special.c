@@ -15,6 +15,12 @@ typedef struct edges {
   bool doubled;        /* a pair has two separators between */
 } edges;
 
+bool tn_tk_to_doubled(const tn_tokenizer *t) {
+  for (uint32_t i = t->head->single + 1; i < t->npieces; i++)
+    if (t->pieces[i].id >= 0 && t->pieces[i].id == t->pieces[i - 1].id) return true;
+  return false;
+}
+
 static edges find_edges(const tn_tokenizer *t) {
   edges e = {NONE, NONE, false, false};
   bool behind = false;
@@ -26,8 +32,7 @@ static edges find_edges(const tn_tokenizer *t) {
     else
       behind = true;
   }
-  for (uint32_t i = t->head->single + 1; i < t->npieces; i++)
-    if (e.last >= 0 && t->pieces[i].id == e.last && t->pieces[i - 1].id == e.last) e.doubled = true;
+  e.doubled = tn_tk_to_doubled(t);
   if (e.more) e.first = e.last = NONE;
   return e;
 }

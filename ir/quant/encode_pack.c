@@ -89,21 +89,24 @@ static void put_inner(const tn_quant *q, const tn_encoded *e, uint8_t *block) {
     return;
   }
   for (uint32_t j = 0; j < q->values / q->sub; j++) {
-    uint32_t u = (uint32_t)((int)e->scale[j] + 32);
+    float x = e->scale[j];
+    uint32_t u = 0;
     switch (q->inner) {
-    case TN_QI_NIBBLES: p[j] = (uint8_t)((uint32_t)e->scale[j] | (uint32_t)e->minimum[j] << 4); break;
+    case TN_QI_NIBBLES: p[j] = (uint8_t)((uint32_t)x | (uint32_t)e->minimum[j] << 4); break;
     case TN_QI_K3:
+      u = (uint32_t)((int)x + 32);
       p[j % 8] |= (uint8_t)((u & 15) << j / 8 * 4);
       p[8 + j % 4] |= (uint8_t)(u >> 4 << j / 4 * 2);
       break;
-    case TN_QI_I8: p[j] = (uint8_t)(int8_t)e->scale[j]; break;
+    case TN_QI_I8: p[j] = (uint8_t)(int8_t)x; break;
     case TN_QI_IQ4XS:
+      u = (uint32_t)((int)x + 32);
       p[2 + j / 2] |= (uint8_t)((u & 15) << j % 2 * 4);
       p[j / 4] |= (uint8_t)(u >> 4 << j % 4 * 2);
       break;
-    case TN_QI_UE4M3_HALF: p[j] = tn_f32_to_f8e4m3(2 * e->scale[j]); break;
-    case TN_QI_F16: put_u16(p + 2 * j, tn_f32_to_f16(e->scale[j])); break;
-    case TN_QI_BF16: put_u16(p + 2 * j, tn_f32_to_bf16(e->scale[j])); break;
+    case TN_QI_UE4M3_HALF: p[j] = tn_f32_to_f8e4m3(2 * x); break;
+    case TN_QI_F16: put_u16(p + 2 * j, tn_f32_to_f16(x)); break;
+    case TN_QI_BF16: put_u16(p + 2 * j, tn_f32_to_bf16(x)); break;
     }
   }
 }

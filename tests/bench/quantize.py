@@ -6,7 +6,8 @@ model, the time and the memory. Needs the llama_cpp and gguf packages.
     quantize.py speed TENON MODEL.gguf [FOLDER] [--scheme Q4_K_S] [--threads 2] [--pure]
 
 MODEL.gguf has plain numbers (`tenon quantize in out.gguf F32`). quality: root mean square errors per tensor as a ratio,
-tenon's over llama.cpp's, weighted by importance where there is some: worst and mean; then the mean KL divergence of both
+tenon's over llama.cpp's, weighted by importance where there is some: worst and mean of those that a tensor-type override
+(Q8_0:REGEX=TYPE for a scheme) concerns, or of all; then the mean KL divergence of both
 files from MODEL, measured with `tenon perplexity --kl`. speed: seconds and peak memory of both; FOLDER is the same model
 as safetensors.
 """
@@ -14,6 +15,7 @@ import argparse
 import ctypes
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -39,7 +41,7 @@ def read_importance(path):
     return out
 
 
-def llama_quantize(src, dst, scheme, threads, importance=None, pure=False):
+def llama_quantize(src, dst, scheme, threads, importance=None, pure=False, override=None):
     import llama_cpp as L
 
     @L.llama_log_callback
@@ -50,6 +52,12 @@ def llama_quantize(src, dst, scheme, threads, importance=None, pure=False):
     p = L.llama_model_quantize_default_params()
     p.ftype, p.nthread, p.pure = SCHEMES[scheme], threads, pure
     keep = []
+    if override:
+        pattern, kind = override.rsplit("=", 1)
+        pairs = (L.llama_model_tensor_override * 2)()
+        pairs[0].pattern, pairs[0].type = pattern.encode(), int(gguf.GGMLQuantizationType[kind.upper()])
+        pairs[1].pattern = None
+        p.tt_overrides = pairs
     if importance:
         rows = (L.llama_model_imatrix_data * (len(importance) + 1))()
         for i, (name, v) in enumerate(importance.items()):
@@ -99,22 +107,25 @@ def quality(args):
     importance = read_importance(args.imatrix) if args.imatrix else None
     print(f"{'scheme':9} {'tensors':>7} {'rmse ratio':>22} {'KL divergence':>23} {'ratio':>7}   perplexity")
     print(f"{'':9} {'':7} {'worst':>11} {'mean':>10} {'tenon':>11} {'llama.cpp':>11}")
-    for scheme in args.schemes.split(","):
+    for what in args.schemes.split(","):
+        scheme, _, override = what.partition(":")  # Q8_0:ffn_down=q4_k
         with tempfile.TemporaryDirectory(dir=args.tmp) as tmp:
             a, b = os.path.join(tmp, "tenon.gguf"), os.path.join(tmp, "llama.gguf")
             command = [args.tenon, "quantize", args.model, a, scheme, "--fallback", "auto", "--json"]
-            r = subprocess.run(command + (["--imatrix", args.imatrix] if args.imatrix else []), capture_output=True,
-                               text=True)
+            command += ["--imatrix", args.imatrix] if args.imatrix else []
+            command += ["--tensor-type", override] if override else []
+            r = subprocess.run(command, capture_output=True, text=True)
             if r.returncode:
                 raise SystemExit(r.stderr)
-            llama_quantize(args.model, b, scheme, 2, importance)
+            llama_quantize(args.model, b, scheme, 2, importance, override=override)
             rows = errors(args.model, a, b, importance)
+            rows = [x for x in rows if not override or re.search(override.rsplit("=", 1)[0], x[0])]
             ratios = np.array([x[2] / x[3] if x[3] > 0 else 1.0 if x[2] == 0 else np.inf for x in rows])
             if args.verbose:
                 for (name, kind, e, f), ratio in sorted(zip(rows, ratios), key=lambda v: -v[1])[:12]:
                     print(f"    {name} {kind}: {e:.6g} / {f:.6g} = {ratio:.4f}")
             x, y = divergence(args.tenon, a, args.model, args), divergence(args.tenon, b, args.model, args)
-            print(f"{scheme:9} {len(rows):7} {ratios.max():11.4f} {ratios.mean():10.4f} {x['kl']['mean']:11.6f} "
+            print(f"{what:9} {len(rows):7} {ratios.max():11.4f} {ratios.mean():10.4f} {x['kl']['mean']:11.6f} "
                   f"{y['kl']['mean']:11.6f} {x['kl']['mean'] / y['kl']['mean']:7.3f}   {x['perplexity']:.3f} "
                   f"{y['perplexity']:.3f}", flush=True)
 

@@ -214,8 +214,9 @@ def test_onnx_and_gguf(tmp_path, goldens, close):
     tenon.export("onnx", MODELS / "bert-cls", tmp_path / "model.onnx")
     shutil.copy(MODELS / "bert-cls" / "config.json", tmp_path)
     g = goldens("bert-cls")
-    for path in (tmp_path, tmp_path / "model.onnx"):
-        m = tenon.TenonModelForSequenceClassification.from_pretrained(path)
+    (tmp_path / "other.onnx").write_bytes((tmp_path / "model.onnx").read_bytes())
+    for path, file_name in ((tmp_path, None), (tmp_path / "model.onnx", None), (tmp_path, "other.onnx")):
+        m = tenon.TenonModelForSequenceClassification.from_pretrained(path, file_name=file_name)
         close(m(**arguments(g, "a")).logits, g["a.classify.logits"])
         assert m.config.id2label[2] == "good"
     (tmp_path / "llm").mkdir()

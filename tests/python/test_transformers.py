@@ -142,6 +142,15 @@ def test_streamer(capsys):
     assert capsys.readouterr().out.split() == t.decode(out[0, one.shape[1] :]).split()
 
 
+def test_zero_shot_classification():
+    answers = []
+    for m in both("bert-cls", "SequenceClassification"):
+        m.config.label2id = {"contradiction": 0, "neutral": 1, "entailment": 2}
+        pipe = transformers.pipeline("zero-shot-classification", model=m, tokenizer=tokenizer("bert-cls"), device=-1)
+        answers.append(pipe(TEXTS[0], candidate_labels=["w3", "w4 w5", "w90"], hypothesis_template="w7 {}"))
+    same(*answers)
+
+
 def test_text_classification_of_a_pair():
     a, b = [transformers.pipeline("text-classification", model=m, tokenizer=tokenizer("bert-cls"))(
         {"text": "w1 w2", "text_pair": "w3"}) for m in both("bert-cls", "SequenceClassification")]

@@ -204,6 +204,8 @@ def check_folders(tenon, tmp, models):
         ok = r.status == 0 and os.path.exists(os.path.join(folder, "config.json"))
         expect(ok and {t["to"] for t in r.json["tensors"] if t["class"] != "kept"} == {scheme.lower()},
                f"a folder as {scheme}", r.err)
+    r = Run(tenon, os.path.join(models, "gpt2"), os.path.join(tmp, "gpt2"), "INT4", "--group-size", "32")
+    expect(r.status == 1 and "transposed" in r.err, "GPT-2's transposed matrices are not packed", r.err)
 
 
 def check_packed(tenon, tmp):

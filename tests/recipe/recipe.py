@@ -8,9 +8,11 @@ import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 TENON, SOURCE = sys.argv[1], sys.argv[2]
 MODELS = os.path.join(SOURCE, "tests/parity/models")
@@ -109,6 +111,25 @@ def test_resume(tmp):
         f.write('{"version": 99}')
     p = run(tmp, BASE)
     expect("a state of another version", p.returncode == 0 and "8 done" in p.stdout and "is no state of a recipe" in p.stderr)
+
+
+def test_killed(tmp):
+    """A run that is ended in the middle goes on where it was."""
+    begin(tmp)
+    with open(os.path.join(tmp, "r.json"), "w") as f:
+        json.dump(BASE, f)
+    p = subprocess.Popen([TENON, "run-recipe", os.path.join(tmp, "r.json")], stdout=subprocess.DEVNULL,
+                         start_new_session=True)
+    state = os.path.join(tmp, "base.out/state.json")
+    while p.poll() is None and not (os.path.exists(state) and '"job"' in open(state).read()):
+        time.sleep(0.005)
+    if p.poll() is None:
+        os.killpg(p.pid, signal.SIGKILL)
+    p.wait()
+    done = {x["job"] for x in json.load(open(state))["done"]}
+    p = run(tmp, BASE, "--json")
+    expect("goes on", p.returncode == 0 and {k for k, v in results(p).items() if v == "kept"} == done, done, results(p))
+    expect("in the middle", 0 < len(done) <= 8, done)
 
 
 def test_failures(tmp):
@@ -238,7 +259,7 @@ def test_refused(tmp):
 
 
 if __name__ == "__main__":
-    for test in (test_order, test_resume, test_failures, test_limits, test_variants, test_refused):
+    for test in (test_order, test_resume, test_killed, test_failures, test_limits, test_variants, test_refused):
         with tempfile.TemporaryDirectory() as folder:
             test(os.path.realpath(folder))
     sys.exit(failures > 0)

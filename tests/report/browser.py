@@ -74,7 +74,7 @@ class Browser:
     def picture(self, path, dark):
         """[height, width, 3] of what is on the screen."""
         out = f"{self.work}/shot.png"
-        _, said = self.run(f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=1000,1100",
+        _, said = self.run(f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=900,2000",
                            f"--screenshot={out}", f"file://{os.path.abspath(path)}")
         return png(out), said
 
@@ -186,6 +186,19 @@ def check_real(check, browser, tenon, work):
     check_pictures(check, browser, f"{work}/report.html")
 
 
+def check_quantized(check, browser, tenon, work):
+    """A run that makes something smaller: a point for the error of each tensor that changed."""
+    demo = os.path.join(MODELS, "..", "..", "..", "tools", "demo-model", "model")
+    done = subprocess.run([tenon, "quantize", demo, f"{work}/demo.gguf", "q8_0"], capture_output=True, text=True)
+    check("quantized: exit status", done.returncode == 0, done.stderr)
+    r = json.load(open(f"{work}/demo.gguf.report.json"))
+    page, said = browser.page(f"{work}/demo.gguf.report.html")
+    check("quantized: no word on the console", not said, " ".join(said))
+    points = sum(1 for t in r["tensors"] if t["nmse"])
+    check("quantized: a point for each tensor that changed", points > 10 and len(page.marks.get("errors", [])) == points, str(points))
+    check("quantized: sizes before and after", r["after"]["bytes"] < r["before"]["bytes"] and len(page.marks.get("sizes", [])) >= 3)
+
+
 def main(program, tenon, folder):
     check = Checks()
     with tempfile.TemporaryDirectory() as work:
@@ -195,6 +208,7 @@ def main(program, tenon, folder):
         check("a failing script is noticed", len(browser.page(f"{work}/bad.html")[1]) == 1)
         check_rows(check, browser, folder)
         check_real(check, browser, tenon, work)
+        check_quantized(check, browser, tenon, work)
     return check.failed > 0
 
 

@@ -60,8 +60,8 @@ FOLDERS = {
     "folders/clip_old": "'</w>'",
     "folders/edges": "merges make a special token",
 }
-PRE = {"gpt2": "gpt-2", "llama3": "llama-bpe", "roberta": "gpt-2", "folders/gpt2_bos": "gpt-2"}
-WARNED = {"gpt2": "4 added tokens", "wordpiece": "'newword'", "roberta": "'<mask>'"}
+PRE = {"gpt2": "gpt-2", "llama3": "llama-bpe", "roberta": "roberta-bpe", "folders/gpt2_bos": "gpt-2"}
+WARNED = {"gpt2": "4 added tokens", "wordpiece": "'newword'"}
 ADDED = re.compile("ew|newword|STRIP", re.I)
 
 failures = 0
@@ -199,7 +199,8 @@ def edited(tool, tmp, name, change, words, *more, code=1):
         json.dump(t, f)
     path = os.path.join(tmp, name + ".edited.gguf")
     p = run(tool, folder, "gguf", path, *more)
-    expect("edited", name, p.returncode == code and words in p.stderr, p.stderr)
+    said = words in p.stderr if words or code else not p.stderr
+    expect("edited", name, p.returncode == code and said, p.stderr)
     return path
 
 
@@ -222,6 +223,23 @@ def edits(tool, tmp):
     expect("edited", "other-words: name", value(tool, path, "tokenizer.ggml.pre") == "llama-bpe")
     edited(tool, tmp, "no-name", pattern("[aeiou]+"), '"Regex": "[aeiou]+"')
     edited(tool, tmp, "pre-hint", pattern("[aeiou]+"), "--pre NAME takes a splitter all the same")
+    edited(tool, tmp, "nearest", pattern("[aeiou]+"), "the nearest is '")
+
+    def digits(t):  # StarCoder's, SmolLM's
+        t["model"]["ignore_merges"] = False
+        t["pre_tokenizer"]["pretokenizers"] = [
+            {"type": "Digits", "individual_digits": True},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        ]
+
+    path = edited(tool, tmp, "digits", digits, "", code=0)
+    expect("edited", "digits: name", value(tool, path, "tokenizer.ggml.pre") == "smollm")
+
+    def composed(t):  # Command R's: no name has this and NFC
+        digits(t)
+        t["normalizer"] = {"type": "NFC"}
+
+    edited(tool, tmp, "composed", composed, "warning: 'smollm' cuts some texts otherwise", code=0)
     path = edited(tool, tmp, "pre", pattern("[aeiou]+"), "warning: 'gpt-2' cuts some texts otherwise", "gpt-2", code=0)
     expect("edited", "pre: name", value(tool, path, "tokenizer.ggml.pre") == "gpt-2")
     edited(tool, tmp, "pre-unknown", same, "--pre: error: 'lama-bpe' is not known; the nearest is llama-bpe", "lama-bpe")
@@ -236,6 +254,18 @@ def edits(tool, tmp):
         t["model"]["ignore_merges"] = False
 
     edited(tool, tmp, "whole-words", whole_word, "", code=0)
+
+    def whole(t):  # no name has digits one by one and whole words; the merges make every token, so it does not matter
+        digits(t)
+        t["model"]["ignore_merges"] = True
+
+    edited(tool, tmp, "whole-all-the-same", whole, "", code=0)
+
+    def whole_matters(t):
+        whole(t)
+        t["model"]["vocab"]["qqqq"] = 1200
+
+    edited(tool, tmp, "whole-matters", whole_matters, "no key of GGUF files says")
 
     def normalizer(t):
         t["normalizer"] = {"type": "Lowercase"}

@@ -116,8 +116,15 @@ def onnx_files(t, work):
         next(a for a in norm.attribute if a.name == "epsilon").f = 0.5
         change_epsilon.name = norm.name or norm.output[0]
 
-    reader = "matmul"
-    t.differs("folder, ONNX: one number of a weight", folder, change_onnx(path, f"{work}/w.onnx", change_weight), reader, weight)
+    def change_rows(g):
+        i = initializer(g, rows)
+        x = numpy_helper.to_array(i).copy()
+        x[[3, 9]] = x[[9, 3]]
+        i.CopyFrom(numpy_helper.from_array(x, rows))
+
+    rows = "bert.encoder.layer.0.attention.self.value.weight"
+    t.differs("folder, ONNX: one number of a weight", folder, change_onnx(path, f"{work}/w.onnx", change_weight), "matmul", weight)
+    t.differs("folder, ONNX: two rows swapped", folder, change_onnx(path, f"{work}/r.onnx", change_rows), "matmul", rows)
     scaled = change_onnx(path, f"{work}/s.onnx", change_scale)
     t.differs("ONNX, ONNX: a wrong scale", path, scaled, change_scale.name)
     t.differs("folder, ONNX: a wrong scale of attention", folder, scaled, "attention #1")
@@ -128,9 +135,13 @@ def onnx_files(t, work):
 def gguf_files(t, work):
     """A folder against a GGUF file whose weights are those of a changed folder: q and k have their rows in another order."""
     down, q = "model.layers.0.mlp.down_proj.weight", "model.layers.1.self_attn.q_proj.weight"
+    v = "model.layers.1.self_attn.v_proj.weight"
     changed = copy("llama", f"{work}/down", add_one(down))
     make_gguf.convert(changed, f"{work}/down.gguf")
     t.differs("folder, GGUF: one number of a weight", f"{MODELS}/llama", f"{work}/down.gguf", "matmul", down)
+    changed = copy("llama", f"{work}/rows", swap_rows(v))
+    make_gguf.convert(changed, f"{work}/rows.gguf")
+    t.differs("folder, GGUF: two rows swapped", f"{MODELS}/llama", f"{work}/rows.gguf", "matmul", v)
     changed = copy("llama", f"{work}/q", scale(q, 4))
     make_gguf.convert(changed, f"{work}/q.gguf")
     t.differs("folder, GGUF: a wrong scale", f"{MODELS}/llama", f"{work}/q.gguf", "matmul", q)
@@ -152,7 +163,7 @@ def main(tenon, plugin):
         onnx_files(t, work)
         gguf_files(t, work)
         libraries(t, work)
-    return t.end(18)
+    return t.end(20)
 
 
 if __name__ == "__main__":

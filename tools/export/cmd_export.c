@@ -3,6 +3,7 @@
 #include "frontend/onnx/write.h"
 #include "tools/export/export.h"
 #include "tools/export/beside.h"
+#include "tools/report/report.h"
 #include "tools/reports.h"
 #include <stdio.h>
 #include <sys/resource.h>
@@ -12,7 +13,7 @@
       OPT_time_passes, OPT_fusion_report, OPT_require_fusion, OPT_json, OPT_help
 static const uint8_t export_options[] = {TN_MODEL_OPTIONS, OPT_entry, OPT_quantized, OPT_outtype,
                                          OPT_shard,        OPT_pre,   OPT_threads,   WRITE_OPTIONS};
-static const uint8_t optimize_options[] = {WRITE_OPTIONS};
+static const uint8_t optimize_options[] = {WRITE_OPTIONS, OPT_report};
 
 /* ---- options ----------------------------------------------------------------------------------------------
  */
@@ -78,8 +79,8 @@ static void print_result(const tn_args *a, const char *path, const tn_ow_report 
 }
 
 /* `pipeline` NULL: the graph as it is. */
-static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, const char *in, const char *out,
-                             const char *pipeline, tn_ow_options *o) {
+static tn_status write_stages(const tn_args *a, tn_driver *d, tn_module **m, const char *in, const char *out,
+                              const char *pipeline, tn_ow_options *o, tn_report *made) {
   double begin = tn_now();
   const char *file, *folder;
   tn_ow_report report;
@@ -92,6 +93,7 @@ static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, cons
     run.pipeline = pipeline;
     tn_status s = tn_driver_optimize(d, *m, &run);
     tn_report_pipeline(a, *m, &run, stderr);
+    tn_report_passes(made, &run, *m);
     tn_pipeline_fini(&run);
     TN_TRY(s);
   }
@@ -104,7 +106,15 @@ static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, cons
   if (folder) TN_TRY(tn_export_beside(d, folder));
   print_result(a, file, &report, before, count_ops(*m), tn_now() - begin);
   tn_report_phases(a, d);
-  return TN_OK;
+  return tn_report_finish(made, d, a, in, file);
+}
+
+static tn_status write_model(const tn_args *a, tn_driver *d, tn_module **m, const char *in, const char *out,
+                             const char *pipeline, tn_ow_options *o) {
+  tn_report *made = tn_report_begin(d, pipeline ? "optimize" : "export", a);
+  tn_status s = write_stages(a, d, m, in, out, pipeline, o, made);
+  tn_report_drop(made);
+  return s;
 }
 
 /* The pipeline of a level; `fallback` without one. */

@@ -29,6 +29,7 @@ typedef struct export_run {
   tn_dtype *types;
   uint64_t bytes;
   uint32_t changed; /* tensors whose type is another */
+  uint32_t halves;  /* matrices that do not fit the block type */
   uint32_t file_type;
 } export_run;
 
@@ -57,7 +58,7 @@ static tn_dtype gguf_type(const export_run *r, const tn_ck_tensor *t) {
   bool vector = t->rank < 2 || t->role == TN_CK_OTHER || t->role == TN_CK_ROUTER;
   if (vector) return TN_DT_f32;
   if (q && t->shape[t->rank - 1] % q->values == 0) return r->block;
-  if (q) return TN_DT_f16;
+  if (q) return TN_DT_f16; /* reported by choose_types */
   if (r->type->dtype) return r->type->dtype;
   if (tn_quant_of(t->dtype)) return tn_gguf_type_of(t->dtype) >= 0 ? t->dtype : TN_DT_f16;
   return t->dtype == TN_DT_f16 || t->dtype == TN_DT_bf16 ? t->dtype : TN_DT_f32;
@@ -93,10 +94,14 @@ static tn_status choose_types(export_run *r, tn_diags *diags) {
     const tn_ck_tensor *t = tn_checkpoint_at(r->view, i);
     r->types[i] = same ? t->dtype : r->format == TN_CK_GGUF ? gguf_type(r, t) : folder_type(r, t, usual);
     r->changed += r->types[i] != t->dtype;
+    r->halves += r->block && r->types[i] == TN_DT_f16;
     if (t->rank >= 2 && t->role != TN_CK_OTHER && r->types[i] == TN_DT_bf16) r->file_type = 32;
     if (t->rank >= 2 && t->role != TN_CK_OTHER && r->types[i] == TN_DT_f16) r->file_type = 1;
   }
   if (r->block) r->file_type = r->type->file;
+  if (r->halves)
+    tn_diags_add(diags, TN_WARNING, tn_checkpoint_path(r->ck), 0, 0, NULL,
+                 "%u matrices stay f16: their rows are not whole blocks of %s", r->halves, r->type->name);
   return TN_OK;
 }
 

@@ -7,7 +7,7 @@
 #include "tools/quantize/weight_names.h"
 #include <math.h>
 
-enum { SAMPLE = 128 /* rows of each matrix that the search rounds */, MATRICES = 8 };
+enum { SAMPLE = 48 /* rows of each matrix that the search rounds */, MATRICES = 8 };
 
 /* What an input is made of. */
 typedef struct origin {
@@ -32,10 +32,13 @@ static uint32_t uses_in(tn_module *m, tn_func f, tn_value v) {
   return n;
 }
 
-/* The weight v, if f reads it in one place; 0: it does not. */
+/* The weight v, maybe cast, if f reads it in one place; 0: it does not. */
 static tn_weight sole_weight(const tn_calibration *c, tn_value v) {
-  tn_weight w = v ? weight_of(c->source.module, v) : 0;
-  return w && uses_in(c->source.module, c->source.func, v) == 1 ? w : 0;
+  tn_module *m = c->source.module;
+  tn_op cast = v ? tn_rw_def_as(m, v, TN_OPC_cast) : 0;
+  if (cast && uses_in(m, c->source.func, v) == 1) v = tn_ir_op_operand(m, cast, 0);
+  tn_weight w = v ? weight_of(m, v) : 0;
+  return w && uses_in(m, c->source.func, v) == 1 ? w : 0;
 }
 
 static bool norm_origin(const tn_calibration *c, tn_op op, origin *o) {
@@ -174,6 +177,14 @@ static tn_status offset_of(tn_calibration *c, const origin *o, uint32_t view, fl
   return s;
 }
 
+/* Factors are no numbers of few bits: what takes them is kept in f32. */
+static void keep_f32(tn_calibration *c, uint32_t tensor) {
+  tn_qtensor *t = &c->q->tensors[tensor];
+  if (t->t->rank != 1) return;
+  t->to = c->q->types[tensor] = TN_DT_f32;
+  t->bytes = t->columns * sizeof(float);
+}
+
 static tn_status apply(tn_calibration *c, uint32_t input, const origin *o, const uint32_t view[2],
                        const float *factors) {
   uint32_t n = c->inputs.items[input].columns;
@@ -187,7 +198,11 @@ static tn_status apply(tn_calibration *c, uint32_t input, const origin *o, const
     t->columns = inverse;
     TN_TRY(offset_of(c, o, view[0], &t->offset));
   }
-  if (o->divided[1]) c->tensors[view[1]].columns = inverse;
+  keep_f32(c, view[0]);
+  if (o->divided[1]) {
+    c->tensors[view[1]].columns = inverse;
+    keep_f32(c, view[1]);
+  }
   for (uint32_t i = 0; i < c->weights.count; i++)
     if (c->weights.items[i].input == input) c->tensors[c->weights.items[i].tensor[0]].columns = factors;
   return TN_OK;

@@ -166,9 +166,20 @@ static void set_save(tn_quantize *q) {
 
 /* ---- the run ------------------------------------------------------------------------------------------- */
 
+/* Packed layouts are of matrices whose rows are what products sum over. */
+static tn_status check_layout(tn_quantize *q) {
+  const char *arch = tn_checkpoint_architecture(q->source);
+  if (!q->pack || !arch || strncasecmp(arch, "gpt2", 4)) return TN_OK;
+  return tn_fail(
+      q->diags, TN_UNSUPPORTED, q->in, NULL,
+      "matrices of GPT-2 lie transposed in folders, which packed layouts have no place for: write a "
+      "GGUF file (OUT.gguf)");
+}
+
 static tn_status open_model(tn_quantize *q) {
   tn_ck_open o = {.pages = q->driver.pages};
   TN_TRY(tn_checkpoint_open(q->in, &o, q->diags, &q->source));
+  TN_TRY(check_layout(q));
   TN_TRY(tn_checkpoint_convert(q->source, q->format, q->diags, &q->view));
   q->count = tn_checkpoint_count(q->view);
   q->tensors = tn_arena_alloc(&q->arena, (q->count + 1) * sizeof *q->tensors);

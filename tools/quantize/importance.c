@@ -79,6 +79,22 @@ static tn_status attach(tn_quantize *q, tn_qtensor *t) {
   return TN_OK;
 }
 
+/* Matrices inside layers that the files say nothing of: calibration did not reach them, or names differ. */
+static void warn_missing(tn_quantize *q) {
+  const tn_qtensor *first = NULL;
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < q->count; i++) {
+    const tn_qtensor *t = &q->tensors[i];
+    if (t->cls == TN_SC_KEEP || t->cls == TN_SC_EMBEDDING || t->cls == TN_SC_OUTPUT || t->importance)
+      continue;
+    if (!n++) first = t;
+  }
+  if (n)
+    tn_diags_add(q->diags, TN_WARNING, q->args->last[OPT_imatrix], 0, 0, NULL,
+                 "nothing about %u of the matrices, such as '%s': they are encoded without importance", n,
+                 first->t->name);
+}
+
 tn_status tn_quantize_importance(tn_quantize *q) {
   const char *path;
   uint32_t found = 0;
@@ -92,6 +108,7 @@ tn_status tn_quantize_importance(tn_quantize *q) {
     TN_TRY(attach(q, &q->tensors[i]));
     found += q->tensors[i].importance != NULL;
   }
+  if (found) warn_missing(q);
   return found ? TN_OK
                : tn_fail(q->diags, TN_INVALID, q->args->last[OPT_imatrix], NULL,
                          "none of its %u entries is of this model", q->imatrix.entries.count);

@@ -117,7 +117,7 @@ void tn_quantize_report(tn_quantize *q);
 /* onnx.c: schemes int8-static and int8-dynamic, where OUT is an ONNX file. Exit status. */
 int tn_quantize_onnx(const tn_args *a);
 #define TN_INT8_OPTIONS                                                                                      \
-  OPT_exclude, OPT_calibration_method, OPT_percentile, OPT_symmetric, OPT_per_tensor, OPT_activation_scales,         \
+  OPT_exclude, OPT_calibration_method, OPT_percentile, OPT_symmetric, OPT_per_tensor, OPT_activation_scales, \
       OPT_leave_tables, OPT_opset, OPT_external_data, OPT_task, OPT_shapes, OPT_fix, OPT_O1, OPT_O2,         \
       OPT_passes, OPT_calibration, OPT_method
 

@@ -116,10 +116,13 @@ static tn_status prepare(maps *x) {
   if (s == TN_OK) s = choose_layers(x);
   for (uint32_t i = 0; s == TN_OK && i < x->nchosen; i++)
     if (!(x->values[i] = weights_of(m, x->ops[x->layers[i]]))) s = TN_UNSUPPORTED;
+  const char *most = tn_ir_meta_get(m, "max_positions");
+  int64_t limit = most ? strtoll(most, NULL, 10) : MAX_TOKENS;
   if (s != TN_OK) tn_module_free(m);
-  return s != TN_OK ? s
-                    : tn_observe_run_open(&x->run, &x->source, m, x->source.func, x->values, x->nchosen,
-                                          x->o->threads, MAX_TOKENS, x->d);
+  return s != TN_OK
+             ? s
+             : tn_observe_run_open(&x->run, &x->source, m, x->source.func, x->values, x->nchosen,
+                                   x->o->threads, limit > 0 && limit < MAX_TOKENS ? limit : MAX_TOKENS, x->d);
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------- */

@@ -53,4 +53,12 @@ void tn_report_page(const tn_buf *json, tn_buf *out);
 /* Writes FOLDER/report.json and FOLDER/report.html, or, where `path` is no folder, PATH.report.json and
  * .html. The messages in d become part of it. */
 tn_status tn_report_write(tn_report *r, const char *path, tn_diags *d);
+
+/* run.c: for commands that take a model through a pipeline. NULL without --report; then the others do
+ * nothing. The report lives as long as the driver. */
+tn_report *tn_report_begin(tn_driver *d, const char *command, const tn_args *a);
+void tn_report_passes(tn_report *r, const tn_pipeline_run *run, tn_module *m);
+/* Adds the models' sizes, the steps and --attention, and writes it where --report says. */
+tn_status tn_report_finish(tn_report *r, tn_driver *d, const tn_args *a, const char *in, const char *out);
+void tn_report_drop(tn_report *r); /* safe after finish */
 #endif

@@ -2,11 +2,10 @@
  *
  * A value of the first side is settled when the second side has its equal: the value of the same op of the
  * same line where both come from the same page or file, else, between formats or levels, any value with the
- * same numbers, at worst in another order (rows of a GGUF file's queries and keys, transposed operands). A
- * value that is not settled is to blame only if a wrong output can be reached from it through values that are
- * not settled either; what exists on one side alone, because the other computes it in another way, also must
- * not lead to anything that is settled. The first that is to blame, in the order of computing, is what
- * differs first. */
+ * same numbers, also transposed, or, of a GGUF file's queries and keys, in another order. A value that is not
+ * settled is to blame only if a wrong output can be reached from it through values that are not settled
+ * either; what exists on one side alone, because the other computes it in another way, also must not lead to
+ * anything that is settled. The first that is to blame, in the order of computing, is what differs first. */
 #include "tools/verify/verify.h"
 #include <math.h>
 #include <stdlib.h>
@@ -86,18 +85,74 @@ static bool equal_sorted(const tn_tensor *a, const tn_tensor *b, tn_comparison *
   return equal;
 }
 
+/* Whether b with its axes in the order `axes` has a's numbers, one by one. */
+static bool equal_turned(const tn_tensor *a, const tn_tensor *b, const uint32_t *axes, double atol,
+                         double rtol) {
+  int64_t step[TN_MAX_RANK], at[TN_MAX_RANK] = {0}, from = 0;
+  for (uint32_t k = 0; k < b->rank; k++) {
+    step[k] = 1;
+    for (uint32_t i = axes[k] + 1; i < b->rank; i++) step[k] *= b->shape[i];
+  }
+  for (int64_t i = 0, n = tn_tensor_count(a); i < n; i++) {
+    double x = tn_tensor_at(a, i), y = tn_tensor_at(b, from);
+    if (!(fabs(x - y) <= atol + rtol * fabs(y)) && x != y) return false;
+    for (uint32_t k = b->rank; k-- > 0;) {
+      from += step[k];
+      if (++at[k] < b->shape[axes[k]]) break;
+      from -= step[k] * b->shape[axes[k]];
+      at[k] = 0;
+    }
+  }
+  return true;
+}
+
+/* The next order of n axes, by the alphabet; false after the last. */
+static bool next_order(uint32_t *axes, uint32_t n) {
+  uint32_t i = n, k = n;
+  while (i > 1 && axes[i - 2] > axes[i - 1]) i--;
+  if (i < 2) return false;
+  while (axes[k - 1] < axes[i - 2]) k--;
+  uint32_t x = axes[i - 2];
+  axes[i - 2] = axes[k - 1], axes[k - 1] = x;
+  for (k = n; i < k; i++, k--) x = axes[i - 1], axes[i - 1] = axes[k - 1], axes[k - 1] = x;
+  return true;
+}
+
+static bool is_transposed(const tn_tensor *a, const tn_tensor *b, double atol, double rtol) {
+  uint32_t axes[TN_MAX_RANK];
+  for (uint32_t k = 0; k < b->rank; k++) axes[k] = k;
+  while (b->rank <= 5 && next_order(axes, b->rank))
+    if (equal_turned(a, b, axes, atol, rtol)) return true;
+  return false;
+}
+
+/* GGUF files have the rows of queries and keys of some families in another order. */
+static bool may_be_shuffled(const tn_verify *v, const tn_node *n) {
+  static const char *const names[] = {"attn_q", "attn_k", "q_proj", "k_proj",
+                                      "q_norm", "k_norm", "qkv",    "query_key"};
+  bool gguf = !strcmp(v->sides[0].family, "gguf") != !strcmp(v->sides[1].family, "gguf");
+  for (size_t i = 0; gguf && n->weight && i < TN_COUNT(names); i++)
+    if (strstr(n->weight, names[i])) return true;
+  return gguf && !n->weight && strstr(n->maker, " rope");
+}
+
 /* A value of b with the numbers of a's node i, in the same order if possible; -1: none. */
 static int64_t find_equal(const tn_verify *v, const graph *a, const graph *b, uint32_t i, tn_row *row) {
   const signature *s = &a->signs[i];
+  const tn_node *n = &a->nodes.items[i];
   double rms = s->count ? s->norm / sqrt((double)s->count) : 0, atol = fmin(v->atol, 1e-3 * rms);
-  tn_tensor x = flat(&a->nodes.items[i].value);
+  bool shuffled = may_be_shuffled(v, n);
+  tn_tensor x = flat(&n->value);
   if (s->count < 2) return -1;
   for (int order = 0; order < 2; order++)
     for (uint32_t k = 0; k < b->nodes.count; k++) {
       if (!may_equal(s, &b->signs[k], atol, v->rtol)) continue;
-      tn_tensor y = flat(&b->nodes.items[k].value);
-      bool equal =
-          order ? equal_sorted(&x, &y, &row->c) : tn_compare(&x, &y, atol, v->rtol, &row->c) && row->c.ok;
+      const tn_tensor *other = &b->nodes.items[k].value;
+      tn_tensor y = flat(other);
+      bool equal = order ? is_transposed(&x, other, atol, v->rtol) ||
+                               is_transposed(&y, &n->value, atol, v->rtol) ||
+                               (shuffled && equal_sorted(&x, &y, &row->c))
+                         : tn_compare(&x, &y, atol, v->rtol, &row->c) && row->c.ok;
       if (!equal) continue;
       row->state = order ? TN_ROW_ORDER : TN_ROW_OK;
       return k;

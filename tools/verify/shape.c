@@ -43,7 +43,7 @@ static int64_t read_word(reader *r) {
   const char *from = r->s;
   while (isalnum((unsigned char)*r->s) || *r->s == '_' || *r->s == '.') r->s++;
   tn_str word = {from, (uint64_t)(r->s - from)};
-  if (!word.len) r->bad = true;
+  if (!word.len || !(isalpha((unsigned char)*from) || *from == '_')) r->bad = true;
   if ((tn_str_is(word, "min") || tn_str_is(word, "max")) && take(r, '(')) return read_pair(r, from[1] == 'a');
   return r->bad ? 0 : r->symbol(r->ctx, word);
 }

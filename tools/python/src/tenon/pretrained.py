@@ -37,7 +37,7 @@ def _library_in(path: Path, file_name: str | None) -> Path | None:
     if not path.is_dir():
         return path if path.suffix == ".so" else None
     if file_name is not None:
-        return path / file_name
+        return path / file_name if file_name.endswith(".so") else None
     made = path / LIBRARY
     found = [made] if made.is_file() else sorted(path.glob("lib*.so"))
     if len(found) > 1:
@@ -45,8 +45,10 @@ def _library_in(path: Path, file_name: str | None) -> Path | None:
     return found[0] if found else None
 
 
-def _source_in(folder: Path) -> Path:
+def _source_in(folder: Path, file_name: str | None) -> Path:
     """The model of a folder that is to be compiled: the folder itself, or the one model file in it."""
+    if file_name is not None:
+        return folder / file_name
     if any(folder.glob("*.safetensors")):
         return folder
     for pattern in ("model.onnx", "onnx/model.onnx", "*.gguf", "*.onnx"):
@@ -58,13 +60,14 @@ def _source_in(folder: Path) -> Path:
     return folder
 
 
-def _made(path: Path, export: bool | None, cache_dir: PathLike | None, options: Mapping[str, Any]) -> Path:
+def _made(path: Path, file_name: str | None, export: bool | None, cache_dir: PathLike | None,
+          options: Mapping[str, Any]) -> Path:
     """The library that is compiled of what lies at a path."""
     if export is False:
         raise TenonNotFoundError(f"{path} holds no compiled model, and export=False forbids to compile it")
     if path.suffix == ".so":
         raise TenonError(f"{path} is compiled already, export=True needs a model")
-    return Path(cache.compiled(_source_in(path) if path.is_dir() else path, cache_dir, options))
+    return Path(cache.compiled(_source_in(path, file_name) if path.is_dir() else path, cache_dir, options))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -113,7 +116,7 @@ class TenonModel(PreTrainedModel):
         """Opens a model: a folder of transformers, a GGUF or ONNX file, a library of `tenon compile`, a folder that
         `save_pretrained` wrote, or the name of a repository where huggingface_hub is installed.
 
-        export=True compiles even where a library lies in the folder, False never compiles. `options` are those of
+        `file_name` is a library or model file in the folder. export=True compiles even where a library lies in the folder, False never compiles. `options` are those of
         `tenon.compile`. provider_options: threads and cores, as the arguments of these names."""
         if provider not in _PROVIDERS:
             raise TenonError(f"no provider {provider}: there is cpu")
@@ -125,7 +128,7 @@ class TenonModel(PreTrainedModel):
         folder = path if path.is_dir() else path.parent
         library = _library_in(path, file_name)
         if library is None or export:
-            library = _made(path, export, cache_dir, options)
+            library = _made(path, file_name, export, cache_dir, options)
         elif options:
             raise TypeError(f"{library} is compiled already: {', '.join(options)} cannot be applied; use export=True")
         return cls(Model(library, threads=threads, cores=cores), config=config, folder=folder)
