@@ -107,7 +107,7 @@ static void put_codes(const tn_quant *q, uint8_t *row, const uint8_t *codes, uin
 static void encode_row(const tn_quant *q, const float *x, uint64_t n, const float *importance, uint8_t *codes,
                        uint8_t *out) {
   range r = range_of(q);
-  float zero, scale = best_step(q, x, n, importance, &zero);
+  float zero = 0, scale = best_step(q, x, n, importance, &zero);
   float offset = q->level == TN_QL_SIGNED ? 0 : q->zero_bits ? zero : (float)q->bias;
   for (uint64_t i = 0; i < n; i++) {
     float v = scale > 0 ? x[i] / scale : 0;

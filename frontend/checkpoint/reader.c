@@ -242,11 +242,12 @@ static tn_status view_rows(tn_ck_reader *r, uint64_t first, uint64_t rows, uint8
   return TN_OK;
 }
 
-/* Any bytes of a view: whole rows go to their place, the rest through a strip of one row. */
+/* Any bytes of a view: whole rows go to their place if numbers may stand there, the rest through a strip of
+ * one row. */
 static tn_status view_bytes(tn_ck_reader *r, uint64_t off, uint8_t *dst, uint64_t len) {
   while (len) {
     uint64_t row = off / r->row_bytes, skip = off % r->row_bytes, n = len / r->row_bytes;
-    if (!skip && n) {
+    if (!skip && n && (uintptr_t)dst % sizeof(float) == 0) {
       TN_TRY(view_rows(r, row, n, dst));
       n *= r->row_bytes;
     } else {

@@ -200,7 +200,8 @@ static tn_status set_quantization(folder_saving *f, tn_arena *arena, tn_json *co
   drop(config, "quantization_config");
   drop(config, "compression_config");
   if (!f->packed) return TN_OK;
-  /* an output that is the table of tokens has no tensors of its own, and loaders would look for packed ones */
+  /* an output that is the table of tokens has no tensors of its own, and loaders would look for packed ones
+   */
   if (!tn_checkpoint_find(f->v->ck, "lm_head.weight") && !tn_vec_push(&f->plain, "lm_head")) return TN_OOM;
   TN_TRY(f->v->s->pack->config(f->packed, f->plain.items, f->plain.count, &text));
   tn_status s =

@@ -26,7 +26,7 @@ static tn_status take(cursor *c, uint64_t n, const uint8_t **p) {
 }
 
 static tn_status take_count(cursor *c, const char *what, int32_t least, int32_t *out) {
-  const uint8_t *p;
+  const uint8_t *p = NULL;
   TN_TRY(take(c, sizeof *out, &p));
   memcpy(out, p, sizeof *out);
   if (*out >= least) return TN_OK;
@@ -35,7 +35,7 @@ static tn_status take_count(cursor *c, const char *what, int32_t least, int32_t 
 
 static tn_status take_text(cursor *c, tn_arena *a, char **out) {
   int32_t n;
-  const uint8_t *p;
+  const uint8_t *p = NULL;
   TN_TRY(take_count(c, "bytes of a name", 0, &n));
   TN_TRY(take(c, (uint64_t)n, &p));
   *out = tn_arena_str(a, (tn_str){(const char *)p, (uint64_t)n});
@@ -51,7 +51,7 @@ static tn_imatrix_entry *entry_of(tn_imatrix *m, const char *name, uint32_t n) {
 static tn_status read_entry(tn_imatrix *m, cursor *c) {
   char *name;
   int32_t chunks, n;
-  const uint8_t *p;
+  const uint8_t *p = NULL;
   TN_TRY(take_text(c, &m->arena, &name));
   TN_TRY(take_count(c, "chunks", 0, &chunks));
   TN_TRY(take_count(c, "numbers", 1, &n));

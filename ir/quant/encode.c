@@ -115,7 +115,8 @@ tn_status tn_encode_rows(tn_dtype t, const float *x, uint64_t rows, uint64_t col
                          uint8_t *out, uint64_t *bad) {
   uint64_t n, bytes = tn_encode_row_bytes(t, columns), wrong = 0;
   const tn_quant *q = tn_quant_of(t);
-  if (!tn_encode_can(t) || (columns && !bytes) || columns > INT32_MAX || !tn_mul_u64(rows, columns, &n)) return TN_UNSUPPORTED;
+  if (!tn_encode_can(t) || (columns && !bytes) || columns > INT32_MAX || !tn_mul_u64(rows, columns, &n))
+    return TN_UNSUPPORTED;
   if (!all_finite(x, n, bad ? bad : &wrong)) return TN_INVALID;
   if (!q) {
     cast_all(t, x, n, out);

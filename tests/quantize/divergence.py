@@ -3,10 +3,10 @@
 file they were made of, against llama-quantize's files of the same type and importance matrix, whose divergences are kept in
 divergence.json.
 
-    divergence.py TENON            at most 1.02 times as far
+    divergence.py TENON            no further over all, and no type more than 1.05 times as far
     divergence.py --make TENON     writes divergence.json, with the llama_cpp package (0.3.36)
 
-The model has random matrices with a few large columns, as trained ones have them; both sides run in tenon's interpreter.
+The models have random matrices with a few large columns, as trained ones have them; both sides run in tenon's interpreter.
 tests/bench/quantize.py does the same with real models.
 """
 import json
@@ -17,6 +17,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "divergence.json")
+SEEDS = (11, 12, 13, 14)
 BLIND = ["Q8_0", "Q6_K", "Q5_K_S", "Q4_K_S", "Q4_K_M", "Q3_K_M", "Q3_K_S", "Q2_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL",
          "IQ4_XS", "IQ3_S"]
 SEEING = ["Q6_K", "Q5_K_S", "Q4_K_S", "Q3_K_S", "Q2_K", "Q4_0", "Q4_1", "Q5_0", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS",
@@ -54,15 +55,18 @@ def scores(tenon, path, tmp):
 
 
 def divergences(tenon, write, tmp):
-    """{"SCHEME" or "SCHEME importance": mean KL divergence} of what write(model, out, scheme, importance file) makes."""
-    model = shapes.fill(shapes.llama(os.path.join(tmp, "shape.gguf"), 2, 256, 512, 4, 1, vocab=96), seed=11)
+    """{"SCHEME" or "SCHEME importance": mean KL divergence of what write(model, out, scheme, importance file) makes}, over
+    four models: how errors happen to add up moves the mean of four by some 2.5 %."""
     data, made, out = os.path.join(tmp, "importance.gguf"), os.path.join(tmp, "out.gguf"), {}
-    importance_file(data, model)
-    p = scores(tenon, model, tmp)
-    for scheme, importance in [(s, None) for s in BLIND] + [(s, data) for s in SEEING]:
-        write(model, made, scheme, importance)
-        q = scores(tenon, made, tmp)
-        out[scheme + (" importance" if importance else "")] = float((np.exp(p) * (p - q)).sum(-1).mean())
+    for seed in SEEDS:
+        model = shapes.fill(shapes.llama(os.path.join(tmp, "shape.gguf"), 2, 256, 512, 4, 1, vocab=96), seed)
+        importance_file(data, model)
+        p = scores(tenon, model, tmp)
+        for scheme, importance in [(s, None) for s in BLIND] + [(s, data) for s in SEEING]:
+            write(model, made, scheme, importance)
+            name = scheme + (" importance" if importance else "")
+            kl = float((np.exp(p) * (p - scores(tenon, made, tmp))).sum(-1).mean())
+            out[name] = out.get(name, 0) + kl / len(SEEDS)
     return out
 
 
@@ -87,9 +91,11 @@ def check(tenon):
         golden = json.load(f)
     with tempfile.TemporaryDirectory() as tmp:
         got = divergences(tenon, write, tmp)
-    failures = 0
+    mean = sum(kl / golden[name] for name, kl in got.items()) / len(got)
+    failures = int(mean > 1)
+    print(f"mean ratio {mean:.3f}")
     for name, kl in got.items():
-        ok = kl <= 1.02 * golden[name]
+        ok = kl <= 1.05 * golden[name]
         failures += not ok
         print(f"{'ok  ' if ok else 'FAIL'} {name:20} {kl:.6f}  llama.cpp {golden[name]:.6f}  ratio {kl / golden[name]:.3f}")
     print(f"{failures} failures")

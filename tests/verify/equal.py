@@ -3,7 +3,6 @@
 
     equal.py TENON
 """
-import os
 import sys
 import tempfile
 

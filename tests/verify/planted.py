@@ -6,7 +6,6 @@
 What is planted says what the answer must be: a change of a tensor is met first by the op that reads it, a wrong epsilon by
 the first norm, a wrong rule by what it rewrote. Needs numpy, onnx and gguf.
 """
-import os
 import sys
 import tempfile
 

@@ -6,10 +6,10 @@
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,   OPT_O0,      OPT_O1,   OPT_O2,
-                                          OPT_O3,      OPT_passes, OPT_backend, OPT_isa,  TN_MODEL_OPTIONS,
-                                          OPT_plugin,  OPT_tuning, OPT_profile, OPT_report, OPT_attention,
-                                          OPT_layers,  OPT_threads, OPT_json,   OPT_help};
+static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,    OPT_O0,      OPT_O1,     OPT_O2,
+                                          OPT_O3,      OPT_passes,  OPT_backend, OPT_isa,    TN_MODEL_OPTIONS,
+                                          OPT_plugin,  OPT_tuning,  OPT_profile, OPT_report, OPT_attention,
+                                          OPT_layers,  OPT_threads, OPT_json,    OPT_help};
 
 /* ---- collecting
  * --------------------------------------------------------------------------------------------------- */
@@ -292,13 +292,14 @@ static int run_inspect(const tn_args *a) {
                                                : tn_tool_with_driver(a, inspect_model);
 }
 
-const tn_command tn_cmd_inspect = {"inspect",
-                                   "show what is in a model or a library",
-                                   "MODEL|libNAME.so [--tensors] [--html FILE] [--report PATH [--attention TEXT]] [options]",
-                                   "Entry points with their shapes, metadata, kernels and the size of the "
-                                   "arena as an expression over the dims.",
-                                   inspect_options,
-                                   TN_COUNT(inspect_options),
-                                   1,
-                                   1,
-                                   run_inspect};
+const tn_command tn_cmd_inspect = {
+    "inspect",
+    "show what is in a model or a library",
+    "MODEL|libNAME.so [--tensors] [--html FILE] [--report PATH [--attention TEXT]] [options]",
+    "Entry points with their shapes, metadata, kernels and the size of the "
+    "arena as an expression over the dims.",
+    inspect_options,
+    TN_COUNT(inspect_options),
+    1,
+    1,
+    run_inspect};

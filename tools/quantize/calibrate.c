@@ -1,5 +1,6 @@
 /* calibrate.c - tenon quantize --calibration TEXT --method NAME: the model reads the text, and what meets
  * each matrix decides how it is rounded. */
+#include "ir/quant/encode.h"
 #include "tools/quantize/calibrate.h"
 #include <unistd.h>
 
@@ -95,7 +96,7 @@ static tn_status encode(void *ctx, uint32_t tensor, uint64_t first, uint64_t row
   tn_quantize *q = ctx;
   tn_calibration *c = q->calibration;
   const tn_cal_tensor *t = &c->tensors[tensor];
-  uint64_t bytes = q->tensors[tensor].rows ? q->tensors[tensor].bytes / q->tensors[tensor].rows : 0;
+  uint64_t bytes = tn_encode_row_bytes(q->tensors[tensor].to, q->tensors[tensor].columns);
   (void)in;
   *taken = t->stored;
   return t->stored ? tn_cal_get(c, c->codes, t->at + first * bytes, out, rows * bytes) : TN_OK;

@@ -1,6 +1,7 @@
 /* cmd_quantize.c - `tenon quantize`: opens a model, plans, encodes it tensor by tensor into a new file or
  * folder, and says what that cost. */
 #include "tools/quantize/quantize.h"
+#include "tools/report/attention.h"
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/resource.h>
@@ -24,6 +25,8 @@ static const uint8_t quantize_options[] = {OPT_dry_run,
                                            OPT_chunks,
                                            OPT_capacity,
                                            OPT_sensitivity,
+                                           OPT_attention,
+                                           OPT_layers,
                                            OPT_group_size,
                                            OPT_asymmetric,
                                            OPT_calibration,
@@ -221,6 +224,7 @@ static tn_status quantize(tn_quantize *q) {
   TN_TRY(tn_checkpoint_save(q->view, q->out, &q->save, q->diags));
   tn_quantize_print(q, false, tn_now() - begin);
   report_run(q, tn_now() - begin);
+  TN_TRY(tn_report_attention_asked(&q->report, q->args, q->out, q->diags));
   const char *place = q->args->last[OPT_report];
   return tn_report_write(&q->report, place ? place : q->out, q->diags);
 }

@@ -142,8 +142,16 @@ static bool choose_given(plan *p, tn_qtensor *t) {
   return type != 0;
 }
 
+/* Programs that read GGUF expect what is no operand of a product, and routers, in f32. */
+static bool expects_f32(const tn_quantize *q, const tn_qtensor *t) {
+  bool half = t->t->dtype == TN_DT_f16 || t->t->dtype == TN_DT_bf16;
+  bool plain = t->t->rank < 2 || t->t->role == TN_CK_OTHER || t->t->role == TN_CK_ROUTER;
+  return half && plain && q->format == TN_CK_GGUF && tn_checkpoint_format(q->source) == TN_CK_FOLDER;
+}
+
 static void choose(plan *p, tn_qtensor *t) {
   tn_quantize *q = p->q;
+  if (t->cls == TN_SC_KEEP && expects_f32(q, t)) set(t, TN_DT_f32, NULL, false);
   tn_scheme_tensor x = {t->cls, t->ordinal, t->t->layer, t->t->rank > 2};
   if (t->cls == TN_SC_KEEP || !q->type || choose_given(p, t) || tn_quantize_searches(q->args)) return;
   tn_dtype type = tn_scheme_type(q->scheme, &p->model, &x);

@@ -25,6 +25,17 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# For the test that looks at report pages, which is skipped without one.
+browser() {
+  local b
+  for b in chromium-headless-shell chromium chromium-browser google-chrome; do
+    if command -v "$b" >/dev/null; then say "browser: $b"; return; fi
+  done
+  say "browser: installing chromium-headless-shell"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null ||
+    say "browser: WARNING: it could not be installed; the test of report pages will be skipped"
+}
+
 # An environment of our own under build/, with the small wheels that the tests compare against.
 python_environment() {
   local stamp=build/venv/.done want

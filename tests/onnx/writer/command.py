@@ -124,7 +124,7 @@ def refusals(tmp):
     with open(f8, "w") as f:
         f.write("module @m {\n  dims B\n  func @a(%x: f8e4m3[B]) -> f8e4m3[B] {\n    return %x\n  }\n}\n")
     refused(tmp, "no model", 1, "no such file", "export", "onnx", os.path.join(tmp, "none"), out)
-    refused(tmp, "format", 2, "is not a format", "export", "gguf", llama, out)
+    refused(tmp, "format", 2, "is not a format", "export", "tflite", llama, out)
     refused(tmp, "no folder to write to", 1, "cannot write", "export", "onnx", llama, os.path.join(tmp, "no", "x.onnx"))
     refused(tmp, "opset 13", 2, "between 14 and 26", "export", "onnx", llama, out, "--opset", "13")
     refused(tmp, "opset 27", 2, "between 14 and 26", "export", "onnx", llama, out, "--opset", "27")
