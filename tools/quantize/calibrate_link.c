@@ -1,5 +1,6 @@
 /* calibrate_link.c - from products of the imported graph to the tensors that are written. */
 #include "tools/quantize/calibrate.h"
+#include "ir/quant/quant.h"
 #include "tools/quantize/weight_names.h"
 
 static int64_t dim0(tn_module *m, tn_type type) {
@@ -33,10 +34,11 @@ static tn_status input_of(tn_calibration *c, const tn_product *p, int32_t layer,
   return x.squares && x.counts && x.most && tn_vec_push(&c->inputs, x) ? TN_OK : TN_OOM;
 }
 
-/* Tensors whose rows are what the product sums over, and that change their type. */
+/* Tensors whose rows are what the product sums over, and that change. */
 static bool is_wanted(const tn_calibration *c, const tn_product *p, uint32_t t) {
   const tn_qtensor *x = &c->q->tensors[t];
-  if (x->columns != p->columns || x->to == x->t->dtype) return false;
+  bool stays = x->to == x->t->dtype; /* it can be scaled all the same, unless it is blocks */
+  if (x->columns != p->columns || (stays && (c->method < TN_CAL_AWQ || tn_quant_of(x->to)))) return false;
   if (x->cls == TN_SC_EMBEDDING || x->cls == TN_SC_KEEP) return false;
   return !p->transposed || c->q->format == TN_CK_GGUF; /* a folder keeps it as it lies */
 }

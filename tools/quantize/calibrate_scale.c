@@ -127,9 +127,11 @@ static tn_status sample_rows(tn_calibration *c, uint32_t tensor, uint64_t most, 
   return s;
 }
 
+/* Of the matrices that the input meets; for AWQ of those whose numbers are rounded much. */
 static tn_status read_samples(tn_calibration *c, uint32_t input, uint64_t most, sample *s) {
   for (uint32_t i = 0; i < c->weights.count; i++) {
     const tn_cal_weight *w = &c->weights.items[i];
+    if (c->method == TN_CAL_AWQ && !tn_quant_of(c->q->tensors[w->tensor[0]].to)) continue;
     if (w->input == input) TN_TRY(sample_rows(c, w->tensor[0], most, &s->m[s->n++]));
   }
   return TN_OK;
@@ -221,6 +223,7 @@ static tn_status scale_input(tn_calibration *c, uint32_t input) {
   sample s = {.n = 0};
   bool awq = c->method == TN_CAL_AWQ;
   tn_status status = read_samples(c, input, awq ? SAMPLE : UINT64_MAX, &s);
+  if (status == TN_OK && !s.n) return status;
   if (status == TN_OK) status = awq ? search(c, x, &s, factors) : smooth(x, &s, factors);
   if (status == TN_OK) status = apply(c, input, &o, view, factors);
   sample_fini(&s);
