@@ -33,8 +33,8 @@ typedef struct tn_command {
 
 extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check,
     tn_cmd_inspect, tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench,
-    tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize,
-    tn_cmd_quantize, tn_cmd_imatrix, tn_cmd_run_recipe;
+    tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize, tn_cmd_quantize, tn_cmd_imatrix,
+    tn_cmd_run_recipe;
 
 int tn_tool_main(int argc, char **argv);
 
@@ -65,7 +65,7 @@ typedef struct tn_opened {
   tn_jit jit;
   void *library;
   bool has_driver, has_build;
-  const char *adapters; /* of a library: NAME[=WEIGHT], ':' between; NULL: as it was made */
+  const char *adapters;                 /* of a library: NAME[=WEIGHT], ':' between; NULL: as it was made */
   uint32_t cores[TN_MAX_CORES], ncores; /* of sessions' threads; ncores 0: any */
 } tn_opened;
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d);
@@ -98,8 +98,8 @@ tn_status tn_invoke_alloc(const tn_opened *o, tn_session *s, int entry, const tn
 
 /* How a model is read: for every command that imports one. */
 #define TN_MODEL_OPTIONS                                                                                     \
-  OPT_precision, OPT_quantize, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes, OPT_fix, \
-      OPT_no_cache
+  OPT_precision, OPT_quantize, OPT_task, OPT_page, OPT_kv, OPT_adapter, OPT_adapter_mode, OPT_shapes,        \
+      OPT_fix, OPT_no_cache
 
 /* sampling.c: the options that steer generation, as what the runtime takes. `o` points into the rest. */
 #define TN_SAMPLING_OPTIONS                                                                                  \

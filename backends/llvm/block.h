@@ -1,6 +1,6 @@
-/* block.h - block formats (ir/quant/quant.def) in generated code: how a number is rebuilt from the bytes of its
- * block, written once over a reader that knows where those bytes are. A reader serves either the elements at
- * an index (body_block.c) or 16 rows of a packed weight at a time (backends/cpu/ukernel/ukernel_block.c).
+/* block.h - block formats (ir/quant/quant.def) in generated code: how a number is rebuilt from the bytes of
+ * its block, written once over a reader that knows where those bytes are. A reader serves either the elements
+ * at an index (body_block.c) or 16 rows of a packed weight at a time (backends/cpu/ukernel/ukernel_block.c).
  *
  * Layout "panelq" of a weight [n, k]: [n / 16][block along k][field][16 rows]. The bytes of a block are cut
  * into fields of 1, 2 or 4 bytes that stay whole (stored floats, and 4 bytes of codes); a field's 16 copies

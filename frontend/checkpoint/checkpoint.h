@@ -104,7 +104,8 @@ typedef struct tn_ck_save {
   const tn_dtype *types;
   /* Importance of tensor i, [columns], or [experts, columns] for rank 3; NULL, or gives NULL: none. */
   const float *(*importance)(void *ctx, uint32_t tensor, uint64_t *rows);
-  /* Changes rows before they are encoded or copied; NULL, or gives false: does not. numbers NULL: only asks. */
+  /* Changes rows before they are encoded or copied; NULL, or gives false: does not. numbers NULL: only asks.
+   */
   bool (*adjust)(void *ctx, uint32_t tensor, uint64_t first, uint64_t rows, float *numbers);
   /* Encodes rows itself instead of tn_encode_rows; NULL, or *taken false: does not. `whole`: all rows in one
    * call. */

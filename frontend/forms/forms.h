@@ -1,6 +1,6 @@
 /* forms.h - weights that are computed from other tensors while they stream. tn_weight_info.form says how: a
- * method and its words, "gptq v1 act". Packed checkpoints become blocks of ir/quant/quant.def row by row; nothing
- * is ever unpacked as a whole. README.md lists the methods. */
+ * method and its words, "gptq v1 act". Packed checkpoints become blocks of ir/quant/quant.def row by row;
+ * nothing is ever unpacked as a whole. README.md lists the methods. */
 #ifndef TN_FORMS_H
 #define TN_FORMS_H
 #include "ir/base/diag.h"

@@ -1,5 +1,5 @@
-/* quant.h - the block formats of ir/quant/quant.def as data, from which every reader of packed weights is made: the
- * reference dequantiser, the packers and emitters of backends, and the tests.
+/* quant.h - the block formats of ir/quant/quant.def as data, from which every reader of packed weights is
+ * made: the reference dequantiser, the packers and emitters of backends, and the tests.
  *
  * A block of `values` numbers lies in `bytes` bytes. Number i is rebuilt, each step rounded to f32, as
  *     scale * level(code(i))                     without a minimum

@@ -2,7 +2,7 @@
  * and their sums of squares by column.
  *
  *   observe_main MODEL TEXT|INPUTS.safetensors CHUNK CHUNKS [values] */
-#include "tools/quantize/observe.h"
+#include "tools/quantize/observe/observe.h"
 #include <stdio.h>
 #include <stdlib.h>
 

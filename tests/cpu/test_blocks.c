@@ -1,6 +1,6 @@
-/* test_blocks.c - every block format of ir/quant/quant.def: products with packed and plain weights, rows gathered
- * from them, values rebuilt, epilogues; against the reference's dequantised product in double. New rows are
- * covered as they come. In the environment TENON_TEST_FORMAT picks formats by a part of their name,
+/* test_blocks.c - every block format of ir/quant/quant.def: products with packed and plain weights, rows
+ * gathered from them, values rebuilt, epilogues; against the reference's dequantised product in double. New
+ * rows are covered as they come. In the environment TENON_TEST_FORMAT picks formats by a part of their name,
  * TENON_TEST_PART (0 to 3) every fourth one. */
 #include "ir/quant/quant.h"
 #include "tests/cpu/harness.h"

@@ -1,6 +1,6 @@
 /* test_int.c - products at precision "fast" whose rows become 8-bit integers: every block format and target.
- * The reference gets rows that plain C has rounded by the documented rule (backends/cpu/matmul/rows_int.h), the
- * kernels get them as they are, so nothing but the order of sums may differ. In the environment
+ * The reference gets rows that plain C has rounded by the documented rule (backends/cpu/matmul/rows_int.h),
+ * the kernels get them as they are, so nothing but the order of sums may differ. In the environment
  * TENON_TEST_FORMAT picks formats by a part of their name. */
 #include "ir/quant/quant.h"
 #include "tests/cpu/harness.h"

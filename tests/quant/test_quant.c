@@ -1,5 +1,5 @@
-/* test_quant.c - every row of ir/quant/quant.def against vectors/TYPE.bin (make_vectors.py): blocks, then their
- * values, bit by bit. A row without a file fails. */
+/* test_quant.c - every row of ir/quant/quant.def against vectors/TYPE.bin (make_vectors.py): blocks, then
+ * their values, bit by bit. A row without a file fails. */
 #include "backends/ref/ref.h"
 #include "ir/base/base.h"
 #include "ir/quant/quant.h"

@@ -19,10 +19,11 @@ typedef struct tn_driver_options {
   const char *task;           /* NULL: as the model says */
   const char *const *plugins; /* --plugin, in order */
   uint32_t nplugins;
-  const char *pages;        /* --model-page files, ':' between */
-  const char *precision;    /* strict, high or fast; NULL: strict. Becomes the module's meta "precision" */
-  const char *quantize;     /* block format of weights that meet products; becomes the meta "quantize"; NULL: none */
-  const char *kv;           /* element type of the KV cache; NULL: f32 */
+  const char *pages;     /* --model-page files, ':' between */
+  const char *precision; /* strict, high or fast; NULL: strict. Becomes the module's meta "precision" */
+  const char
+      *quantize;  /* block format of weights that meet products; becomes the meta "quantize"; NULL: none */
+  const char *kv; /* element type of the KV cache; NULL: f32 */
   const char *adapters;     /* PATH[=WEIGHT], ':' between; NULL: none */
   const char *adapter_mode; /* switch or merge; NULL: switch */
   const char *fix;          /* inputs of an ONNX model that are constants: "axes=0,2;ratio=0.5"; NULL: none */

@@ -7,41 +7,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const uint8_t quantize_options[] = {OPT_dry_run,
-                                           OPT_tensor_type,
-                                           OPT_tensor_type_file,
-                                           OPT_output_type,
-                                           OPT_embedding_type,
-                                           OPT_leave_output,
-                                           OPT_pure,
-                                           OPT_allow_requantize,
-                                           OPT_imatrix,
-                                           OPT_fallback,
-                                           OPT_target_bpw,
-                                           OPT_target_size,
-                                           OPT_max_kld,
-                                           OPT_types,
-                                           OPT_eval,
-                                           OPT_chunks,
-                                           OPT_capacity,
-                                           OPT_sensitivity,
-                                           OPT_attention,
-                                           OPT_layers,
-                                           OPT_group_size,
-                                           OPT_asymmetric,
-                                           OPT_calibration,
-                                           OPT_method,
-                                           OPT_report,
-                                           OPT_pack,
-                                           OPT_page,
-                                           OPT_plugin,
-                                           OPT_backend,
-                                           OPT_isa,
-                                           OPT_threads,
-                                           OPT_json,
-                                           OPT_verbose,
-                                           OPT_help,
-                                           TN_INT8_OPTIONS};
+static const uint8_t quantize_options[] = {
+    OPT_dry_run,      OPT_tensor_type, OPT_tensor_type_file, OPT_output_type, OPT_embedding_type,
+    OPT_leave_output, OPT_pure,        OPT_allow_requantize, OPT_imatrix,     OPT_fallback,
+    OPT_target_bpw,   OPT_target_size, OPT_max_kld,          OPT_types,       OPT_eval,
+    OPT_chunks,       OPT_capacity,    OPT_sensitivity,      OPT_attention,   OPT_layers,
+    OPT_group_size,   OPT_asymmetric,  OPT_calibration,      OPT_method,      OPT_report,
+    OPT_pack,         OPT_page,        OPT_plugin,           OPT_backend,     OPT_isa,
+    OPT_threads,      OPT_json,        OPT_verbose,          OPT_help,        TN_INT8_OPTIONS};
 
 enum { QUANTIZATION_VERSION = 2 /* of the block formats in GGUF files */ };
 

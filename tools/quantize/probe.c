@@ -2,6 +2,7 @@
  * that is read, and removed. */
 #include "tools/quantize/quantize.h"
 #include "tools/verify/score.h"
+#include <stdlib.h>
 #include <unistd.h>
 
 struct tn_qprobe {
@@ -23,7 +24,9 @@ static tn_status open_probe(tn_qprobe *p) {
     return tn_fail(q->diags, TN_INVALID, NULL, NULL, "--max-kld and --sensitivity need a text: --eval FILE");
   if (q->format != TN_CK_GGUF)
     return tn_fail(q->diags, TN_UNSUPPORTED, q->out, NULL, "is measured as a GGUF file only: OUT.gguf");
-  p->path = tn_arena_printf(&q->arena, "%s.probe-%ld.gguf", q->out ? q->out : "/tmp/tenon", (long)getpid());
+  const char *tmp = getenv("TMPDIR"), *folder = tmp && *tmp ? tmp : "/tmp";
+  p->path = q->out ? tn_arena_printf(&q->arena, "%s.probe-%ld.gguf", q->out, (long)getpid())
+                   : tn_arena_printf(&q->arena, "%s/tenon.probe-%ld.gguf", folder, (long)getpid());
   if (!p->path) return TN_OOM;
   p->has_base = true;
   return tn_opened_open(&p->base, q->in, &q->driver, q->diags);

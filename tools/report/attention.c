@@ -3,7 +3,7 @@
  * that what it gives are the weights. */
 #include "tools/report/attention.h"
 #include "passes/rw.h"
-#include "tools/quantize/observe_model.h"
+#include "tools/quantize/observe/observe_model.h"
 #include <stdlib.h>
 
 enum { MAX_TOKENS = 128, MAX_LAYERS = 512, SHOWN = 6 };

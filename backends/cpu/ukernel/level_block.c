@@ -1,6 +1,7 @@
-/* level_block.c - codes of 16 rows as floats, from the row of ir/quant/quant.def. A lane holds the four bytes of
- * codes of one row. A code is not moved to the bottom of its lane but masked and converted where it stands,
- * in byte b: its level times 2^(8 b), which is exact; what it is multiplied by is scaled down instead. */
+/* level_block.c - codes of 16 rows as floats, from the row of ir/quant/quant.def. A lane holds the four bytes
+ * of codes of one row. A code is not moved to the bottom of its lane but masked and converted where it
+ * stands, in byte b: its level times 2^(8 b), which is exact; what it is multiplied by is scaled down
+ * instead. */
 #include "backends/cpu/ukernel/ukernel_block.h"
 #include "backends/llvm/convert.h"
 

@@ -18,11 +18,11 @@ extern "C" {
  */
 #define TN_DTYPES(X)                                                                                         \
   X(f64, 64, FLOAT)                                                                                          \
-  X(f32, 32, FLOAT) X(f16, 16, FLOAT) X(bf16, 16, FLOAT) X(f8e4m3, 8, FLOAT) X(f8e5m2, 8, FLOAT)             \
-      X(i64, 64, INT) X(i32, 32, INT) X(i16, 16, INT) X(i8, 8, INT) X(u64, 64, UINT) X(u32, 32, UINT)        \
-          X(u16, 16, UINT) X(u8, 8, UINT) X(bool, 8, BOOL) X(i4, 4, INT) X(u4, 4, UINT) X(i2, 2, INT)        \
-              X(u2, 2, UINT) X(f8e4m3fnuz, 8, FLOAT) X(f8e5m2fnuz, 8, FLOAT) X(f8e8m0, 8, FLOAT)             \
-                  X(f4e2m1, 4, FLOAT)
+  X(f32, 32, FLOAT)                                                                                          \
+  X(f16, 16, FLOAT) X(bf16, 16, FLOAT) X(f8e4m3, 8, FLOAT) X(f8e5m2, 8, FLOAT) X(i64, 64, INT)               \
+      X(i32, 32, INT) X(i16, 16, INT) X(i8, 8, INT) X(u64, 64, UINT) X(u32, 32, UINT) X(u16, 16, UINT)       \
+          X(u8, 8, UINT) X(bool, 8, BOOL) X(i4, 4, INT) X(u4, 4, UINT) X(i2, 2, INT) X(u2, 2, UINT)          \
+              X(f8e4m3fnuz, 8, FLOAT) X(f8e5m2fnuz, 8, FLOAT) X(f8e8m0, 8, FLOAT) X(f4e2m1, 4, FLOAT)
 /* clang-format on */
 enum {
   TN_DT_NONE = 0,
@@ -243,8 +243,9 @@ typedef struct tn_op_desc {
   X(tn_loc, loc_make, (tn_module * m, const tn_loc_info *l))                                                 \
   X(void, loc_get, (tn_module * m, tn_loc l, tn_loc_info * out))                                             \
   X(void, report, (tn_module * m, uint32_t severity, tn_loc l, const char *fmt, ...))                        \
-  X(tn_status, weight_set_form, (tn_module * m, tn_weight w, const char *form)) /* see tn_weight_info */        \
-  X(tn_status, func_drop, (tn_module * m, tn_func f)) /* with all that were added after it; nothing may refer to them */
+  X(tn_status, weight_set_form, (tn_module * m, tn_weight w, const char *form)) /* see tn_weight_info */     \
+  X(tn_status, func_drop,                                                                                    \
+    (tn_module * m, tn_func f)) /* with all that were added after it; nothing may refer to them */
 /* clang-format on */
 
 typedef struct tn_ir {

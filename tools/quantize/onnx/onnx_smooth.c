@@ -6,7 +6,7 @@
  * where the paper has b = 1/2 for all. Here each value gets the b with the least error to be expected of its
  * products: roundings are uniform and independent, those of x count with the squares of the weights, those of
  * the weights with the squares of x. b = 0 leaves all as it is. */
-#include "tools/quantize/onnx.h"
+#include "tools/quantize/onnx/onnx.h"
 #include <math.h>
 
 enum { TRIES = 10 /* b from 0 to 0.9 */ };

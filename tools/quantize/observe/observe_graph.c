@@ -1,6 +1,6 @@
 /* observe_graph.c - products of a function with weights, and the function's results replaced by what is
  * observed: the passes behind then keep exactly those values and what leads to them. */
-#include "tools/quantize/observe_graph.h"
+#include "tools/quantize/observe/observe_graph.h"
 #include "passes/rw.h"
 
 /* The weight behind views of it; *flipped: an odd number of times its last two dims were exchanged. */

@@ -1,7 +1,7 @@
 /* calibrate.c - tenon quantize --calibration TEXT --method NAME: the model reads the text, and what meets
  * each matrix decides how it is rounded. */
 #include "ir/quant/encode.h"
-#include "tools/quantize/calibrate.h"
+#include "tools/quantize/calibrate/calibrate.h"
 #include <unistd.h>
 
 static const struct {

@@ -1,10 +1,10 @@
 /* calibrate_scale.c - AWQ-style scaling and SmoothQuant: a matrix's columns are multiplied by factors that
  * what makes its input is divided by. That is a norm in front of it, or the matrix whose product, times
  * something, the input is. Inputs that anything else reads, or that something else makes, stay. */
-#include "tools/quantize/calibrate.h"
+#include "tools/quantize/calibrate/calibrate.h"
 #include "passes/quantize/scaling.h"
 #include "passes/rw.h"
-#include "tools/quantize/weight_names.h"
+#include "tools/quantize/observe/weight_names.h"
 #include <math.h>
 
 enum { SAMPLE = 48 /* rows of each matrix that the search rounds */, MATRICES = 8 };

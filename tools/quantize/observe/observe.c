@@ -1,7 +1,7 @@
 /* observe.c - shows an observer what meets each weight. The model's graph is changed to give the left operand
  * of every product, so that it runs as fast as ever and keeps nothing else. */
-#include "tools/quantize/observe.h"
-#include "tools/quantize/observe_model.h"
+#include "tools/quantize/observe/observe.h"
+#include "tools/quantize/observe/observe_model.h"
 #include "tools/verify/stored.h"
 #include <stdlib.h>
 

@@ -9,7 +9,7 @@
 #include "frontend/onnx/write.h"
 #include "passes/quantize/range.h"
 #include "tools/export/beside.h"
-#include "tools/quantize/observe_graph.h"
+#include "tools/quantize/observe/observe_graph.h"
 #include "tools/tool.h"
 
 /* A weight that is quantized for one use. */

@@ -1,6 +1,6 @@
 /* calibrate_gptq.c - a group's weights, encoded with their inputs' moments. Encoded rows wait in a file until
  * they are saved; the weights as they are from then on go into another, for the layers behind. */
-#include "tools/quantize/calibrate.h"
+#include "tools/quantize/calibrate/calibrate.h"
 #include "ir/quant/encode.h"
 
 enum { BAND = 64 /* rows that a thread takes at once */ };

@@ -1,7 +1,7 @@
 /* calibrate_link.c - from products of the imported graph to the tensors that are written. */
-#include "tools/quantize/calibrate.h"
+#include "tools/quantize/calibrate/calibrate.h"
 #include "ir/quant/quant.h"
-#include "tools/quantize/weight_names.h"
+#include "tools/quantize/observe/weight_names.h"
 
 static int64_t dim0(tn_module *m, tn_type type) {
   tn_type_info t;

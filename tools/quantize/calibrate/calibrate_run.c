@@ -1,6 +1,6 @@
 /* calibrate_run.c - one group's run over the text: from what the group before left, through that group's
  * weights as they are once encoded, up to this group's inputs. */
-#include "tools/quantize/calibrate.h"
+#include "tools/quantize/calibrate/calibrate.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* observe_model.c - importing a model to be observed, and compiling copies of it that give chosen values. */
-#include "tools/quantize/observe_model.h"
+#include "tools/quantize/observe/observe_model.h"
 #include <stdlib.h>
 
 /* O3 in two halves: what is observed is chosen between them, where the graph is still as imported but has its

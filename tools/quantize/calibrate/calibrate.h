@@ -5,7 +5,7 @@
 #ifndef TN_CALIBRATE_H
 #define TN_CALIBRATE_H
 #include "passes/quantize/gptq.h"
-#include "tools/quantize/observe_model.h"
+#include "tools/quantize/observe/observe_model.h"
 #include "tools/quantize/quantize.h"
 
 typedef enum tn_cal_method { TN_CAL_RTN, TN_CAL_GPTQ, TN_CAL_AWQ, TN_CAL_SMOOTH } tn_cal_method;

@@ -1,7 +1,7 @@
 /* onnx_scale.c - numbers of int8: scales of weights, steps of activations, and the codes. Weights are read in
  * bands of rows; only the codes of one are in memory as a whole. */
 #include "ir/quant/quant.h"
-#include "tools/quantize/onnx.h"
+#include "tools/quantize/onnx/onnx.h"
 #include <math.h>
 
 enum { BAND = 1 << 20 };

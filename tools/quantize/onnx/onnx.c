@@ -1,6 +1,6 @@
 /* onnx.c - `tenon quantize IN OUT.onnx int8-static|int8-dynamic`: a folder, GGUF or ONNX file as ONNX whose
  * products with weights, and whose tables, are in 8 bits. */
-#include "tools/quantize/onnx.h"
+#include "tools/quantize/onnx/onnx.h"
 #include "tools/quantize/quantize.h"
 #include "tools/reports.h"
 #include <math.h>

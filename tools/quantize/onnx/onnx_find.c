@@ -2,7 +2,7 @@
  * look-ups of rows of one. */
 #include "frontend/tokenizer/regex.h"
 #include "passes/rw.h"
-#include "tools/quantize/onnx.h"
+#include "tools/quantize/onnx/onnx.h"
 
 typedef struct excluded {
   TN_VEC(tn_tk_regex *) patterns;

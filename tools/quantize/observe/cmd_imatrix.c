@@ -1,8 +1,8 @@
 /* cmd_imatrix.c - tenon imatrix: the importance of every column of a model's matrices, from a text, as
  * llama-imatrix measures it. */
 #include "frontend/gguf/imatrix.h"
-#include "tools/quantize/observe.h"
-#include "tools/quantize/weight_names.h"
+#include "tools/quantize/observe/observe.h"
+#include "tools/quantize/observe/weight_names.h"
 #include <math.h>
 #include <stdio.h>
 

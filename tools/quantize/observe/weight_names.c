@@ -1,5 +1,5 @@
 /* weight_names.c - weights and tensors are the same where they share bytes of a file. */
-#include "tools/quantize/weight_names.h"
+#include "tools/quantize/observe/weight_names.h"
 
 uint32_t tn_weight_tensor(const tn_checkpoint *ck, const tn_observed *o, uint32_t i) {
   bool apart = o->experts > 1 && o->nparts == o->experts; /* each expert has its own bytes */

@@ -1,7 +1,7 @@
 /* observe_text.c - a text as the calls that a model is observed with. Causal models get chunks of one size,
  * as llama-imatrix cuts them: the text's tokens one after the other, each chunk's first one replaced by the
  * beginning-of-text token where the tokenizer adds one. Others get a call per line. */
-#include "tools/quantize/observe_model.h"
+#include "tools/quantize/observe/observe_model.h"
 #include <stdlib.h>
 
 enum { CHUNK = 512 };

@@ -2,7 +2,7 @@
  * and calibrations that work layer by layer are made of. */
 #ifndef TN_OBSERVE_MODEL_H
 #define TN_OBSERVE_MODEL_H
-#include "tools/quantize/observe_graph.h"
+#include "tools/quantize/observe/observe_graph.h"
 #include "tools/tool.h"
 
 /* The model as imported, ready to be copied and compiled. */

@@ -1,7 +1,7 @@
 /* onnx_observe.c - ranges of what meets the products' weights: the model reads the calibration data as it
  * was imported, and every left operand goes into one histogram. */
-#include "tools/quantize/observe.h"
-#include "tools/quantize/onnx.h"
+#include "tools/quantize/observe/observe.h"
+#include "tools/quantize/onnx/onnx.h"
 #include "tools/verify/stored.h"
 #include <dirent.h>
 #include <math.h>
