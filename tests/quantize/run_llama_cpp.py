@@ -55,7 +55,7 @@ def main():
                 raise SystemExit(p.stderr)
             a, b = of_llama(out).astype(np.float64), of_tenon(tenon, out, tmp).astype(np.float64)
             nmse = ((a - b) ** 2).sum() / (b ** 2).sum()
-            ok = nmse < (1e-6 if scheme in ("F16", "BF16") else 4e-3)
+            ok = nmse < {"F16": 1e-6, "BF16": 1e-4}.get(scheme, 4e-3)  # it rounds activations to bf16, or to 8 bits
             failures += not ok
             print(f"{'ok  ' if ok else 'FAIL'} {scheme:10} nmse {nmse:.1e}", flush=True)
     print(f"{failures} failures")
