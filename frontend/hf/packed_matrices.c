@@ -157,10 +157,12 @@ static tn_status make_qweight(tn_hf *h, tensor t, const char *name) {
 
 /* ---- compressed-tensors: integers ---- */
 
-/* Groups of rows that have `scale`: 0 for one scale, or one for each row. */
+/* Groups of rows that have `scale`: 0 for one scale, or one for each row; but rows as short as a group are
+ * one, so that scales lie in their blocks, as stacked experts need it. */
 static tn_status scale_group(tn_hf *h, tensor scale, int64_t n, int64_t k, int64_t *group) {
   int64_t count = count_of(scale);
-  *group = 0;
+  bool one = scale->rank == 2 && scale->shape[0] == n && scale->shape[1] == 1;
+  *group = is_float(scale) && one && (k == 32 || k == 64 || k == 128) ? k : 0;
   if (is_float(scale) && (count == 1 || (count == n && scale->shape[0] == n))) return TN_OK;
   if (!is_float(scale) || scale->rank != 2 || scale->shape[0] != n || !scale->shape[1] || k % scale->shape[1])
     return tn_packed_fail(h, scale, "is no scale for a matrix of [%lld, %lld]", (long long)n, (long long)k);
