@@ -27,7 +27,6 @@ static void finish_groups(ptx_warp *w, uint32_t lane, uint32_t end) {
       w->copies.items[kept++] = c;
   }
   w->copies.count = kept;
-  w->group_done[lane] = end;
 }
 
 static void issue(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
@@ -66,7 +65,6 @@ static void issue(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
 static void arrive_after(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
   PTX_EACH(l, mask) {
     finish_groups(w, l, w->group_open[l] + 1);
-    w->group_done[l] = w->group_open[l];
     uint32_t index = ptx_mbarrier_find(w, (ptx_space)i->space, ptx_address(w, &i->args[0], l), (int)l);
     if (index == UINT32_MAX) return;
     if (ptx_has(i, PM_noinc)) ptx_mbarrier_arrive(w, index, 1, (int)l);
@@ -86,12 +84,7 @@ typedef struct ptx_bulk { /* towards shared memory: one row of bytes, or a box o
   int32_t origin[5];
 } ptx_bulk;
 
-/* Bits 4 .. of an address in shared memory are mixed with the ones above (swizzle of 32, 64 or 128 bytes). */
-static uint64_t swizzled(uint32_t mode, uint64_t a) {
-  return mode ? a ^ ((a >> 7 & ((1u << mode) - 1)) << 4) : a;
-}
-
-/* Calls for every element of the box: its bytes in the tensor (NULL: outside) and in shared memory. */
+/* Copies every element of the box between the tensor (outside of it: zeros) and shared memory. */
 static bool walk_box(ptx_warp *w, const ptx_tensor_map *t, const int32_t *origin, ptx_cta *cta, uint64_t to,
                      bool store) {
   uint64_t n = 1, size = t->element;
@@ -105,14 +98,14 @@ static bool walk_box(ptx_warp *w, const ptx_tensor_map *t, const int32_t *origin
       inside &= x >= 0 && (uint64_t)x < t->size[d];
       address += (uint64_t)x * (d ? t->stride[d - 1] : size);
     }
-    uint64_t offset = swizzled(t->swizzle, to + e * size);
+    uint64_t offset = ptx_swizzle(t->swizzle, to + e * size);
     if (offset + size > w->machine->shared_bytes) {
       ptx_stop(w, PTX_BAD_ADDRESS, -1, "a box of %llu bytes at shared address 0x%llx",
                (unsigned long long)(n * size), (unsigned long long)to);
       return false;
     }
     uint8_t *here = cta->shared + offset;
-    uint8_t *there = inside ? ptx_resolve_quiet(w, PS_global, address, size, -1, store) : NULL;
+    uint8_t *there = inside ? ptx_resolve_quiet(w, PS_global, address, size, store) : NULL;
     if (inside && !there) return false;
     if (!store) {
       if (there)
@@ -134,9 +127,9 @@ static void land(ptx_machine *m, ptx_bulk *b) {
   if (b->tensor) {
     good = walk_box(b->warp, &b->map, b->origin, b->cta, b->to, false);
   } else {
-    uint8_t *from = ptx_resolve_quiet(b->warp, PS_global, b->from, b->bytes, -1, false);
+    uint8_t *from = ptx_resolve_quiet(b->warp, PS_global, b->from, b->bytes, false);
     uint8_t *to = ptx_resolve_quiet(b->warp, PS_shared, b->to | (uint64_t)b->cta->rank << PTX_SHARED_RANK,
-                                    b->bytes, -1, true);
+                                    b->bytes, true);
     good = from && to;
     if (good) memcpy(to, from, b->bytes);
   }
@@ -247,8 +240,8 @@ static void store(ptx_warp *w, const ptx_ins *i, uint32_t lane) {
     return;
   }
   uint64_t bytes = ptx_get(w, &i->args[2], lane) & UINT32_MAX;
-  uint8_t *from = ptx_resolve_quiet(w, PS_shared, ptx_address(w, &i->args[1], lane), bytes, (int)lane, false);
-  uint8_t *to = ptx_resolve_quiet(w, PS_global, ptx_address(w, &i->args[0], lane), bytes, (int)lane, true);
+  uint8_t *from = ptx_resolve_quiet(w, PS_shared, ptx_address(w, &i->args[1], lane), bytes, false);
+  uint8_t *to = ptx_resolve_quiet(w, PS_global, ptx_address(w, &i->args[0], lane), bytes, true);
   if (from && to) memcpy(to, from, bytes);
 }
 
@@ -263,7 +256,7 @@ static void groups(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
                         : w->group_open[l] - (uint32_t)(i->args[0].value < w->group_open[l]
                                                             ? i->args[0].value
                                                             : w->group_open[l]));
-    if (ptx_has(i, PM_wait_all)) w->group_done[l] = ++w->group_open[l];
+    if (ptx_has(i, PM_wait_all)) w->group_open[l]++;
   }
 }
 

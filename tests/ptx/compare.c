@@ -112,14 +112,10 @@ static uint64_t int_to_int(const ptx_ins *i, ptx_type d, ptx_type s, uint64_t v)
   return u > top ? top : u;
 }
 
-static double int_value(ptx_type t, uint64_t v) {
-  return ptx_is_signed(t) ? (double)ptx_signed(t, v) : (double)ptx_unsigned(t, v);
-}
-
 /* 64-bit integers do not fit a double: rounded once, in the mode asked for, by long double arithmetic. */
 static uint64_t int_to_float(const ptx_ins *i, ptx_type d, ptx_type s, uint64_t v) {
   ptx_mod how = ptx_rounding(i);
-  if (ptx_type_bytes[s] < 8) return ptx_float_put(d, int_value(s, v), how, false);
+  if (ptx_type_bytes[s] < 8) return ptx_float_put(d, ptx_number(s, v), how, false);
   static const int modes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
   fesetround(modes[how == PM_rz ? 1 : how == PM_rm ? 2 : how == PM_rp ? 3 : 0]);
   volatile int64_t si = (int64_t)v;

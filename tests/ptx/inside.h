@@ -138,7 +138,7 @@ enum { PTX_MAX_WARPS = 32, PTX_MAX_GROUPS = PTX_LANES, PTX_BARRIERS = 16 };
 #define PTX_PARAM_WINDOW 0x0300000000000000ull
 #define PTX_SHARED_RANK 24 /* bits of an address in shared memory below the CTA's rank in its cluster */
 
-typedef enum ptx_wait { PW_NONE, PW_LANES, PW_BARRIER, PW_CLUSTER, PW_MBARRIER, PW_GROUP } ptx_wait;
+typedef enum ptx_wait { PW_NONE, PW_LANES, PW_BARRIER, PW_CLUSTER, PW_MBARRIER } ptx_wait;
 typedef struct ptx_group { /* lanes at one place */
   uint32_t pc, mask;
   uint8_t wait;
@@ -167,10 +167,10 @@ struct ptx_warp {
   uint32_t carry;              /* CC.CF by lane */
   const ptx_ins *tried;        /* the try_wait that was false last, of which barrier and phase (plus 1) */
   uint32_t tried_barrier, tried_phase;
-  uint32_t *clock;         /* by warp of the gang; NULL without race checks */
-  TN_VEC(ptx_copy) copies; /* of cp.async, by group of each lane, oldest first */
-  uint32_t group_open[PTX_LANES], group_done[PTX_LANES]; /* next group's number; all below are performed */
-  struct ptx_products *products;                         /* wgmma.c; NULL: none yet */
+  uint32_t *clock;                /* by warp of the gang; NULL without race checks */
+  TN_VEC(ptx_copy) copies;        /* of cp.async, by group of each lane, oldest first */
+  uint32_t group_open[PTX_LANES]; /* number of the group that is being filled */
+  struct ptx_products *products;  /* wgmma.c; NULL: none yet */
 };
 
 typedef struct ptx_barrier {
@@ -226,8 +226,7 @@ typedef struct ptx_place { /* bytes somewhere */
 ptx_place ptx_resolve(ptx_warp *w, ptx_space space, uint64_t address, uint64_t bytes, uint64_t align,
                       int lane, int write);
 /* Of asynchronous copies: no check of races. */
-uint8_t *ptx_resolve_quiet(ptx_warp *w, ptx_space space, uint64_t address, uint64_t bytes, int lane,
-                           bool write);
+uint8_t *ptx_resolve_quiet(ptx_warp *w, ptx_space space, uint64_t address, uint64_t bytes, bool write);
 uint64_t ptx_address(ptx_warp *w, const ptx_arg *a, uint32_t lane); /* of an ADDRESS operand */
 
 /* machine.c: lanes of the running group go on at `pc` (others stay where the group goes). */

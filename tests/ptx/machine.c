@@ -216,9 +216,8 @@ static bool start_gang(ptx_machine *m, uint64_t first, uint32_t n) {
 
 /* What the waiting warps wait for. */
 static void report_deadlock(ptx_machine *m) {
-  static const char *const waits[] = {"nothing",     "other lanes of its warp",
-                                      "a barrier",   "the cluster's barrier",
-                                      "an mbarrier", "its warpgroup"};
+  static const char *const waits[] = {"nothing", "other lanes of its warp", "a barrier",
+                                      "the cluster's barrier", "an mbarrier"};
   for (uint32_t c = 0; c < m->nctas; c++)
     for (uint32_t i = 0; i < m->ctas[c].nwarps; i++) {
       ptx_warp *w = &m->ctas[c].warps[i];

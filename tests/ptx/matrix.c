@@ -94,19 +94,13 @@ typedef struct tile {
   double a[MOST_M][MOST_K], b[MOST_K][MOST_N], c[MOST_M][MOST_N];
 } tile;
 
-static double number(ptx_type t, uint64_t bits) {
-  return ptx_is_float(t)    ? ptx_float_get(t, bits)
-         : ptx_is_signed(t) ? (double)ptx_signed(t, bits)
-                            : (double)ptx_unsigned(t, bits);
-}
-
 static const ptx_arg *item(const ptx_arg *list, uint32_t r) {
   return list->kind == PK_LIST ? &list->items[r] : list;
 }
 
 /* Number e of register r. */
 static double fragment(ptx_warp *w, const ptx_arg *list, uint32_t r, uint32_t e, ptx_type t, uint32_t lane) {
-  return number(t, ptx_get(w, item(list, r), lane) >> (e * ptx_type_bytes[t] * 8 % 64));
+  return ptx_number(t, ptx_get(w, item(list, r), lane) >> (e * ptx_type_bytes[t] * 8 % 64));
 }
 
 static uint32_t packed(ptx_type t) { return ptx_type_bytes[t] >= 4 ? 1 : 4u / ptx_type_bytes[t]; }

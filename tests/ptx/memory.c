@@ -183,9 +183,7 @@ ptx_place ptx_resolve(ptx_warp *w, ptx_space space, uint64_t address, uint64_t b
   return global_place(w, address, bytes, lane, write);
 }
 
-uint8_t *ptx_resolve_quiet(ptx_warp *w, ptx_space space, uint64_t address, uint64_t bytes, int lane,
-                           bool write) {
-  (void)lane;
+uint8_t *ptx_resolve_quiet(ptx_warp *w, ptx_space space, uint64_t address, uint64_t bytes, bool write) {
   return ptx_resolve(w, space, address, bytes, 1, -1, write).data;
 }
 

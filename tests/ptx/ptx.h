@@ -73,7 +73,6 @@ typedef struct ptx_launch {
   uint32_t flags;
   uint64_t seed;       /* not 0: warps run in random turns, and what is asynchronous ends at a random time */
   uint64_t step_limit; /* warp instructions; 0: 4e9 */
-  uint32_t device_sm;  /* 90: registers that a kernel asks about; 0: the module's */
 } ptx_launch;
 
 typedef enum ptx_fault {

@@ -17,6 +17,17 @@ ptx_type ptx_half_of(ptx_type t);
 static inline bool ptx_is_float(ptx_type t) {
   return ptx_type_class[t] == 'F' || (ptx_type_class[t] == 'V' && ptx_type_class[ptx_half_of(t)] == 'F');
 }
+/* A number of any type but a packed one. */
+static inline double ptx_number(ptx_type t, uint64_t bits) {
+  return ptx_is_float(t)    ? ptx_float_get(t, bits)
+         : ptx_is_signed(t) ? (double)ptx_signed(t, bits)
+                            : (double)ptx_unsigned(t, bits);
+}
+/* Bits 4 .. of an address in shared memory are mixed with those from 7 on: 1, 2 or 3 of them for a swizzle of
+ * 32, 64 or 128 bytes; 0: none. */
+static inline uint64_t ptx_swizzle(uint32_t bits, uint64_t a) {
+  return a ^ (a >> 7 & ((1u << bits) - 1)) << 4;
+}
 /* The rounding that an instruction names; PM_rn without one. */
 ptx_mod ptx_rounding(const ptx_ins *i);
 /* x to `digits` binary digits with exponents from `least` on. */

@@ -32,17 +32,11 @@ static uint8_t *element(ptx_warp *w, uint64_t d, uint32_t row, uint32_t k, uint3
   } else {
     a = start + row * size / width * leading + k / 8 * stride + k % 8 * width + row * size % width;
   }
-  if (bits) a ^= (a >> 7 & ((1u << bits) - 1)) << 4;
+  a = ptx_swizzle(bits, a);
   if (a + size <= w->machine->shared_bytes) return w->cta->shared + a;
   ptx_stop(w, PTX_BAD_ADDRESS, -1, "a descriptor 0x%llx leads to shared address 0x%llx",
            (unsigned long long)d, (unsigned long long)a);
   return NULL;
-}
-
-static double number(ptx_type t, uint64_t bits) {
-  return ptx_is_float(t)    ? ptx_float_get(t, bits)
-         : ptx_is_signed(t) ? (double)ptx_signed(t, bits)
-                            : (double)ptx_unsigned(t, bits);
 }
 
 static bool from_shared(ptx_warp *w, uint64_t d, ptx_type t, uint32_t row, uint32_t k, bool turned,
@@ -50,14 +44,14 @@ static bool from_shared(ptx_warp *w, uint64_t d, ptx_type t, uint32_t row, uint3
   uint64_t bits = 0;
   const uint8_t *p = element(w, d, row, k, ptx_type_bytes[t], turned);
   if (p) memcpy(&bits, p, ptx_type_bytes[t]);
-  *out = number(t, bits);
+  *out = ptx_number(t, bits);
   return p != NULL;
 }
 
 /* A out of registers: the fragment of mma.m16n8. */
 static double from_registers(ptx_warp *w, const ptx_arg *list, ptx_type t, uint32_t row, uint32_t k) {
   uint32_t p = 4u / ptx_type_bytes[t], half = k / (4 * p), lane = row % 8 * 4 + k / p % 4;
-  return number(t, ptx_get(w, &list->items[row / 8 + 2 * half], lane) >> (k % p * ptx_type_bytes[t] * 8));
+  return ptx_number(t, ptx_get(w, &list->items[row / 8 + 2 * half], lane) >> (k % p * ptx_type_bytes[t] * 8));
 }
 
 static bool turned(const ptx_ins *i, uint32_t arg) { return arg < i->nargs && i->args[arg].value & 1; }
@@ -100,7 +94,7 @@ static void add(ptx_warp *w, const product *p, const double *a, const double *b)
       for (uint32_t e = 0; e < packed; e++) {
         uint32_t n = r * packed + e, row = l / 4 + 8 * (n / 2 % 2),
                  column = 8 * (n / 4) + 2 * (l % 4) + n % 2;
-        double sum = p->keep ? number(td, old >> 16 * e) : 0;
+        double sum = p->keep ? ptx_number(td, old >> 16 * e) : 0;
         for (uint32_t k = 0; k < i->k; k++) sum += a[row * i->k + k] * b[column * i->k + k];
         made |=
             (ptx_is_float(td) ? ptx_float_put(td, sum, PM_rn, false) : (uint64_t)(int64_t)sum & UINT32_MAX)
