@@ -6,6 +6,7 @@
 #include "backends/lib/lib.h"
 #include "backends/llvm/body.h"
 #include "backends/llvm/convert.h"
+#include "backends/llvm/groups.h"
 #include "ir/quant/quant.h"
 
 static const char *name_of(tn_cpu *c, tn_module *m, tn_op op) {
@@ -18,10 +19,6 @@ static tn_type_info type_of(tn_cpu *c, tn_module *m, tn_value v) {
   c->ir.value_get(m, v, &i);
   c->ir.type_get(m, i.type, &t);
   return t;
-}
-
-static bool same_dims(const tn_type_info *a, const tn_type_info *b) {
-  return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
 }
 
 /* ---- claim ---- */
@@ -143,43 +140,6 @@ uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, co
 }
 
 /* ---- fuse ---- */
-static bool one_of(const char *name, const char *const *list, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (!strcmp(name, list[i])) return true;
-  return false;
-}
-#define ONE_OF(name, ...)                                                                                    \
-  one_of(name, (const char *const[]){__VA_ARGS__},                                                           \
-         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
-
-/* Moves elements without looking at their values. */
-static bool view(const char *name) {
-  return ONE_OF(name, "reshape", "transpose", "slice", "split", "broadcast", "constant", "iota");
-}
-/* Element i of the result needs element i of the operands only. */
-static bool elementwise(const char *name) {
-  return !view(name) && !ONE_OF(name, "rope", "gather", "concat", "pad", "alibi", "causal_mask", "dequant",
-                                "random_uniform");
-}
-/* Nothing is lost by computing it again for each element of a larger tensor. */
-static bool cheap(const char *name) {
-  return view(name) || ONE_OF(name, "cast", "bitcast", "neg", "abs", "add", "sub", "mul", "not", "and", "or",
-                              "shl", "shr", "compare", "select", "gather");
-}
-
-/* Is v, seen through reshapes, made by op (or one of those reshapes op itself)? */
-static bool made_by(tn_cpu *c, tn_module *m, tn_value v, tn_op op) {
-  for (;;) {
-    tn_value_info i;
-    if (!v) return false;
-    c->ir.value_get(m, v, &i);
-    if (i.kind != TN_VALUE_RESULT) return false;
-    if (i.op == op) return true;
-    if (strcmp(name_of(c, m, i.op), "reshape")) return false;
-    v = c->ir.op_operand(m, i.op, 0);
-  }
-}
-
 static int64_t axis_of(tn_cpu *c, tn_module *m, tn_op op) {
   tn_attr a = {0};
   return c->ir.op_attr(m, op, "axis", &a) ? a.u.i : -1;
@@ -201,7 +161,7 @@ static bool halves(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
   tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), in = type_of(c, m, c->ir.op_operand(m, op, 0));
   tn_attr sizes = {0};
   int64_t first, second;
-  return rows_by_matrix(c, m, root) && same_dims(&a, &in) &&
+  return rows_by_matrix(c, m, root) && tn_ll_same_dims(&a, &in) &&
          tn_ll_axis(axis_of(c, m, op), in.rank) == in.rank - 1 && c->ir.op_attr(m, op, "sizes", &sizes) &&
          sizes.count == 2 && is_const(c, m, sizes.u.dims[0], &first) &&
          is_const(c, m, sizes.u.dims[1], &second) && first == second && first % TN_CPU_PANEL == 0;
@@ -215,20 +175,20 @@ static bool half_dims(tn_cpu *c, tn_module *m, const tn_type_info *a, const tn_t
 
 static uint32_t fuse_epilogue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   tn_type_info a = type_of(c, m, c->ir.op_result(m, root, 0)), b = type_of(c, m, c->ir.op_result(m, op, 0));
-  bool takes = ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "conv", "conv_transpose", "softmax",
-                      "layer_norm", "rms_norm", "attention");
+  bool takes = TN_LL_ONE_OF(name_of(c, m, root), "matmul", "expert_matmul", "conv", "conv_transpose",
+                            "softmax", "layer_norm", "rms_norm", "attention");
   if (!strcmp(op_name, "split")) return halves(c, m, root, op);
   bool half = rows_by_matrix(c, m, root) && half_dims(c, m, &a, &b); /* behind such a split */
-  return takes && elementwise(op_name) && (same_dims(&a, &b) || half);
+  return takes && tn_ll_is_elementwise(op_name) && (tn_ll_same_dims(&a, &b) || half);
 }
 
-static bool is_norm(const char *name) { return ONE_OF(name, "rms_norm", "layer_norm"); }
+static bool is_norm(const char *name) { return TN_LL_ONE_OF(name, "rms_norm", "layer_norm"); }
 
 /* Rows of lhs are normalised while they are staged. */
 static bool norm_of_rows(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
   tn_type_info l = type_of(c, m, c->ir.op_operand(m, root, 0)), n = type_of(c, m, c->ir.op_result(m, op, 0));
-  return rows_by_matrix(c, m, root) && made_by(c, m, c->ir.op_operand(m, root, 0), op) &&
-         !made_by(c, m, c->ir.op_operand(m, root, 1), op) && n.dtype != TN_DT_f64 &&
+  return rows_by_matrix(c, m, root) && tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, root, 0), op) &&
+         !tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, root, 1), op) && n.dtype != TN_DT_f64 &&
          type_of(c, m, c->ir.op_operand(m, op, 0)).dtype != TN_DT_f64 &&
          n.dims[n.rank - 1] == l.dims[l.rank - 1];
 }
@@ -274,20 +234,20 @@ static bool step_update(tn_cpu *c, tn_module *m, tn_op root, tn_op update) {
 
 /* Is op the last before rows that the root takes once each: queries, or what an update of its own writes? */
 static bool makes_rows(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
-  if (made_by(c, m, c->ir.op_operand(m, root, 0), op)) return true;
+  if (tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, root, 0), op)) return true;
   for (uint32_t i = 1; i < 3; i++) {
     tn_value_info info;
     tn_value v = c->ir.op_operand(m, root, i);
     c->ir.value_get(m, v, &info);
     if (info.kind == TN_VALUE_RESULT && !strcmp(name_of(c, m, info.op), "kv_update") &&
-        step_update(c, m, root, info.op) && made_by(c, m, c->ir.op_operand(m, info.op, 1), op))
+        step_update(c, m, root, info.op) && tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, info.op, 1), op))
       return true;
   }
   return false;
 }
 static bool fuse_attention(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   if (type_of(c, m, c->ir.op_result(m, op, 0)).dtype >= TN_DT_BLOCK) return false;
-  if (view(op_name) || !strcmp(op_name, "cast")) return true;
+  if (tn_ll_is_view(op_name) || !strcmp(op_name, "cast")) return true;
   return !strcmp(op_name, "rope") && makes_rows(c, m, root, op);
 }
 
@@ -306,19 +266,19 @@ static bool fuse_lhs(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
  * operands, or the epilogue, is evaluated where it is used and must be cheap. */
 static uint32_t fuse_prologue(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const char *op_name) {
   const char *name = name_of(c, m, root);
-  bool first = made_by(c, m, c->ir.op_operand(m, root, 0), op);
-  bool second = c->ir.op_noperands(m, root) > 1 && made_by(c, m, c->ir.op_operand(m, root, 1), op);
+  bool first = tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, root, 0), op);
+  bool second = c->ir.op_noperands(m, root) > 1 && tn_ll_made_by(&c->ir, m, c->ir.op_operand(m, root, 1), op);
   tn_type_info x = type_of(c, m, c->ir.op_operand(m, root, 0)), y = type_of(c, m, c->ir.op_result(m, op, 0));
   if (!strcmp(name, "attention")) return fuse_attention(c, m, root, op, op_name);
   if (!strcmp(name, "kv_update")) /* takes each row once */
-    return y.dtype < TN_DT_BLOCK && (ONE_OF(op_name, "cast", "rope") || view(op_name)) &&
-           (second || view(op_name));
+    return y.dtype < TN_DT_BLOCK && (TN_LL_ONE_OF(op_name, "cast", "rope") || tn_ll_is_view(op_name)) &&
+           (second || tn_ll_is_view(op_name));
   if (!strcmp(name, "matmul") && first) return fuse_lhs(c, m, root, op);
-  if (!strcmp(name, "matmul")) return second ? view(op_name) : cheap(op_name);
+  if (!strcmp(name, "matmul")) return second ? tn_ll_is_view(op_name) : tn_ll_is_cheap(op_name);
   bool last = strcmp(name, "softmax") || tn_ll_axis(axis_of(c, m, root), x.rank) == x.rank - 1;
-  bool takes = ONE_OF(name, "layer_norm", "rms_norm") || !strncmp(name, "reduce_", 7) ||
+  bool takes = TN_LL_ONE_OF(name, "layer_norm", "rms_norm") || !strncmp(name, "reduce_", 7) ||
                (!strcmp(name, "softmax") && last);
-  return takes && (cheap(op_name) || (elementwise(op_name) && same_dims(&x, &y)));
+  return takes && (tn_ll_is_cheap(op_name) || (tn_ll_is_elementwise(op_name) && tn_ll_same_dims(&x, &y)));
 }
 
 uint32_t tn_cpu_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role) {

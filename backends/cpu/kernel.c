@@ -4,65 +4,6 @@
 #include "backends/llvm/convert.h"
 #include <stdio.h>
 
-/* ---- dims the kernel reads ---- */
-static void note_dim(tn_cpu_kernel *k, tn_dim d) {
-  tn_dim_info i;
-  if (!d) return;
-  k->u->ir->dim_get(k->u->m, d, &i);
-  if (i.kind == TN_DIM_CONST || i.kind == TN_DIM_UNKNOWN) return;
-  if (i.kind != TN_DIM_SYM) {
-    note_dim(k, i.a);
-    note_dim(k, i.b);
-    return;
-  }
-  for (uint32_t s = 0; s < k->body.nsyms; s++)
-    if (k->body.syms[s] == d) return;
-  if (k->body.nsyms == TN_LL_MAX_SYMS)
-    tn_ll_fail(k->e, "a kernel reads more than %d symbolic sizes", TN_LL_MAX_SYMS);
-  else
-    k->body.syms[k->body.nsyms++] = d;
-}
-static void note_value(tn_cpu_kernel *k, tn_value v) {
-  if (!v) return;
-  tn_type_info t = tn_cpu_type(k, v);
-  for (uint32_t i = 0; i < t.rank; i++) note_dim(k, t.dims[i]);
-}
-static const char *const dim_attrs[] = {"shape", "start", "stop", "sizes", "k",    "q",     "keys",
-                                        "pos",   "low",   "high", "n",     "rows", "total", "pieces"};
-
-static void note_op(tn_cpu_kernel *k, tn_op op) {
-  const tn_ir *ir = k->u->ir;
-  for (uint32_t i = 0; i < ir->op_noperands(k->u->m, op); i++) note_value(k, ir->op_operand(k->u->m, op, i));
-  for (uint32_t i = 0; i < ir->op_nresults(k->u->m, op); i++) note_value(k, ir->op_result(k->u->m, op, i));
-  for (size_t i = 0; i < TN_COUNT(dim_attrs); i++) {
-    tn_attr a = {0};
-    if (!ir->op_attr(k->u->m, op, dim_attrs[i], &a)) continue;
-    if (a.kind == TN_ATTR_DIM) note_dim(k, a.u.dim);
-    for (uint32_t j = 0; a.kind == TN_ATTR_DIMS && j < a.count; j++) note_dim(k, a.u.dims[j]);
-  }
-}
-
-static void read_body(tn_cpu_kernel *k) {
-  const tn_ir *ir = k->u->ir;
-  tn_module *m = k->u->m;
-  tn_attr root = {0};
-  ir->op_attr(m, k->op, "root", &root);
-  k->root_name = root.u.s ? root.u.s : "";
-  note_op(k, k->op);
-  for (tn_op op = ir->first_op(m, 0, k->op); op; op = ir->next_op(m, op)) {
-    const char *name = ir->opcode_name(ir->opcode(m, op));
-    note_op(k, op);
-    if (!k->root && !strcmp(name, k->root_name)) k->root = op;
-    if (strcmp(name, "yield")) continue;
-    k->nyields = ir->op_noperands(m, op);
-    if (k->nyields > TN_CPU_MAX_OUT) {
-      tn_ll_fail(k->e, "a kernel has %u results, at most %d are handled", k->nyields, TN_CPU_MAX_OUT);
-      k->nyields = 0;
-    }
-    for (uint32_t i = 0; i < k->nyields; i++) k->yields[i] = ir->op_operand(m, op, i);
-  }
-}
-
 /* ---- the two functions ---- */
 #define MAX_BUFFERS 128
 #define FIXED_ARGS 4 /* scratch, dims, thread, nthreads, before the buffers */
@@ -113,7 +54,12 @@ void tn_cpu_kernel_emit(tn_cpu_kernel *k, tn_cpu_unit *u, tn_op op, const char *
   k->op = op;
   tn_ll_body_init(&k->body, k->e, u->ir, u->m, op);
   k->body.zeros = u->zeros;
-  read_body(k);
+  tn_ll_outline outline;
+  tn_ll_body_read(&k->body, &outline);
+  k->root = outline.root;
+  k->root_name = outline.root_name;
+  k->nyields = outline.nyields;
+  memcpy(k->yields, outline.yields, sizeof k->yields);
   uint32_t nin = u->ir->op_noperands(u->m, op);
   if (nin > TN_COUNT(k->body.args)) {
     tn_ll_fail(k->e, "a kernel has %u operands, at most %zu are handled", nin, TN_COUNT(k->body.args));

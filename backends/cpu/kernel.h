@@ -71,7 +71,6 @@ ll_val tn_cpu_shared_find(tn_cpu_unit *u, const char *name);
 tn_cpu_shared tn_cpu_shared_begin(tn_cpu_unit *u);
 ll_val tn_cpu_shared_end(tn_cpu_unit *u, const tn_cpu_shared *s, ll_val fn);
 
-#define TN_CPU_MAX_OUT 64
 typedef struct tn_cpu_kernel {
   tn_cpu_unit *u;
   tn_ll *e;
@@ -79,8 +78,8 @@ typedef struct tn_cpu_kernel {
   tn_op op, root; /* root 0: a loop kernel */
   tn_cpu_choice choice;
   const char *root_name;
-  tn_value yields[TN_CPU_MAX_OUT]; /* what the body yields, and the buffers it goes to */
-  ll_val outs[TN_CPU_MAX_OUT];
+  tn_value yields[TN_LL_MAX_OUT]; /* what the body yields, and the buffers it goes to */
+  ll_val outs[TN_LL_MAX_OUT];
   uint32_t nyields;
   ll_val scratch, thread, nthreads; /* ptr, i64, i64 */
   tn_dim scratch_bytes;             /* set by the skeleton; 0: none */

@@ -57,8 +57,18 @@ typedef struct tn_ll_body {
   TN_VEC(tn_ll_memo) constants; /* value -> global */
 } tn_ll_body;
 
+#define TN_LL_MAX_OUT 64
+typedef struct tn_ll_outline {
+  tn_op root; /* 0: none, a loop over the results */
+  const char *root_name;
+  tn_value yields[TN_LL_MAX_OUT];
+  uint32_t nyields;
+} tn_ll_outline;
+
 void tn_ll_body_init(tn_ll_body *b, tn_ll *e, const tn_ir *ir, tn_module *m, tn_op kernel);
 void tn_ll_body_fini(tn_ll_body *b);
+/* Reads the kernel's outline and notes in b->syms every symbolic size that it may need. */
+void tn_ll_body_read(tn_ll_body *b, tn_ll_outline *out);
 /* Values computed in an earlier block may not reach this one: call it whenever a block begins. */
 void tn_ll_body_forget(tn_ll_body *b);
 void tn_ll_body_give(tn_ll_body *b, tn_value v, ll_val (*get)(void *, const tn_ll_index *), void *ctx);

@@ -1,6 +1,6 @@
 /* test_driver.c - the CUDA driver is found, or the words say what is missing: against the fake driver, whose
  * settings make every case. Check runs each test in a process of its own, so each has its own driver. */
-#include "backends/cuda/driver.h"
+#include "backends/cuda/run/driver.h"
 #include <check.h>
 #include <stdlib.h>
 #include <sys/wait.h>

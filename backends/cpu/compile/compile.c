@@ -2,7 +2,7 @@
  * written once, in the order of their first op, and objects are joined in that order, so the same module
  * gives the same bytes. */
 #include "backends/cpu/compile/codegen.h"
-#include "backends/cpu/key.h"
+#include "backends/llvm/key.h"
 #include "backends/cpu/tuning.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +79,7 @@ static tn_status write_kernel(job *j, tn_op op, written *w) {
 /* The function of a kernel op, written now if its text is new. */
 static tn_status function_of(job *j, tn_op op, uint64_t *at) {
   tn_buf key = {0};
-  tn_cpu_key(&j->c->ir, j->m, op, &key);
+  tn_ll_key(&j->c->ir, j->m, op, &key);
   tn_status r = key.failed ? TN_OOM : TN_OK;
   if (r == TN_OK && !tn_map_get(&j->keys, (tn_str){key.text, key.len}, at)) {
     written w = {0};

@@ -158,7 +158,7 @@ static void walk_packed(tn_cpu_kernel *k, tn_value v, ll_val out) {
 }
 
 void tn_cpu_emit_loop(tn_cpu_kernel *k) {
-  bool done[TN_CPU_MAX_OUT] = {false};
+  bool done[TN_LL_MAX_OUT] = {false};
   for (uint32_t i = 0; i < k->nyields; i++) {
     if (done[i]) continue;
     tn_type_info t = tn_cpu_type(k, k->yields[i]);
@@ -170,7 +170,7 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k) {
       walk_packed(k, k->yields[i], k->outs[i]);
       continue;
     }
-    bool mine[TN_CPU_MAX_OUT] = {false}, line = true;
+    bool mine[TN_LL_MAX_OUT] = {false}, line = true;
     for (uint32_t j = i; j < k->nyields; j++) {
       tn_type_info other = tn_cpu_type(k, k->yields[j]);
       bool packs = other.dtype >= TN_DT_BLOCK || tn_ll_dtype_of(other.dtype).packed;

@@ -19,7 +19,7 @@ extern "C" {
 
 #define TN_ABI_MAJOR 0u /* while 0, nothing is promised; a change that breaks bumps it */
 #ifndef TN_ABI_MINOR
-#define TN_ABI_MINOR 2u /* a field appended to a table bumps it: both sides keep working */
+#define TN_ABI_MINOR 3u /* a field appended to a table bumps it: both sides keep working */
 #endif
 #define TN_ABI ((TN_ABI_MAJOR << 16) | TN_ABI_MINOR)
 
@@ -121,9 +121,9 @@ typedef struct tn_kernel_info {
   uint32_t flags; /* TN_KERNEL_SINGLE: only thread 0 does work */
   tn_dim scratch; /* bytes of scratch per thread; 0: none */
   uint32_t reserved;
-  /* What the compile option "tuning" may say about this kernel, in a line "KEY NAME=NUMBER ...": its key (letters,
-   * digits and _, the same for all kernels with the same code), and the names with numbers worth a try, such as
-   * "rows=28,56 depth=512,1024". NULL: nothing. */
+  /* What the compile option "tuning" may say about this kernel, in a line "KEY NAME=NUMBER ...": its key
+   * (letters, digits and _, the same for all kernels with the same code), and the names with numbers worth a
+   * try, such as "rows=28,56 depth=512,1024". NULL: nothing. */
   const char *key, *choices;
 } tn_kernel_info;
 enum { TN_KERNEL_SINGLE = 1 };
@@ -145,6 +145,68 @@ enum {                       /* what tn_backend.fuse is asked */
        TN_FUSE_LOOP = 3      /* may elementwise or view `op` join the loop kernel that `root` began? */
 };
 
+/* ---- devices with memory of their own (ABI minor 3) ----------------------------------------------------
+ * A backend whose kernels run on a device gives a tn_device_api. The host plans what lies where: weights are
+ * loaded once per device, values and states live in memory that it asks for, and copies are steps of its
+ * program. Addresses of a device are void *, never followed by the host. A library that was compiled ahead of
+ * time carries the same table, so nothing here needs a tn_host: words of an error go where the call says,
+ * shortened to fit and ended by NUL. Functions of a tn_device may be called from any thread, those of a
+ * tn_queue from one at a time. */
+typedef struct tn_device tn_device; /* plugin-owned: an opened device with the kernels of one package */
+typedef struct tn_queue tn_queue;   /* plugin-owned: work in order, one per session */
+
+typedef struct tn_device_info {
+  uint32_t size, flags;
+  const char *spec, *name; /* "cuda:0", "NVIDIA H100 80GB HBM3" */
+  const char *uuid;        /* "GPU-8a41...": "cuda:GPU-8a41" is a spec, too */
+  const char *arch;        /* "sm_90" */
+  uint64_t memory, free;   /* bytes */
+} tn_device_info;
+
+typedef struct tn_device_api {
+  uint32_t size, flags;
+  const char *name; /* the backend's: specs begin with it */
+  tn_status (*list)(void (*each)(void *user, const tn_device_info *d), void *user, char *error,
+                    uint64_t error_size);
+  /* Opens the device that spec names ("cuda", "cuda:1", "cuda:UUID") and takes from `images` (one per target,
+   * as compile gave them; they must outlive the device) the one that suits it best. */
+  tn_status (*open)(const tn_bytes *images, uint32_t nimages, const char *spec, tn_device **out, char *error,
+                    uint64_t error_size);
+  void (*close)(tn_device *d);
+  void (*info)(const tn_device *d, tn_device_info *out);
+  /* The kernel of that symbol, for launch. TN_NOT_FOUND. */
+  tn_status (*kernel)(tn_device *d, const char *symbol, uint32_t *out);
+  /* Zeroed memory, at a multiple of 256 bytes. `what` names it in an error: "the KV cache". */
+  tn_status (*alloc)(tn_device *d, uint64_t bytes, const char *what, void **out, char *error,
+                     uint64_t error_size);
+  void (*free)(tn_device *d, void *p);
+  /* Copies to the device and waits until it is done: weights. Fast from pages that are not pinned. */
+  tn_status (*load)(tn_device *d, void *to, const void *from, uint64_t bytes, char *error,
+                    uint64_t error_size);
+
+  /* stream: the caller's own (a CUstream), which must outlive the queue; NULL: the queue makes one. */
+  tn_status (*queue_new)(tn_device *d, void *stream, tn_queue **out, char *error, uint64_t error_size);
+  void (*queue_free)(tn_queue *q);
+  /* In order with all else in the queue. upload has read `from` when it returns; download has written `to`.
+   */
+  tn_status (*upload)(tn_queue *q, void *to, const void *from, uint64_t bytes);
+  tn_status (*download)(tn_queue *q, void *to, const void *from, uint64_t bytes);
+  tn_status (*zero)(tn_queue *q, void *to, uint64_t bytes);
+  /* A run of launches: `numbers` are the tn_kcall.dims of all of them, in the order of launches. Between
+   * begin and end come launches only. A run whose launches (kernels, addresses, grids) are those of an
+   * earlier one may be replayed as one piece; the numbers may differ. */
+  tn_status (*begin)(tn_queue *q, const int64_t *numbers, uint32_t nnumbers);
+  /* bufs, dims as in tn_kcall; addresses of the device. dims points into begin's numbers. loc: for errors. */
+  tn_status (*launch)(tn_queue *q, uint32_t kernel, void *const *bufs, uint32_t nbufs, const int64_t *dims,
+                      uint32_t ndims, void *scratch, const char *loc);
+  tn_status (*end)(tn_queue *q);
+  tn_status (*wait)(tn_queue *q);          /* until all is done; tells errors of earlier work */
+  const char *(*error)(const tn_queue *q); /* words of the queue's last failure */
+  /* optional: how often runs were begun, launched kernel by kernel, recorded, and replayed, since the start
+   */
+  void (*counts)(const tn_queue *q, uint64_t *runs, uint64_t *eager, uint64_t *recorded, uint64_t *replayed);
+} tn_device_api;
+
 typedef struct tn_backend { /* table "tn.backend/1" */
   uint32_t size, flags;
   const char *name; /* "cpu", "ref" */
@@ -158,8 +220,8 @@ typedef struct tn_backend { /* table "tn.backend/1" */
   /* optional: the layout (static name, e.g. "panel16") in which kernels want weight w, NULL for plain. Must
    * be the same for all targets of the backend; *bytes gets the packed size. */
   const char *(*layout)(void *self, tn_module *m, tn_weight w, uint64_t *bytes);
-  /* optional, needed with layout: streams one weight from plain row-major order into `layout`. Several threads may
-   * call it at once, each for another weight; the module does not change meanwhile. */
+  /* optional, needed with layout: streams one weight from plain row-major order into `layout`. Several
+   * threads may call it at once, each for another weight; the module does not change meanwhile. */
   tn_status (*pack)(void *self, tn_module *m, tn_weight w, const char *layout, const tn_reader *in,
                     const tn_writer *out);
   /* Compiles all kernel ops of module m whose backend attribute is this backend, in id order. */
@@ -171,10 +233,14 @@ typedef struct tn_backend { /* table "tn.backend/1" */
   tn_status (*kernel)(tn_exec *x, const char *symbol, tn_kernel_fn *fn,
                       void **ctx); /* TN_NOT_FOUND: no such kernel */
   void (*unload)(tn_exec *x);
+  /* optional (minor 3): kernels run on a device with memory of its own; load, kernel and unload are not used.
+   * The symbols of a kernel are then the same for all targets. */
+  const tn_device_api *(*device)(void *self);
 } tn_backend;
-enum {
-  TN_BACKEND_AOT = 1
-}; /* flags: images are ELF relocatable objects that a linker can put into an artefact */
+enum {                       /* flags */
+       TN_BACKEND_AOT = 1,   /* images are ELF relocatable objects that a linker can put into an artefact */
+       TN_BACKEND_EMBED = 2, /* images are data; the artefact's runtime has the tn_device_api for them */
+};
 
 typedef struct tn_pass { /* table "tn.pass/1" */
   uint32_t size, flags;

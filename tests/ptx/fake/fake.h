@@ -9,7 +9,7 @@
  * others. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
-#include "backends/cuda/driver_api.h"
+#include "backends/cuda/run/driver_api.h"
 #include "tests/ptx/ptx.h"
 #include "tests/ptx/tensor_map.h"
 

@@ -1,6 +1,6 @@
 /* key.c - canonical text of a kernel. Attribute names come from ops.def, since the table of the host reads
  * attributes by name only. */
-#include "backends/cpu/key.h"
+#include "backends/llvm/key.h"
 
 typedef struct attr_row {
   const char *op, *name;
@@ -125,7 +125,7 @@ static void put_op(key *k, tn_op op) {
   tn_buf_puts(k->out, "\n");
 }
 
-void tn_cpu_key(const tn_ir *ir, tn_module *m, tn_op op, tn_buf *out) {
+void tn_ll_key(const tn_ir *ir, tn_module *m, tn_op op, tn_buf *out) {
   key k = {.ir = ir, .m = m, .kernel = op, .out = out};
   tn_attr root = {0};
   ir->op_attr(m, op, "root", &root);

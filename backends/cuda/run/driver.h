@@ -2,7 +2,7 @@
  * name, and the words for what can be wrong with an installation. Nothing here needs a toolkit. */
 #ifndef TN_CUDA_DRIVER_H
 #define TN_CUDA_DRIVER_H
-#include "backends/cuda/driver_api.h"
+#include "backends/cuda/run/driver_api.h"
 #include "ir/base/base.h"
 
 enum { TN_CUDA_OLDEST = 12000 /* cuLaunchKernelEx, tensor maps: driver 525 */, TN_CUDA_DEVICES = 64 };

@@ -1,5 +1,5 @@
 /* driver.c - opening the driver, listing devices, explaining errors. */
-#include "backends/cuda/driver.h"
+#include "backends/cuda/run/driver.h"
 #include <ctype.h>
 #include <dlfcn.h>
 #include <stdlib.h>
