@@ -227,6 +227,7 @@ void tn_cuda_kernel_emit(tn_cuda_kernel *k, tn_cuda_unit *u, tn_op op, const cha
   tn_ll_outline outline;
   u->e.lanes = 4;
   tn_ll_body_init(&k->body, k->e, u->ir, u->m, op);
+  k->body.buffer_align = ALIGN;
   tn_ll_body_read(&k->body, &outline);
   k->root = outline.root;
   k->root_name = outline.root_name;

@@ -298,6 +298,16 @@ static ll_val load_packed(tn_ll_body *b, const tn_type_info *t, ll_val buffer, c
   return tn_ll_wrap(e, t->dtype, ll_lshr(e, byte, within));
 }
 
+/* Of e->lanes neighbours that begin at ix. */
+static unsigned alignment_of(tn_ll_body *b, const tn_type_info *t, const tn_ll_index *ix, uint32_t bytes) {
+  uint32_t whole = b->e->lanes * bytes;
+  const tn_ll_ix *last = ix->collapsed ? &ix->line : t->rank ? &ix->at[t->rank - 1] : NULL;
+  bool lined = last && last->kind == TN_IX_LANES && last->aligned &&
+               (ix->collapsed || t->rank == 1 || tn_ll_dim_multiple(b, t->dims[t->rank - 1], b->e->lanes));
+  if (!lined || t->layout || !b->buffer_align || (whole & (whole - 1))) return bytes;
+  return whole < b->buffer_align ? whole : b->buffer_align;
+}
+
 ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix) {
   tn_ll *e = b->e;
   tn_ll_dtype d = tn_ll_dtype_of(t->dtype);
@@ -313,7 +323,7 @@ ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, co
   if (!p.step && !p.vector) {
     v = tn_ll_load_guarded(b, mt, base, ix, d.bytes);
   } else if (place_contiguous(&p)) {
-    v = tn_ll_load_guarded(b, ll_vec(e, mt), base, ix, d.bytes);
+    v = tn_ll_load_guarded(b, ll_vec(e, mt), base, ix, alignment_of(b, t, ix, d.bytes));
   } else {
     ll_val at = place_lanes(b, &p);
     bool gathers = d.bytes >= 4 && e->lanes == 16;
@@ -332,7 +342,7 @@ void tn_ll_store_at(tn_ll_body *b, tn_value v, ll_val buffer, const tn_ll_index 
   tn_type_info t = tn_ll_type(b, v);
   x = tn_ll_to_memory(b->e, t.dtype, ll_wide(b->e, x, tn_ll_index_vec(ix)));
   ll_store_masked(b->e, x, tn_ll_address(b, v, buffer, ix), ll_is_vec(x) ? ix->mask : NULL,
-                  tn_ll_dtype_of(t.dtype).bytes);
+                  alignment_of(b, &t, ix, tn_ll_dtype_of(t.dtype).bytes));
 }
 
 /* ---- dispatch ---- */

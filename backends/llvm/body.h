@@ -52,7 +52,8 @@ typedef struct tn_ll_body {
   tn_dim syms[TN_LL_MAX_SYMS]; /* TN_DIM_SYM dims that the kernel reads, and their values (i64) */
   uint32_t nsyms, ngiven;
   tn_ll_given given[TN_LL_MAX_GIVEN];
-  ll_val zeros; /* 512 zero bytes: where loads go whose predicate is false */
+  uint32_t buffer_align; /* every buffer lies at a multiple of so many bytes; 0: of its element's size */
+  ll_val zeros;          /* 512 zero bytes: where loads go whose predicate is false */
   TN_VEC(tn_ll_memo) memo;
   TN_VEC(tn_ll_memo) constants; /* value -> global */
 } tn_ll_body;
@@ -122,6 +123,8 @@ bool tn_ll_eval_view(tn_ll_body *b, tn_op op, const char *name, tn_value v, cons
 bool tn_ll_eval_leaf(tn_ll_body *b, tn_op op, const char *name, tn_value v, const tn_ll_index *ix, ll_val *r);
 ll_val tn_ll_load_buffer(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix);
 ll_val tn_ll_load_block(tn_ll_body *b, const tn_type_info *t, ll_val buffer, const tn_ll_index *ix);
+/* Can v be evaluated at a collapsed index of shape `space`: does no op look at single coordinates? */
+bool tn_ll_is_line(tn_ll_body *b, tn_value v, const tn_type_info *space);
 /* The mnemonics tn_ll_eval can evaluate for these operand types; *why gets a static reason when not. */
 bool tn_ll_can_eval(const tn_ir *ir, tn_module *m, tn_op op, const char **why);
 /* The index of an elementwise operand: dims of size 1 are read at 0. */

@@ -3,39 +3,7 @@
  * at single coordinates, the space is walked as one line. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/convert.h"
-
-/* ---- may the space be one line? ---- */
-static bool same_shape(const tn_type_info *a, const tn_type_info *b) {
-  return a->rank == b->rank && (!a->rank || !memcmp(a->dims, b->dims, a->rank * sizeof(tn_dim)));
-}
-static bool one_element(tn_cpu_kernel *k, const tn_type_info *t) {
-  int64_t n;
-  for (uint32_t i = 0; i < t->rank; i++)
-    if (!k->u->ir->dim_is_const(k->u->m, t->dims[i], &n) || n != 1) return false;
-  return true;
-}
-
-static bool linear(tn_cpu_kernel *k, tn_value v, const tn_type_info *space, int depth) {
-  const tn_ir *ir = k->u->ir;
-  tn_module *m = k->u->m;
-  tn_type_info t = tn_cpu_type(k, v);
-  tn_value_info i;
-  ir->value_get(m, v, &i);
-  bool single = one_element(k, &t);
-  if (t.layout || t.dtype >= TN_DT_BLOCK || depth > 64) return false;
-  if (i.kind != TN_VALUE_RESULT) return single || same_shape(&t, space);
-  const char *name = ir->opcode_name(ir->opcode(m, i.op));
-  if (!strcmp(name, "constant")) return single || same_shape(&t, space);
-  if (single) return true; /* evaluated at coordinates 0, whatever it is */
-  static const char *const moves[] = {"broadcast", "reshape", "transpose", "slice", "split",
-                                      "concat",    "pad",     "gather",    "iota",  "causal_mask",
-                                      "alibi",     "rope",    "dequant"};
-  for (size_t j = 0; j < TN_COUNT(moves); j++)
-    if (!strcmp(name, moves[j])) return false;
-  for (uint32_t j = 0; j < ir->op_noperands(m, i.op); j++)
-    if (!linear(k, ir->op_operand(m, i.op, j), space, depth + 1)) return false;
-  return same_shape(&t, space);
-}
+#include "backends/llvm/groups.h"
 
 /* ---- one walk ---- */
 typedef struct walk {
@@ -174,9 +142,9 @@ void tn_cpu_emit_loop(tn_cpu_kernel *k) {
     for (uint32_t j = i; j < k->nyields; j++) {
       tn_type_info other = tn_cpu_type(k, k->yields[j]);
       bool packs = other.dtype >= TN_DT_BLOCK || tn_ll_dtype_of(other.dtype).packed;
-      mine[j] = !packs && same_shape(&t, &other);
+      mine[j] = !packs && tn_ll_same_dims(&t, &other);
       done[j] = done[j] || mine[j];
-      if (mine[j]) line = line && linear(k, k->yields[j], &t, 0);
+      if (mine[j]) line = line && tn_ll_is_line(&k->body, k->yields[j], &t);
     }
     walk w = {.t = &t, .mine = mine};
     int64_t n;

@@ -3,6 +3,7 @@
  * as many threads at work as it needs. */
 #include "backends/cuda/skel/loop.h"
 #include "backends/cuda/warp.h"
+#include "backends/llvm/groups.h"
 
 enum { THREADS = 256, WIDE = 4 };
 
@@ -10,6 +11,7 @@ enum { THREADS = 256, WIDE = 4 };
 typedef struct group {
   tn_type_info t;
   bool mine[TN_LL_MAX_OUT];
+  bool line;     /* the space is walked without coordinates */
   uint32_t wide; /* elements per thread */
   tn_dim units;  /* threads */
 } group;
@@ -23,12 +25,12 @@ static bool plain_inputs(tn_cuda_kernel *k) {
 }
 
 static void take_group(tn_cuda_kernel *k, uint32_t first, bool *done, group *g) {
-  *g = (group){.t = tn_cuda_type(k, k->yields[first]), .wide = 1};
+  *g = (group){.t = tn_cuda_type(k, k->yields[first]), .wide = 1, .line = true};
   for (uint32_t i = first; i < k->nyields; i++) {
     tn_type_info t = tn_cuda_type(k, k->yields[i]);
-    bool same = t.rank == g->t.rank && (!t.rank || !memcmp(t.dims, g->t.dims, t.rank * sizeof(tn_dim)));
-    g->mine[i] = same && !done[i];
-    done[i] |= same;
+    g->mine[i] = tn_ll_same_dims(&t, &g->t) && !done[i];
+    done[i] |= g->mine[i];
+    if (g->mine[i]) g->line = g->line && tn_ll_is_line(&k->body, k->yields[i], &g->t);
   }
   if (g->t.rank && tn_ll_dim_multiple(&k->body, g->t.dims[g->t.rank - 1], WIDE) && plain_inputs(k))
     g->wide = WIDE;
@@ -47,8 +49,11 @@ static void emit_group(tn_cuda_kernel *k, const group *g) {
   ll_if inside;
   ll_if_begin(e, &inside, ll_icmp(e, LLVMIntSLT, unit, tn_ll_dim(&k->body, g->units)));
   tn_ll_body_forget(&k->body);
-  tn_ll_index ix = tn_cuda_index(k, &g->t, ll_imul(e, unit, ll_k(e, g->wide)));
-  if (g->wide > 1) ix.at[g->t.rank - 1] = tn_ll_ix_lanes(ix.at[g->t.rank - 1].v, true);
+  ll_val first = ll_imul(e, unit, ll_k(e, g->wide));
+  tn_ll_index ix = {.rank = g->t.rank, .shape = g->t.dims, .collapsed = 1, .line = tn_ll_ix_scalar(first)};
+  if (!g->line) ix = tn_cuda_index(k, &g->t, first);
+  tn_ll_ix *last = g->line || !g->t.rank ? &ix.line : &ix.at[g->t.rank - 1];
+  if (g->wide > 1) *last = tn_ll_ix_lanes(last->v, true);
   store_group(k, g, &ix);
   ll_if_end(e, &inside);
   tn_ll_body_forget(&k->body);
