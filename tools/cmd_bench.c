@@ -8,11 +8,33 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-static const uint8_t bench_options[] = {
-    OPT_batch,  OPT_prompt_len, OPT_tokens, OPT_runs,         OPT_threads, OPT_affinity,
-    OPT_entry,  OPT_capacity,   OPT_O0,     OPT_O1,           OPT_O2,      OPT_O3,
-    OPT_passes, OPT_backend,    OPT_isa,    TN_MODEL_OPTIONS, OPT_plugin,  OPT_tuning,
-    OPT_limits, OPT_profile,    OPT_trace,  OPT_json,         OPT_verbose, OPT_help};
+static const uint8_t bench_options[] = {OPT_batch,
+                                        OPT_prompt_len,
+                                        OPT_tokens,
+                                        OPT_runs,
+                                        OPT_threads,
+                                        OPT_affinity,
+                                        OPT_entry,
+                                        OPT_capacity,
+                                        OPT_O0,
+                                        OPT_O1,
+                                        OPT_O2,
+                                        OPT_O3,
+                                        OPT_passes,
+                                        OPT_backend,
+                                        OPT_isa,
+                                        OPT_target,
+                                        OPT_require_target,
+                                        OPT_device,
+                                        TN_MODEL_OPTIONS,
+                                        OPT_plugin,
+                                        OPT_tuning,
+                                        OPT_limits,
+                                        OPT_profile,
+                                        OPT_trace,
+                                        OPT_json,
+                                        OPT_verbose,
+                                        OPT_help};
 
 enum { MAX_TENSORS = 256 };
 typedef struct bench {
@@ -175,6 +197,7 @@ static tn_status bench_session(bench *b, int64_t batch, tn_session **out) {
                            .threads = b->threads,
                            .cores = b->o->cores,
                            .ncores = b->o->ncores,
+                           .device = b->o->device,
                            .batch = batch,
                            .capacity = tn_args_int(b->a, OPT_capacity, 0, &b->bad)};
   tn_status st = b->o->api->session_new(b->o->model, &so, out);

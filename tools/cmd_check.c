@@ -27,8 +27,8 @@ static void summary(const tn_args *a, tn_driver *d, tn_module *m) {
            (unsigned long long)bytes, d->diags->warnings, tn_buf_cstr(&notes) + 1);
   else
     printf("%s: ok for backend %s: %s, %u entry points, %llu ops, %u weights, %.1f MB\n", a->positional[0],
-           d->options.backend, arch ? arch : "IR text", entries, (unsigned long long)ops,
-           tn_ir_weight_count(m), (double)bytes / 1e6);
+           d->options.target ? d->options.target : d->options.backend, arch ? arch : "IR text", entries,
+           (unsigned long long)ops, tn_ir_weight_count(m), (double)bytes / 1e6);
   tn_buf_fini(&notes);
 }
 

@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 static const uint8_t perplexity_options[] = {
-    OPT_capacity, OPT_stride,   OPT_chunks, OPT_kl,      OPT_threads, OPT_O0,        OPT_O1,
-    OPT_O2,       OPT_O3,       OPT_passes, OPT_backend, OPT_isa,     OPT_precision, OPT_page,
-    OPT_plugin,   OPT_quantize, OPT_tuning, OPT_json,    OPT_verbose, OPT_help};
+    OPT_capacity, OPT_stride,    OPT_chunks, OPT_kl,      OPT_threads,  OPT_O0,     OPT_O1,
+    OPT_O2,       OPT_O3,        OPT_passes, OPT_backend, OPT_isa,      OPT_target, OPT_require_target,
+    OPT_device,   OPT_precision, OPT_page,   OPT_plugin,  OPT_quantize, OPT_tuning, OPT_json,
+    OPT_verbose,  OPT_help};
 
 static void print_kl(const tn_scores *x) {
   printf("of the base      %.4f\n", x->base_perplexity);

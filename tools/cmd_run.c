@@ -4,12 +4,36 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t run_options[] = {
-    OPT_text,  OPT_context,      OPT_prompt,     OPT_ids,     TN_SAMPLING_OPTIONS, OPT_top,
-    OPT_entry, OPT_input,        OPT_output_dir, OPT_threads, OPT_affinity,        OPT_capacity,
-    OPT_O0,    OPT_O1,           OPT_O2,         OPT_O3,      OPT_passes,          OPT_backend,
-    OPT_isa,   TN_MODEL_OPTIONS, OPT_plugin,     OPT_tuning,  OPT_profile,         OPT_trace,
-    OPT_json,  OPT_verbose,      OPT_help};
+static const uint8_t run_options[] = {OPT_text,
+                                      OPT_context,
+                                      OPT_prompt,
+                                      OPT_ids,
+                                      TN_SAMPLING_OPTIONS,
+                                      OPT_top,
+                                      OPT_entry,
+                                      OPT_input,
+                                      OPT_output_dir,
+                                      OPT_threads,
+                                      OPT_affinity,
+                                      OPT_capacity,
+                                      OPT_O0,
+                                      OPT_O1,
+                                      OPT_O2,
+                                      OPT_O3,
+                                      OPT_passes,
+                                      OPT_backend,
+                                      OPT_isa,
+                                      OPT_target,
+                                      OPT_require_target,
+                                      OPT_device,
+                                      TN_MODEL_OPTIONS,
+                                      OPT_plugin,
+                                      OPT_tuning,
+                                      OPT_profile,
+                                      OPT_trace,
+                                      OPT_json,
+                                      OPT_verbose,
+                                      OPT_help};
 
 /* Finds --input NAME=FILE for each input of the entry point and reads it. */
 static tn_status read_inputs(const tn_args *a, const tn_opened *o, int entry, tn_tensor *in, uint32_t n,

@@ -50,6 +50,7 @@ static tn_status open_jit(tn_opened *o, const char *path, const tn_driver_option
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d) {
   memset(o, 0, sizeof *o);
   if (tn_path_is_artefact(path)) o->adapters = options->adapters;
+  o->device = options->device;
   return tn_path_is_artefact(path) ? open_library(o, path, d) : open_jit(o, path, options, d);
 }
 
@@ -80,6 +81,7 @@ tn_status tn_opened_session(const tn_opened *o, tn_session_options *options, tn_
   options->size = sizeof *options;
   options->cores = o->cores;
   options->ncores = o->ncores;
+  options->device = o->device;
   options->error = error;
   options->error_size = sizeof error;
   tn_status s = o->api->session_new(o->model, options, out);

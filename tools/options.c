@@ -233,6 +233,8 @@ static const char *joined(const tn_args *a, tn_arena *arena, uint8_t option, con
 void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   *o = (tn_driver_options){.backend = a->last[OPT_backend],
                            .isa = a->last[OPT_isa],
+                           .target = a->last[OPT_target],
+                           .require_target = a->given[OPT_require_target],
                            .task = a->last[OPT_task],
                            .progress = !a->given[OPT_json]};
   static const struct {
@@ -241,6 +243,9 @@ void tn_args_driver(const tn_args *a, tn_arena *arena, tn_driver_options *o) {
   } levels[] = {{OPT_O0, "O0"}, {OPT_O1, "O1"}, {OPT_O2, "O2"}, {OPT_O3, "O3"}};
   for (size_t i = 0; i < TN_COUNT(levels); i++)
     if (a->given[levels[i].option]) o->pipeline = levels[i].level;
+  o->device = a->last[OPT_device];
+  if (o->device && !o->target && !o->backend) /* "cuda:1" needs kernels for cuda */
+    o->target = tn_arena_str(arena, (tn_str){o->device, strcspn(o->device, ":")});
   if (a->last[OPT_passes]) o->pipeline = a->last[OPT_passes];
   const char **plugins = tn_arena_alloc(arena, (a->nall + 1) * sizeof *plugins);
   for (const char *p; plugins && (p = tn_args_nth(a, OPT_plugin, o->nplugins)); o->nplugins++)

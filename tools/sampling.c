@@ -132,6 +132,7 @@ static tn_status open_draft(const tn_args *a, const tn_session_options *so, tn_s
   TN_TRY(tn_opened_open(&s->draft, a->last[OPT_draft], &options, d));
   mine.error = error;
   mine.error_size = sizeof error;
+  mine.device = s->draft.device;
   tn_status status = s->draft.api->session_new(s->draft.model, &mine, &s->o.draft);
   return status ? tn_fail(d, status, a->last[OPT_draft], NULL, "cannot open a session: %s", error) : TN_OK;
 }

@@ -67,6 +67,7 @@ typedef struct tn_opened {
   bool has_driver, has_build;
   const char *adapters;                 /* of a library: NAME[=WEIGHT], ':' between; NULL: as it was made */
   uint32_t cores[TN_MAX_CORES], ncores; /* of sessions' threads; ncores 0: any */
+  const char *device;                   /* of sessions; NULL: the first one, if any is needed */
 } tn_opened;
 tn_status tn_opened_open(tn_opened *o, const char *path, const tn_driver_options *options, tn_diags *d);
 /* A session, with the adapter weights that the options ask of a library. Errors are reported. */

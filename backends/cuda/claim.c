@@ -77,6 +77,15 @@ static bool results_plain(const tn_cuda_ask *a) {
   return true;
 }
 
+/* What a loop writes besides: integers of less than a byte, and rows of blocks gathered as they are. */
+static bool results_written(const tn_cuda_ask *a) {
+  for (uint32_t i = 0; i < a->ir->op_nresults(a->m, a->op); i++) {
+    tn_dtype t = tn_cuda_type_of(a, a->ir->op_result(a->m, a->op, i)).dtype;
+    if (t >= TN_DT_BLOCK ? strcmp(a->name, "gather") != 0 : !tn_ll_dtype_of(t).known) return false;
+  }
+  return true;
+}
+
 static tn_cuda_ask ask_about(tn_cuda *c, tn_module *m, tn_op root, tn_op op) {
   tn_cuda_ask a = {.c = c, .ir = &c->ir, .m = m, .root = root, .op = op};
   a.name = c->ir.opcode_name(c->ir.opcode(m, op));
@@ -94,8 +103,8 @@ uint32_t tn_cuda_claim(void *self, const tn_target *t, tn_module *m, tn_op op, c
   const tn_cuda_skeleton *s = tn_cuda_skeleton_of(a.name);
   if (s) return !s->claim || s->claim(&a, why);
   if (!tn_ll_can_eval(a.ir, m, op, why)) return 0;
-  *why = "results of less than a byte, or in blocks, are not written";
-  return results_plain(&a);
+  *why = "blocks are only gathered, not made";
+  return results_written(&a);
 }
 
 uint32_t tn_cuda_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role) {
@@ -105,8 +114,8 @@ uint32_t tn_cuda_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, 
   const tn_cuda_skeleton *s = tn_cuda_skeleton_of(a.root_name);
   bool own_root = tn_cuda_skeleton_of(a.name) != NULL;
   if (own_root) return role == TN_FUSE_PROLOGUE && s && s->prologue && s->prologue(&a);
-  if (!tn_ll_can_eval(a.ir, m, op, &why) || !results_plain(&a)) return 0;
-  if (role == TN_FUSE_LOOP) return !s;
-  if (!s) return 0;
+  if (!tn_ll_can_eval(a.ir, m, op, &why)) return 0;
+  if (role == TN_FUSE_LOOP) return !s && results_written(&a);
+  if (!s || !results_plain(&a)) return 0;
   return role == TN_FUSE_EPILOGUE ? s->epilogue && s->epilogue(&a) : s->prologue && s->prologue(&a);
 }

@@ -39,7 +39,7 @@ static void mark_parameters(tn_cuda_kernel *k, ll_val fn, uint32_t nin, uint32_t
 static void mark_function(tn_cuda_kernel *k, ll_val fn, const tn_cuda_shape *s) {
   LLVMSetFunctionCallConv(fn, 71); /* ptx_kernel */
   set_number(k->e, fn, "nvvm.reqntid", s->threads);
-  if (s->min_blocks) set_number(k->e, fn, "nvvm.minctasm", s->min_blocks);
+  set_number(k->e, fn, "nvvm.minctasm", s->min_blocks ? s->min_blocks : 1); /* unsaid, ptxas may spill */
   if (s->cluster > 1) set_number(k->e, fn, "nvvm.cluster_dim", s->cluster);
   ll_func_attr(k->e, fn, "denormal-fp-math", "ieee,ieee");
   add_attr(k->e, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind", 0);

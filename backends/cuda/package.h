@@ -8,7 +8,7 @@
  * numbers. */
 #ifndef TN_CUDA_PACKAGE_H
 #define TN_CUDA_PACKAGE_H
-#include "tenon/plugin.h"
+#include "ir/base/base.h"
 
 #define TN_CUDA_PACKAGE_MAGIC "tncuda\0\1"
 #define TN_CUDA_MAX_LAUNCHES 8 /* of one kernel */
@@ -21,12 +21,20 @@ typedef struct tn_cuda_span {
 
 typedef struct tn_cuda_package {
   char magic[8];
-  uint64_t bytes, hash; /* of the blob; tn_hash_bytes of all behind the header, seed 0 */
+  uint64_t bytes, hash; /* of the blob; tn_cuda_package_hash */
   uint32_t cc;          /* compute capability: 80, 90 */
   uint32_t exact;       /* 1: of that one only (sm_90a) */
   tn_cuda_span strings; /* bytes; NUL-terminated */
   tn_cuda_span images, kernels, launches, exprs, maps;
 } tn_cuda_package;
+
+/* Of everything but itself. The blob has at least a header. */
+static inline uint64_t tn_cuda_package_hash(const void *blob, uint64_t bytes) {
+  tn_cuda_package h;
+  memcpy(&h, blob, sizeof h);
+  h.hash = 0;
+  return tn_hash_bytes((const uint8_t *)blob + sizeof h, bytes - sizeof h, tn_hash_bytes(&h, sizeof h, 0));
+}
 
 enum { TN_CUDA_PTX = 0, TN_CUDA_CUBIN = 1 };
 typedef struct tn_cuda_image {

@@ -80,6 +80,7 @@ static tn_status check_tables(const tn_check *c) {
   if (!h->strings.count || base[h->strings.offset + h->strings.count - 1])
     return BAD(c, "the %u string bytes do not end in NUL", h->strings.count);
   v->strings = base + h->strings.offset;
+  if (h->device) TN_TRY(check_str(c, "header", 0, h->device - 1, false));
   return check_str(c, "header", 0, h->name, false);
 }
 
@@ -188,8 +189,7 @@ static tn_status check_operand(const tn_check *c, const tn_prog_entry *e, const 
   if (at < slot->from || (slot->until && at >= slot->until))
     return BAD(c, "step %u: operand %u is slot %u, which lives from step %u to %u", i, k, o->index,
                var->first_step + slot->from, var->first_step + slot->until);
-  if (given ? after == at + 1 && slot->bytes == TN_PROG_NONE : after <= at)
-    return TN_OK;
+  if (given ? after == at + 1 && slot->bytes == TN_PROG_NONE : after <= at) return TN_OK;
   return BAD(c, "step %u: operand %u is slot %u, which is there behind step %u", i, k, o->index,
              var->first_step + after);
 }
@@ -250,11 +250,25 @@ static tn_status check_call(const tn_check *c, const tn_prog_entry *e, uint32_t 
 
 static bool is_integer(uint32_t dtype) { return dtype >= TN_DT_i64 && dtype <= TN_DT_bool; }
 
+/* Inputs are the caller's and weights are where they are wanted: neither is written. */
+static tn_status check_copy(const tn_check *c, uint32_t i) {
+  const tn_prog_step *s = &c->v->steps[i];
+  if (!c->v->head->device) return BAD(c, "step %u is a copy, but the program uses no device", i);
+  if (s->kernel > TN_PROG_DOWNLOAD || s->noperands != 1)
+    return BAD(c, "step %u copies %u operands in direction %u", i, s->noperands, s->kernel);
+  uint32_t kind = c->v->operands[s->first_operand].kind;
+  if (kind == TN_PROG_SLOT || kind == TN_PROG_OUTPUT || kind == TN_PROG_STATE ||
+      (kind == TN_PROG_INPUT && s->kernel == TN_PROG_UPLOAD))
+    return TN_OK;
+  return BAD(c, "step %u copies an operand of kind %u in direction %u", i, kind, s->kernel);
+}
+
 static tn_status check_host_step(const tn_check *c, const tn_prog_entry *e, uint32_t i) {
   const tn_view *v = c->v;
   const tn_prog_step *s = &v->steps[i];
   if (s->nscalars || s->flags || s->work || s->ahead || s->scratch != TN_PROG_NONE)
     return BAD(c, "step %u is no kernel, but has scalars, scratch, flags, work or steps ahead", i);
+  if (s->kind == TN_PROG_COPY) return check_copy(c, i);
   if (s->kind != TN_PROG_BIND) {
     TN_TRY(check_row(c, "step", i, "call", s->kernel, v->ncalls));
     if (s->kind == TN_PROG_LOOP && !is_integer(v->calls[s->kernel].trip))
@@ -275,7 +289,7 @@ static tn_status check_step(const tn_check *c, const tn_prog_entry *e, const tn_
                             uint32_t i) {
   const tn_view *v = c->v;
   const tn_prog_step *s = &v->steps[i];
-  if (s->kind > TN_PROG_LOOP) return BAD(c, "step %u has kind %u", i, s->kind);
+  if (s->kind > TN_PROG_COPY) return BAD(c, "step %u has kind %u", i, s->kind);
   if (s->kind == TN_PROG_KERNEL) TN_TRY(check_row(c, "step", i, "kernel", s->kernel, v->nkernels));
   TN_TRY(check_rows(c, "step", i, "operands", s->first_operand, s->noperands, v->noperands));
   TN_TRY(check_rows(c, "step", i, "scalars", s->first_scalar, s->nscalars, v->nscalars));
@@ -306,7 +320,7 @@ static tn_status check_variant(const tn_check *c, const tn_prog_entry *e, uint32
   for (uint32_t k = 0; k < var->nslots; k++) {
     const tn_prog_slot *slot = &v->slots[var->first_slot + k];
     if (slot->after > var->nsteps ||
-        (slot->after && v->steps[var->first_step + slot->after - 1].kind == TN_PROG_KERNEL))
+        (slot->after && !tn_view_is_host(&v->steps[var->first_step + slot->after - 1])))
       return BAD(c, "slot %u is there behind step %u, which is no host step of its variant",
                  var->first_slot + k, var->first_step + slot->after);
   }

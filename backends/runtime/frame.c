@@ -40,7 +40,7 @@ bool tn_rt_frame_tables(const tn_model *m, const tn_prog_entry *e, tn_frame *f, 
   TABLE(open_constraints, constraints);
   if (e) TABLE(planned_bound, v->ndims);
 #undef TABLE
-  return !a->failed;
+  return tn_rt_device_tables(m, &z, f, a) && !a->failed;
 }
 
 void tn_rt_frame_fini(tn_session *s, tn_frame *f) {
@@ -49,6 +49,7 @@ void tn_rt_frame_fini(tn_session *s, tn_frame *f) {
     tn_rt_host_free(s, h);
   }
   for (uint32_t i = 0; f->kept && i < f->nkept; i++) tn_rt_memory_free(&f->kept[i]);
+  tn_rt_device_frame_fini(s, f);
   tn_rt_memory_free(&f->slots);
 }
 
@@ -170,17 +171,16 @@ static void order_steps(const tn_view *v, tn_frame *f, uint32_t from, uint32_t t
   }
 }
 
-/* Numbers of the kernels from .. to under the dims of now. */
-static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
+/* Numbers of the kernels from .. to under the dims of now; *scratch: the most bytes that one needs. */
+static tn_status count_numbers(tn_session *s, tn_frame *f, uint32_t from, uint32_t to, uint64_t *scratch) {
   const tn_view *v = &s->model->view;
   const tn_prog_step *step = v->steps + f->variant->first_step + from;
   int64_t *scalars = from < to ? (int64_t *)(uintptr_t)f->steps[from].dims : NULL;
-  uint64_t scratch = TN_RT_SLOT_ALIGN;
   bool shared = false;
   for (uint32_t i = from; i < to; i++, scalars += step->nscalars, step++) {
     uint64_t bytes = 0;
     if (step->scratch != TN_PROG_NONE) TN_TRY(size_of(s, f, step->scratch, "scratch of step", i, &bytes));
-    if (bytes > scratch) scratch = bytes;
+    if (bytes > *scratch) *scratch = bytes;
     shared |= !(f->steps[i].single = small(f, step));
     const uint32_t *rows = v->scalars + step->first_scalar;
     for (uint32_t k = 0; k < step->nscalars; k++) {
@@ -191,7 +191,14 @@ static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t
     }
   }
   f->shared = shared;
-  order_steps(v, f, from, to);
+  return TN_OK;
+}
+
+/* The same for kernels of this side, and their order. */
+static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
+  uint64_t scratch = TN_RT_SLOT_ALIGN;
+  TN_TRY(count_numbers(s, f, from, to, &scratch));
+  order_steps(&s->model->view, f, from, to);
   return grow_scratch(s, scratch);
 }
 
@@ -205,10 +212,15 @@ static tn_status lay_out_steps(tn_session *s, tn_frame *f) {
   for (uint32_t i = 0; i < f->variant->nsteps; i++) {
     uint32_t row = f->variant->first_step + i;
     const tn_prog_step *step = &v->steps[row];
+    bool kernel = step->kind == TN_PROG_KERNEL;
     f->steps[i] = (tn_rt_step){.bufs = bufs, .dims = scalars, .row = row};
-    if (step->kind == TN_PROG_KERNEL)
+    f->steps[i].side = kernel && s->model->far[step->kernel] ? TN_RT_FAR
+                       : kernel                              ? TN_RT_NEAR
+                       : step->kind == TN_PROG_COPY          ? TN_RT_COPY
+                                                             : TN_RT_HOST;
+    if (f->steps[i].side == TN_RT_NEAR)
       f->steps[i].kernel = s->model->kernels[step->kernel];
-    else if (!(f->steps[i].kernel.ctx = tn_rt_host_of(s, f, i)))
+    else if (f->steps[i].side == TN_RT_HOST && !(f->steps[i].kernel.ctx = tn_rt_host_of(s, f, i)))
       return tn_rt_fail(s, TN_OOM, "no memory for a call");
     scalars += step->nscalars;
     bufs += step->noperands;
@@ -226,7 +238,7 @@ tn_status tn_rt_plan(tn_session *s, tn_frame *f, const tn_prog_entry *e) {
   f->variant = choose_variant(s, f, e);
   TN_TRY(place_slots(s, f, NULL, &f->slots, &f->slots_bytes));
   TN_TRY(lay_out_steps(s, f));
-  if (!s->model->dynamic[e - s->model->view.entries]) TN_TRY(count_steps(s, f, 0, f->nsteps));
+  if (!s->model->staged[e - s->model->view.entries]) TN_TRY(count_steps(s, f, 0, f->nsteps));
   memcpy(f->planned, f->dims, n * sizeof *f->dims);
   if (f->planned_bound) memcpy(f->planned_bound, f->bound, n * sizeof *f->bound);
   f->entry = e;
@@ -241,6 +253,26 @@ static inline const void *place(const tn_session *s, const tn_frame *f, const tn
   if (o->kind == TN_PROG_OUTPUT) return f->outputs[o->index];
   if (o->kind == TN_PROG_WEIGHT) return s->model->weights[o->index];
   return o->kind == TN_PROG_STATE ? s->states[o->index].base : NULL;
+}
+
+const void *tn_rt_place(const tn_session *s, const tn_frame *f, const tn_prog_operand *o) {
+  return place(s, f, o);
+}
+
+uint64_t tn_rt_operand_bytes(const tn_session *s, const tn_frame *f, const tn_prog_operand *o) {
+  const tn_view *v = &s->model->view;
+  uint64_t bytes = 0;
+  switch (o->kind) {
+  case TN_PROG_SLOT: return f->slot_bytes[o->index];
+  case TN_PROG_INPUT: tn_rt_arg_bytes(f->exprs, v, &v->args[f->entry->first_input + o->index], &bytes); break;
+  case TN_PROG_OUTPUT:
+    tn_rt_arg_bytes(f->exprs, v, &v->args[f->entry->first_output + o->index], &bytes);
+    break;
+  case TN_PROG_WEIGHT: return v->weights[o->index].bytes;
+  case TN_PROG_STATE: return s->state_bytes[o->index];
+  default: break;
+  }
+  return bytes;
 }
 
 void tn_rt_point(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
@@ -305,8 +337,7 @@ tn_status tn_rt_frame_outputs(tn_session *s, tn_frame *f) {
 tn_status tn_rt_frame_learn(tn_session *s, tn_frame *f, uint32_t step) {
   TN_TRY(tn_rt_rebind(s, f));
   tn_rt_host *h = tn_rt_kept_by(&f->steps[step]);
-  uint64_t bytes = 0;
-  if (h->nslots) TN_TRY(place_slots(s, f, h, &h->late, &bytes));
+  if (h->nslots) TN_TRY(place_slots(s, f, h, &h->late, &h->late_bytes));
   return tn_rt_frame_outputs(s, f);
 }
 
@@ -324,8 +355,13 @@ static tn_status check_places(tn_session *s, const tn_frame *f, uint32_t from, u
   return TN_OK;
 }
 
+static tn_status run_far(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
+  uint64_t scratch = 0;
+  TN_TRY(count_numbers(s, f, from, to, &scratch));
+  return tn_rt_device_run(s, f, from, to, scratch);
+}
+
 static tn_status run_kernels(tn_session *s, tn_frame *f, uint32_t from, uint32_t to) {
-  if (from == to) return TN_OK;
   TN_TRY(count_steps(s, f, from, to));
   tn_rt_point(s, f, from, to);
   TN_TRY(check_places(s, f, from, to));
@@ -333,19 +369,23 @@ static tn_status run_kernels(tn_session *s, tn_frame *f, uint32_t from, uint32_t
   return TN_OK;
 }
 
+/* Runs step `from` and all behind it that go with it: kernels of one side run together. */
+static tn_status run_stage(tn_session *s, tn_frame *f, uint32_t from, uint32_t *next) {
+  uint32_t side = f->steps[from].side, to = from + 1;
+  while ((side == TN_RT_NEAR || side == TN_RT_FAR) && to < f->nsteps && f->steps[to].side == side) to++;
+  *next = to;
+  if (side == TN_RT_NEAR) return run_kernels(s, f, from, to);
+  if (side == TN_RT_FAR) return run_far(s, f, from, to);
+  if (side == TN_RT_COPY) return tn_rt_device_copy(s, f, from);
+  tn_rt_point(s, f, from, to);
+  return tn_rt_host_step(s, f, from);
+}
+
 tn_status tn_rt_frame_run(tn_session *s, tn_frame *f) {
   const tn_prog_slot *rows = s->model->view.slots + f->variant->first_slot;
   for (uint32_t i = 0; i < f->variant->nslots; i++)
     if (rows[i].after) f->slot[i] = NULL;
-  uint32_t from = 0;
-  for (uint32_t i = 0; i < f->nsteps; i++) {
-    if (f->steps[i].kernel.fn) continue;
-    TN_TRY(run_kernels(s, f, from, i));
-    tn_rt_point(s, f, i, i + 1);
-    TN_TRY(tn_rt_host_step(s, f, i));
-    from = i + 1;
-  }
-  TN_TRY(run_kernels(s, f, from, f->nsteps));
+  for (uint32_t i = 0; i < f->nsteps;) TN_TRY(run_stage(s, f, i, &i));
   for (uint32_t i = 0; i < f->entry->noutputs; i++)
     if (!f->outputs[i])
       return tn_rt_fail(s, TN_INVALID, "output '%s': its shape %s is not known at the end",

@@ -52,6 +52,7 @@ void tn_rt_host_free(tn_session *s, tn_rt_host *h) {
   for (uint32_t i = 0; call && i < call->carried; i++) tn_rt_memory_free(&h->spare[i]);
   for (uint32_t i = 0; call && i < call->nresults; i++) tn_rt_memory_free(&h->stacks[i]);
   tn_rt_memory_free(&h->late);
+  if (s->device) tn_rt_far_free(s, &h->far_late);
   tn_arena_fini(&h->arena);
   tn_mem_free(h);
 }
@@ -62,18 +63,8 @@ static const tn_prog_step *step_of(const tn_session *s, const tn_frame *f, uint3
 
 /* Operand k of a step, which has memory of at least `bytes`; NULL: it is absent, or too small. */
 static const void *operand(const tn_session *s, const tn_frame *f, uint32_t at, uint32_t k, uint64_t bytes) {
-  const tn_view *v = &s->model->view;
-  const tn_prog_operand *o = &v->operands[step_of(s, f, at)->first_operand + k];
-  uint64_t has = 0;
-  switch (o->kind) {
-  case TN_PROG_SLOT: has = f->slot_bytes[o->index]; break;
-  case TN_PROG_INPUT: tn_rt_arg_bytes(f->exprs, v, &v->args[f->entry->first_input + o->index], &has); break;
-  case TN_PROG_OUTPUT: tn_rt_arg_bytes(f->exprs, v, &v->args[f->entry->first_output + o->index], &has); break;
-  case TN_PROG_WEIGHT: has = v->weights[o->index].bytes; break;
-  case TN_PROG_STATE: has = s->state_bytes[o->index]; break;
-  default: break;
-  }
-  return has >= bytes ? f->steps[at].bufs[k] : NULL;
+  const tn_prog_operand *o = &s->model->view.operands[step_of(s, f, at)->first_operand + k];
+  return tn_rt_operand_bytes(s, f, o) >= bytes ? f->steps[at].bufs[k] : NULL;
 }
 
 static tn_status unknown_operand(tn_session *s, uint32_t at, uint32_t k) {

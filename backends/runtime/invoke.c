@@ -189,7 +189,7 @@ tn_status tn_rt_invoke(tn_session *s, uint32_t entry, const tn_tensor *in, const
   TN_TRY(take_outputs(s, e, out, &keep));
   TN_TRY(tn_rt_plan(s, f, e));
   if (keep) TN_TRY(tn_rt_frame_outputs(s, f));
-  if (s->model->dynamic[entry]) {
+  if (s->model->staged[entry]) {
     TN_TRY(tn_rt_frame_run(s, f));
   } else {
     tn_rt_point(s, f, 0, f->nsteps);

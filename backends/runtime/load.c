@@ -8,6 +8,7 @@
 
 /* Defined by the link step in an artefact, absent elsewhere. */
 extern const tn_kernel_table tn_kernel_tables[] __attribute__((weak, visibility("hidden")));
+extern const tn_device_package tn_device_packages[] __attribute__((weak, visibility("hidden")));
 extern const uint64_t tn_artefact_id __attribute__((weak, visibility("hidden"))); /* hash of the program */
 
 typedef struct tn_words {
@@ -109,6 +110,7 @@ tn_status tn_rt_model_prepare(tn_model *m, const void *weights, uint64_t weights
     tn_rt_measure(&m->view, &m->view.entries[i], &m->sizes);
   m->weights = tn_arena_alloc(&m->arena, m->view.nweights * sizeof *m->weights);
   if (!m->weights || !describe(m)) return FAIL(&w, TN_OOM, "no memory");
+  TN_TRY(tn_rt_device_setup(m, error, error_size));
   for (uint32_t i = 0; i < m->view.nweights; i++)
     TN_TRY(map_weight(m, i, (tn_bytes){weights, weights_bytes}, folder, &w));
   if (!blob.count) return TN_OK;
@@ -128,6 +130,7 @@ static tn_model *model_new(void) {
 
 void tn_rt_model_close(tn_model *m) {
   if (!m) return;
+  tn_rt_devices_close(m);
   tn_tokenizer_close(m->tokenizer);
   for (uint32_t i = 0; i < m->files.count; i++) tn_file_unmap(&m->files.items[i].map);
   tn_vec_fini(&m->files);
@@ -144,8 +147,11 @@ static tn_status open_source(tn_model *m, const tn_rt_source *s, const tn_words 
   m->keep_values = s->keep_values;
   m->kernels = tn_arena_copy(&m->arena, s->kernels, m->view.nkernels * sizeof *m->kernels);
   if (!m->kernels) return FAIL(w, TN_OOM, "no memory");
+  if (s->device) tn_take(&m->device, sizeof m->device, s->device);
+  m->images = s->images;
+  m->nimages = s->nimages;
   for (uint32_t i = 0; i < m->view.nkernels; i++)
-    if (!m->kernels[i].fn)
+    if (!m->kernels[i].fn && !tn_view_is_far(&m->view, i))
       return FAIL(w, TN_NOT_FOUND, "kernel '%s' is missing",
                   tn_view_str(&m->view, m->view.kernels[i].symbol));
   return tn_rt_model_prepare(m, s->weights, s->weights_bytes, s->folder, w->text, w->size);
@@ -185,7 +191,12 @@ static tn_status choose_kernels(tn_model *m, const tn_words *w) {
                 m->view.nkernels);
   m->kernels = tn_arena_alloc(&m->arena, best->count * sizeof *m->kernels);
   if (!m->kernels) return FAIL(w, TN_OOM, "no memory");
-  for (uint32_t i = 0; i < best->count; i++) m->kernels[i].fn = best->kernels[i];
+  for (uint32_t i = 0; i < best->count; i++) {
+    m->kernels[i].fn = best->kernels[i];
+    if (!best->kernels[i] && !tn_view_is_far(&m->view, i))
+      return FAIL(w, TN_DATA_LOSS, "kernel '%s' for '%s' is missing",
+                  tn_view_str(&m->view, m->view.kernels[i].symbol), best->target);
+  }
   return TN_OK;
 }
 
@@ -303,6 +314,11 @@ static tn_status open_artefact(tn_model *m, const char *path, const tn_words *w)
   TN_TRY(find_places(m, path, &p, w));
   TN_TRY(map_library(m, p.library, &t, w));
   TN_TRY(choose_kernels(m, w));
+  if (tn_device_packages && tn_device_packages->api) {
+    tn_take(&m->device, sizeof m->device, tn_device_packages->api);
+    m->images = tn_device_packages->images;
+    m->nimages = (uint32_t)tn_device_packages->nimages;
+  }
   const uint8_t *weights = m->library.data + t.weights_offset;
   if (t.weights_file[0]) {
     if (!p.packed)

@@ -6,6 +6,7 @@
 #include "backends/runtime/runtime.h"
 #include "backends/runtime/view.h"
 #include "frontend/tokenizer/tokenizer.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 /* The value of an expression row under the dims of now. */
@@ -33,6 +34,13 @@ typedef struct tn_rt_sizes {
 } tn_rt_sizes;
 void tn_rt_measure(const tn_view *v, const tn_prog_entry *e, tn_rt_sizes *z);
 
+/* device.c: memory of the device, kept until it has to grow. */
+typedef struct tn_rt_far {
+  void *base;
+  uint64_t bytes;
+} tn_rt_far;
+typedef struct tn_rt_device tn_rt_device; /* opened for a model, with its weights */
+
 struct tn_model {
   tn_view view;
   tn_arena arena;        /* owns the tables below */
@@ -49,7 +57,15 @@ struct tn_model {
   TN_VEC(tn_rt_file) files; /* weights that stay in their original files */
   tn_tokenizer *tokenizer;  /* NULL: none */
   bool keep_values;
-  int64_t least; /* the smallest size of an input: 1, or 0 where the model takes empty ones */
+  int64_t least;        /* the smallest size of an input: 1, or 0 where the model takes empty ones */
+  bool *far;            /* per row of kernels: it runs on the device */
+  bool *staged;         /* per entry: it has host steps, copies or kernels on the device */
+  bool near;            /* some kernel runs here */
+  tn_device_api device; /* its `open` NULL: no kernel needs one */
+  const tn_bytes *images;
+  uint32_t nimages;
+  pthread_mutex_t lock;           /* of what follows */
+  TN_VEC(tn_rt_device *) devices; /* opened by sessions, closed with the model */
 };
 
 typedef struct tn_rt_memory {
@@ -73,10 +89,12 @@ typedef struct tn_rt_room {
 bool tn_rt_pack(tn_rt_room *rooms, uint32_t n, uint64_t *total, uint64_t *least);
 
 /* One step, ready to run. */
+enum { TN_RT_NEAR, TN_RT_FAR, TN_RT_COPY, TN_RT_HOST }; /* a kernel here, on the device; no kernel */
 typedef struct tn_rt_step {
-  tn_rt_kernel kernel; /* fn NULL: a host step, ctx is what it keeps */
+  tn_rt_kernel kernel; /* of a host step: ctx is what it keeps */
   void *const *bufs;
   const int64_t *dims;
+  uint32_t side;          /* TN_RT_* */
   uint32_t row, single;   /* thread 0 does a single step, alone */
   uint32_t first, others; /* steps of the walk that must be done before, by thread 0 and by all others */
   uint32_t shared;        /* steps of the walk up to the last one that is not single, this one included */
@@ -117,6 +135,9 @@ typedef struct tn_frame {
   uint32_t *open_rows, nopen; /* those that have none now */
   uint32_t *open_constraints, nopen_constraints;
   struct tn_rt_host *hosts; /* what its host steps keep */
+  /* On the device: the arena, and memory for what is not in it. */
+  tn_rt_far far_slots, *far_inputs, *far_outputs, *far_given; /* given: per slot that an IF or LOOP fills */
+  uint32_t nfar_inputs, nfar_outputs, nfar_given;
 } tn_frame;
 
 /* width.c: how many threads take part. All of a walk sees the same: a change in the middle of one holds from
@@ -156,7 +177,13 @@ struct tn_session {
   uint32_t nwalks;           /* since profiling began */
   TN_VEC(int64_t) walk_dims; /* of each of them: the values of all dims */
   bool profile;
-  struct tn_rt_kept *kept; /* by generation, for its next call; NULL: nothing */
+  tn_rt_device *device; /* NULL: all kernels run here */
+  tn_queue *queue;
+  tn_rt_far *far_states; /* per state */
+  tn_rt_far far_scratch;
+  uint64_t copies[2], copied[2]; /* by direction: how many, bytes */
+  uint64_t far_bytes;            /* of the device that the session holds */
+  struct tn_rt_kept *kept;       /* by generation, for its next call; NULL: nothing */
   char error[1024];
 };
 void tn_rt_kept_free(struct tn_rt_kept *k); /* sequence.c */
@@ -198,7 +225,10 @@ tn_status tn_rt_output_shape(tn_session *s, tn_frame *f, const tn_prog_arg *a, t
 tn_status tn_rt_frame_outputs(tn_session *s, tn_frame *f);
 /* Behind a host step: slots and outputs whose sizes are known now. */
 tn_status tn_rt_frame_learn(tn_session *s, tn_frame *f, uint32_t step);
-/* Runs an entry with host steps; its frame is planned. */
+/* Bytes of what an operand names, and where it is in the host's memory. */
+uint64_t tn_rt_operand_bytes(const tn_session *s, const tn_frame *f, const tn_prog_operand *o);
+const void *tn_rt_place(const tn_session *s, const tn_frame *f, const tn_prog_operand *o);
+/* Runs an entry that has more than kernels of this side; its frame is planned. */
 tn_status tn_rt_frame_run(tn_session *s, tn_frame *f);
 /* Calls entry e from frame `from`; *f is made when first needed. Results are in (*f)->results. */
 tn_status tn_rt_frame_call(tn_session *s, const tn_frame *from, tn_frame **f, const tn_prog_entry *e,
@@ -210,6 +240,8 @@ typedef struct tn_rt_host {
   uint32_t row;            /* of steps */
   uint32_t *slots, nslots; /* whose size is known behind it */
   tn_rt_memory late;       /* where they lie */
+  uint64_t late_bytes;     /* of it that the plan uses */
+  tn_rt_far far_late;      /* the same on the device */
   tn_frame *frames[2];     /* of the entries that it calls */
   tn_arena arena;          /* owns the tables below */
   tn_tensor *args, *results;
@@ -225,6 +257,20 @@ tn_status tn_rt_host_step(tn_session *s, tn_frame *f, uint32_t step);
 tn_status tn_rt_entry_of(tn_session *s, uint32_t entry, const tn_prog_entry **out);
 /* Steps from .. to of the frame, all kernels, which were counted and pointed at their memory. */
 void tn_rt_walk(tn_session *s, const tn_frame *f, uint32_t from, uint32_t to);
+
+/* device.c */
+tn_status tn_rt_device_setup(tn_model *m, char *error, uint64_t error_size); /* m->device is given */
+void tn_rt_devices_close(tn_model *m);
+tn_status tn_rt_device_attach(tn_session *s, const tn_session_options *o);
+void tn_rt_device_detach(tn_session *s);
+uint64_t tn_rt_device_bytes(const tn_session *s); /* with the weights */
+tn_status tn_rt_device_reset(tn_session *s);      /* states are zero again */
+bool tn_rt_device_tables(const tn_model *m, const tn_rt_sizes *z, tn_frame *f, tn_arena *a);
+void tn_rt_device_frame_fini(tn_session *s, tn_frame *f);
+void tn_rt_far_free(tn_session *s, tn_rt_far *m);
+/* Steps from .. to, kernels of the device whose numbers are there; scratch: bytes that the largest needs. */
+tn_status tn_rt_device_run(tn_session *s, tn_frame *f, uint32_t from, uint32_t to, uint64_t scratch);
+tn_status tn_rt_device_copy(tn_session *s, tn_frame *f, uint32_t step);
 
 /* profile.c: what one thread did since profiling began. */
 typedef struct tn_rt_log {

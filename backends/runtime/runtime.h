@@ -26,6 +26,9 @@ typedef struct tn_rt_source {
   uint64_t weights_bytes;
   const char *folder; /* where inplace weight files lie, or NULL */
   bool keep_values;   /* no slot is reused (plan-memory{reuse=0}); allows tn_rt_value */
+  const tn_device_api *device; /* of the backend that the program names; its kernels have no function */
+  const tn_bytes *images;      /* what it compiled */
+  uint32_t nimages;
 } tn_rt_source;
 tn_status tn_rt_open(const tn_rt_source *s, tn_model **out, char *error, uint64_t error_size);
 
@@ -66,6 +69,7 @@ typedef struct tn_rt_use {
   uint64_t arena;   /* intermediate values */
   uint64_t scratch; /* of all threads */
   uint64_t borders; /* inputs that were converted, outputs without memory of the caller's */
+  uint64_t device;  /* on the device, weights included; 0: none is used */
 } tn_rt_use;
 void tn_rt_memory_use(const tn_session *s, tn_rt_use *out);
 /* The value of a dim in the last call; 0: it had none. */
@@ -73,12 +77,27 @@ int64_t tn_rt_dim(tn_session *s, const char *name);
 /* The bytes of arena slot `slot` after the last invoke (for verify --per-node). NULL: none. */
 const void *tn_rt_slot(tn_session *s, uint32_t slot, uint64_t *bytes);
 
+/* The device that the session uses: runs of launches, copies and bytes that went over. */
+typedef struct tn_rt_device_use {
+  const char *spec, *name, *arch; /* NULL: none */
+  uint64_t runs, eager, recorded, replayed; /* as tn_device_api.counts; 0 where that is not there */
+  uint64_t uploads, downloads, upload_bytes, download_bytes;
+} tn_rt_device_use;
+void tn_rt_device_used(const tn_session *s, tn_rt_device_use *out);
+
 /* What the link step puts beside the runtime: one table per target, made by the backend's compile. In an
  * artefact the linker defines tn_kernel_tables (an array ended by a NULL name). */
 typedef struct tn_kernel_table {
   const char *target, *features; /* features as in tn_target: cpuid names, comma separated */
   uint32_t score, count;
-  const tn_kernel_fn *kernels; /* in the order of the program's kernels */
+  const tn_kernel_fn *kernels; /* in the order of the program's kernels; NULL: on the device */
 } tn_kernel_table;
+
+/* And, if kernels run on a device, tn_device_packages: one row, then one whose api is NULL. */
+typedef struct tn_device_package {
+  const tn_device_api *api;
+  const tn_bytes *images; /* one per target */
+  uint64_t nimages;
+} tn_device_package;
 
 #endif

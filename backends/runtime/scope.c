@@ -27,7 +27,7 @@ static void need_step(tn_scoping *x, const tn_prog_step *step) {
     const tn_prog_bind *b = &v->binds[step->kernel];
     x->own[b->dim] = 1;
     if (b->max != TN_PROG_NONE) x->need[b->max] = 1;
-  } else if (step->kind != TN_PROG_KERNEL) {
+  } else if (tn_view_is_host(step)) {
     const tn_prog_call *call = &v->calls[step->kernel];
     for (uint32_t k = 0; k < call->nargs; k++) need_shape(x, &v->args[call->first_arg + k], false);
     for (uint32_t k = 0; k < call->nresults; k++) need_shape(x, &v->args[call->first_result + k], true);

@@ -90,6 +90,7 @@ static tn_status allocate_states(tn_session *s) {
 
 static tn_status start_threads(tn_session *s, const tn_session_options *o) {
   s->nthreads = o->threads ? o->threads : o->ncores ? o->ncores : tn_pool_cores();
+  if (!s->model->near) s->nthreads = 1;
   if (s->nthreads > TN_POOL_MAX_THREADS)
     return tn_rt_fail(s, TN_INVALID, "%u threads, the limit is %u", s->nthreads, TN_POOL_MAX_THREADS);
   s->width.threads = s->nthreads;
@@ -103,6 +104,7 @@ static tn_status session_init(tn_session *s, const tn_session_options *o) {
   TN_TRY(choose_sizes(s, o));
   if (!find_rewinds(s)) return tn_rt_fail(s, TN_OOM, "no memory for a session");
   if (s->model->view.nstates) TN_TRY(allocate_states(s));
+  TN_TRY(tn_rt_device_attach(s, o));
   tn_rt_adapters_default(s);
   return start_threads(s, o);
 }
@@ -131,6 +133,7 @@ void tn_rt_session_free(tn_session *s) {
   for (uint32_t i = 0; s->converted && i < s->model->sizes.inputs; i++) tn_rt_memory_free(&s->converted[i]);
   tn_rt_kept_free(s->kept);
   tn_rt_frame_fini(s, &s->top);
+  tn_rt_device_detach(s);
   tn_rt_memory_free(&s->scratch);
   tn_rt_logs_free(s);
   tn_arena_fini(&s->arena);
@@ -144,7 +147,7 @@ tn_status tn_rt_session_reset(tn_session *s) {
         madvise(s->states[i].base, s->states[i].bytes, MADV_DONTNEED))
       memset(s->states[i].base, 0, s->states[i].bytes);
   s->position = 0;
-  return TN_OK;
+  return s->device ? tn_rt_device_reset(s) : TN_OK;
 }
 
 int64_t tn_rt_position(tn_session *s) { return s->position; }
@@ -194,6 +197,7 @@ void tn_rt_memory_use(const tn_session *s, tn_rt_use *out) {
   for (uint32_t i = 0; i < v->nstates; i++) out->states += s->state_bytes[i];
   out->borders = bytes_of(s->converted, s->model->sizes.inputs) + bytes_of(s->top.kept, s->top.nkept);
   for (const tn_rt_host *h = s->top.hosts; h; h = h->next) out->arena += h->late.bytes;
+  out->device = tn_rt_device_bytes(s);
 }
 
 const char *tn_rt_error(tn_session *s) { return s ? s->error : "no session"; }

@@ -92,7 +92,7 @@ int64_t tn_view_limit(const tn_view *v, uint32_t dim) {
 }
 
 bool tn_view_is_setting(const tn_view *v, uint32_t state) {
-  return !strcmp(tn_view_str(v, v->states[state].arg.name), "adapters");
+  return !strcmp(tn_view_str(v, v->states[state].arg.name), TN_PROG_SETTING);
 }
 
 static bool callees_use_states(const tn_view *v, const tn_prog_step *step, const bool *stateful) {
@@ -126,7 +126,7 @@ bool tn_view_is_dynamic(const tn_view *v, const tn_prog_entry *e) {
   for (uint32_t i = 0; i < e->nvariants; i++) {
     const tn_prog_variant *var = &v->variants[e->first_variant + i];
     for (uint32_t s = 0; s < var->nsteps; s++)
-      if (v->steps[var->first_step + s].kind != TN_PROG_KERNEL) return true;
+      if (tn_view_is_host(&v->steps[var->first_step + s])) return true;
   }
   return false;
 }

@@ -41,6 +41,15 @@ int64_t tn_view_limit(const tn_view *v, uint32_t dim);
 bool tn_view_is_setting(const tn_view *v, uint32_t state);
 /* Per entry: whether any of its steps, or of an entry that it calls, uses a state. */
 void tn_view_find_stateful(const tn_view *v, bool *out);
+/* A step that is neither kernel nor copy. */
+static inline bool tn_view_is_host(const tn_prog_step *s) {
+  return s->kind != TN_PROG_KERNEL && s->kind != TN_PROG_COPY;
+}
+/* Per kernel row: it runs on the device. */
+static inline bool tn_view_is_far(const tn_view *v, uint32_t kernel) {
+  return v->head->device &&
+         !strcmp(tn_view_str(v, v->kernels[kernel].backend), tn_view_str(v, v->head->device - 1));
+}
 /* Whether the entry has host steps: sizes that only the run makes known. */
 bool tn_view_is_dynamic(const tn_view *v, const tn_prog_entry *e);
 /* Bytes of one row-major tensor of n values; false on overflow or an unknown type. */

@@ -10,13 +10,18 @@
  * Most steps are kernels. Between them stand host steps, done by one thread: BIND gives a dim its value from
  * a tensor, IF and LOOP run other entries. A called entry starts with the dims of its caller; symbols that
  * have no value there get theirs from the shapes of its inputs. Called entries are private: they stand behind
- * all public ones, and an entry calls only entries behind itself. */
+ * all public ones, and an entry calls only entries behind itself.
+ *
+ * Kernels of one backend may run on a device with memory of its own. Inputs begin in the host's memory,
+ * outputs end there, host steps and called entries use it, weights are where a kernel wants them, and states
+ * lie, between calls, on the device if any kernel there uses them. COPY steps do the rest: every kernel finds
+ * what it reads on its side. A slot lies at the same offset in both arenas. */
 #ifndef TN_PROGRAM_H
 #define TN_PROGRAM_H
 #include "tenon/plugin.h"
 
 #define TN_PROGRAM_MAGIC "tnprog\0\1"
-#define TN_PROGRAM_VERSION 3u
+#define TN_PROGRAM_VERSION 4u
 #define TN_PROG_NONE 0xffffffffu
 
 typedef struct tn_prog_span {
@@ -25,7 +30,8 @@ typedef struct tn_prog_span {
 
 typedef struct tn_prog_header {
   char magic[8];
-  uint32_t version, reserved;
+  uint32_t version;
+  uint32_t device;      /* string + 1: the backend whose kernels run on a device; 0: none do */
   uint64_t bytes;       /* of the whole blob */
   uint64_t hash;        /* tn_hash_bytes over everything behind the header, seed 0 */
   tn_prog_span strings; /* bytes; names are offsets into it, NUL-terminated */
@@ -100,17 +106,18 @@ typedef struct tn_prog_operand {
   uint32_t kind, index;
 } tn_prog_operand; /* index within the entry (SLOT: within the variant) */
 
-enum { TN_PROG_KERNEL = 0, TN_PROG_BIND, TN_PROG_IF, TN_PROG_LOOP };
+enum { TN_PROG_KERNEL = 0, TN_PROG_BIND, TN_PROG_IF, TN_PROG_LOOP, TN_PROG_COPY };
+enum { TN_PROG_UPLOAD = 0, TN_PROG_DOWNLOAD }; /* of COPY: to the device, to the host */
 typedef struct tn_prog_step {
-  uint32_t kernel;                   /* row of kernels, of binds or of calls */
+  uint32_t kernel; /* row of kernels, of binds or of calls; COPY: its direction, operand 0 is what */
   uint32_t first_operand, noperands; /* tn_kcall.bufs */
   uint32_t first_scalar, nscalars;   /* rows of scalars: expression rows, tn_kcall.dims */
   uint32_t scratch;                  /* expression row: bytes per thread, or TN_PROG_NONE */
   uint32_t flags;                    /* TN_KERNEL_* */
   uint32_t loc;                      /* string: where in the model it comes from */
   uint32_t work; /* expression row + 1: floating-point operations, roughly; 0: not known */
-  uint32_t kind; /* TN_PROG_KERNEL ...; a host step has no scalars, scratch or flags */
-  /* How many of the steps right before it a kernel need not wait for: none of them writes what it reads or
+  uint32_t kind; /* TN_PROG_KERNEL ...; others have no scalars, scratch or flags */
+  /* How many of the steps right before it a kernel of the host need not wait for: none of them writes what it reads or
    * writes, reads what it writes, or uses slots whose memory it may take over. 0: it waits for all. */
   uint32_t ahead;
 } tn_prog_step;
@@ -148,5 +155,6 @@ typedef struct tn_prog_weight {
 typedef struct tn_prog_state {
   tn_prog_arg arg;
 } tn_prog_state;
+#define TN_PROG_SETTING "adapters" /* a state of this name is written by the host, between calls */
 
 #endif

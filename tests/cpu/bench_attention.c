@@ -49,13 +49,13 @@ static void measure(const char *target, const char *precision, const int *s) {
   char queries[16] = "S";
   if (s[3] == 1) snprintf(queries, sizeof queries, "1");
   const char *causal = s[5] ? ", causal" : "";
-  cpu_case c = {.text =
-                    cpu_text("module @m { dims B, S, T\n func @f(%%q: f32[B, %s, %d, %d], %%k: f32[B, T, %d, "
-                             "%d], %%v: f32[B, T, %d, %d]) -> f32[B, %s, %d, %d] {\n"
-                             " %%r = attention %%q, %%k, %%v {scale = 0x1p-3%s}\n return %%r } }",
-                             queries, s[0], s[2], s[1], s[2], s[1], s[2], queries, s[0], s[2], causal),
-                .dims = {{"B", 1}, {"S", s[3]}, {"T", s[4]}},
-                .precision = precision};
+  tn_case c = {
+      .text = kernel_text("module @m { dims B, S, T\n func @f(%%q: f32[B, %s, %d, %d], %%k: f32[B, T, %d, "
+                          "%d], %%v: f32[B, T, %d, %d]) -> f32[B, %s, %d, %d] {\n"
+                          " %%r = attention %%q, %%k, %%v {scale = 0x1p-3%s}\n return %%r } }",
+                          queries, s[0], s[2], s[1], s[2], s[1], s[2], queries, s[0], s[2], causal),
+      .dims = {{"B", 1}, {"S", s[3]}, {"T", s[4]}},
+      .precision = precision};
   cpu_built *b = cpu_build(&c, target);
   double seen = s[5] ? (double)s[3] * (s[4] - (s[3] - 1) / 2.0) : (double)s[3] * s[4];
   double flops = 4 * seen * s[0] * s[2], t1 = best(b, 1, 4), t2 = best(b, 2, 4);

@@ -56,11 +56,12 @@ static void bench(const char *format, const char *target, const char *precision,
   for (tn_dtype d = 1; d < TN_DT_BLOCK + tn_quant_count(); d++)
     if (tn_ir_dtype_info(d) && !strcmp(tn_ir_dtype_info(d)->name, format)) info = tn_ir_dtype_info(d);
   if (!info) return;
-  cpu_case c = {.text = cpu_text("module @m { dims M\n weight @w : %s[%d, %d]\n func @f(%%x: f32[M, %d]) -> "
-                                 "f32[M, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
-                                 format, n, k, k, n),
-                .dims = {{"M", m}},
-                .precision = precision};
+  tn_case c = {.text =
+                   kernel_text("module @m { dims M\n weight @w : %s[%d, %d]\n func @f(%%x: f32[M, %d]) -> "
+                               "f32[M, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
+                               format, n, k, k, n),
+               .dims = {{"M", m}},
+               .precision = precision};
   cpu_built *b = cpu_build(&c, target);
   bool block = info->cls == TN_CLASS_BLOCK;
   double bytes = (double)n * k * (block ? (double)info->block_bytes / info->block_values : info->bits / 8.0);

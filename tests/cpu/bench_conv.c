@@ -100,10 +100,9 @@ int main(int argc, char **argv) {
   printf("%-22s %9s %9s %9s\n", "layer", "ms, 1", "ms, 2", "GFLOP/s");
   for (size_t i = argc > 2 ? (size_t)atoi(argv[2]) : 0; i < TN_COUNT(layers); i++) {
     const struct layer *l = &layers[i];
-    const char *weight = *l->w ? cpu_text("weight @w : f32[%s]\n", l->w) : "";
-    cpu_case c = {
-        .text =
-            cpu_text("module @m { %s func @f(%%x: f32[%s]) -> f32[%s] { %%r = %s %%x%s {%s}\n return %%r } }",
+    const char *weight = *l->w ? kernel_text("weight @w : f32[%s]\n", l->w) : "";
+    tn_case c = {.text = kernel_text(
+                     "module @m { %s func @f(%%x: f32[%s]) -> f32[%s] { %%r = %s %%x%s {%s}\n return %%r } }",
                      weight, l->x, l->out, l->op, *l->w ? ", @w" : "", l->attrs)};
     cpu_built *b = cpu_build(&c, target);
     double one = best(b, 1, 15), two = best(b, 2, 15);

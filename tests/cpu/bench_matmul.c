@@ -127,10 +127,10 @@ typedef struct settings {
 
 /* The kernel, as the compiler makes it for this machine: at strict if the weight is f32. */
 static cpu_built *kernel(const settings *s, const char *target, bool fast, int m, int n, int k) {
-  cpu_case c = {
-      .text = cpu_text("module @m { dims M\n weight @w : %s[%d, %d]\n func @f(%%x: f32[M, %d]) -> f32[M, "
-                       "%d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
-                       s->type, n, k, k, n),
+  tn_case c = {
+      .text = kernel_text("module @m { dims M\n weight @w : %s[%d, %d]\n func @f(%%x: f32[M, %d]) -> f32[M, "
+                          "%d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
+                          s->type, n, k, k, n),
       .dims = {{"M", m}},
       .precision = fast ? "fast" : NULL};
   return cpu_build(&c, target);

@@ -80,10 +80,10 @@ static void bench(const char *format, const char *target, const char *precision,
   bool block = info->cls == TN_CLASS_BLOCK;
   double row = k * (block ? (double)info->block_bytes / info->block_values : info->bits / 8.0);
   int n = (int)(WEIGHT_BYTES / row) / 64 * 64;
-  cpu_case c = {.text = cpu_text("module @m { weight @w : %s[%d, %d]\n func @f(%%x: f32[1, %d]) -> "
-                                 "f32[1, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
-                                 format, n, k, k, n),
-                .precision = precision};
+  tn_case c = {.text = kernel_text("module @m { weight @w : %s[%d, %d]\n func @f(%%x: f32[1, %d]) -> "
+                                   "f32[1, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
+                                   format, n, k, k, n),
+               .precision = precision};
   cpu_built *b = cpu_build(&c, target);
   double bytes = n * row;
   printf("%-8s 1 x %5d x %5d  %6.1f MB ", format, n, k, bytes * 1e-6);

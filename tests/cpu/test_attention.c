@@ -1,7 +1,6 @@
 /* test_attention.c - attention and states: heads, groups, masks, windows, key counts around the block of
  * keys. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -11,14 +10,15 @@ static void attend(int heads, int kv, int d, int dv, const char *attrs, const ch
   if (mask) snprintf(more, sizeof more, ", %%m: %s", mask);
   if (bias) snprintf(more + strlen(more), sizeof more - strlen(more), ", %%b: %s", bias);
   if (mask) snprintf(args, sizeof args, ", %%m%s", bias ? ", %b" : "");
-  cpu_case c = {.text = cpu_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, %d], %%k: f32[B, T, "
-                                 "%d, %d], %%v: f32[B, T, %d, %d]%s) -> f32[B, S, %d, %d] {\n"
-                                 " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
-                                 heads, d, kv, d, kv, dv, more, heads, dv, args, attrs),
-                .dims = {{"B", 2}, {"S", s}, {"T", t}},
-                .pipeline = "partition, fuse"};
+  tn_case c = {.text =
+                   kernel_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, %d], %%k: f32[B, T, "
+                               "%d, %d], %%v: f32[B, T, %d, %d]%s) -> f32[B, S, %d, %d] {\n"
+                               " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
+                               heads, d, kv, d, kv, dv, more, heads, dv, args, attrs),
+               .dims = {{"B", 2}, {"S", s}, {"T", t}},
+               .pipeline = "partition, fuse"};
   c.int_hi = 2;
-  cpu_check(&c);
+  kernel_check(&c);
 }
 static const int64_t lengths[][2] = {{1, 1},   {1, 63}, {1, 65},  {2, 2},     {7, 7},
                                      {17, 33}, {0, 5},  {64, 64}, {129, 129}, {120, 200}};
@@ -59,27 +59,27 @@ static void none(const char *name, tn_dtype dt, void *data, int64_t n) {
   if (dt == TN_DT_bool) memset(data, 0, (size_t)n / 2);
 }
 START_TEST(all_masked) {
-  cpu_case c = {.text = "module @m { dims S, T\n func @f(%q: f32[2, S, 2, 8], %k: f32[2, T, 2, 8], %v: "
-                        "f32[2, T, 2, 8], %m: bool[2, 1, 1, T]) -> f32[2, S, 2, 8] {\n"
-                        " %r = attention %q, %k, %v, %m {scale = 0x1p-2}\n return %r } }",
-                .dims = {{"S", 20}, {"T", 70}},
-                .fill = none};
-  cpu_check(&c);
+  tn_case c = {.text = "module @m { dims S, T\n func @f(%q: f32[2, S, 2, 8], %k: f32[2, T, 2, 8], %v: "
+                       "f32[2, T, 2, 8], %m: bool[2, 1, 1, T]) -> f32[2, S, 2, 8] {\n"
+                       " %r = attention %q, %k, %v, %m {scale = 0x1p-2}\n return %r } }",
+               .dims = {{"S", 20}, {"T", 70}},
+               .fill = none};
+  kernel_check(&c);
 }
 END_TEST
 
 START_TEST(merged) {
   for (int64_t s = 1; s < 140; s += 46) {
-    cpu_case c = {.text =
-                      "module @m { dims B, S\n func @f(%x: f32[B, S, 96], %m: i32[B, S], %y: f32[B, S, 2, "
-                      "16]) -> f32[B, S, 2, 16] {\n"
-                      " %q, %k, %v = split %x {axis = 2, sizes = [32, 32, 32]}\n %q4 = reshape %q {shape = "
-                      "[B, S, 2, 16]}\n %k4 = reshape %k {shape = [B, S, 2, 16]}\n"
-                      " %v4 = reshape %v {shape = [B, S, 2, 16]}\n %m4 = reshape %m {shape = [B, 1, 1, S]}\n "
-                      "%r = attention %q4, %k4, %v4, %m4 {scale = 0x1p-2}\n %z = add %r, %y\n return %z } }",
-                  .dims = {{"B", 2}, {"S", s}},
-                  .int_hi = 2};
-    cpu_check(&c);
+    tn_case c = {.text =
+                     "module @m { dims B, S\n func @f(%x: f32[B, S, 96], %m: i32[B, S], %y: f32[B, S, 2, "
+                     "16]) -> f32[B, S, 2, 16] {\n"
+                     " %q, %k, %v = split %x {axis = 2, sizes = [32, 32, 32]}\n %q4 = reshape %q {shape = "
+                     "[B, S, 2, 16]}\n %k4 = reshape %k {shape = [B, S, 2, 16]}\n"
+                     " %v4 = reshape %v {shape = [B, S, 2, 16]}\n %m4 = reshape %m {shape = [B, 1, 1, S]}\n "
+                     "%r = attention %q4, %k4, %v4, %m4 {scale = 0x1p-2}\n %z = add %r, %y\n return %z } }",
+                 .dims = {{"B", 2}, {"S", s}},
+                 .int_hi = 2};
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -90,8 +90,8 @@ START_TEST(states) {
   for (size_t t = 0; t < TN_COUNT(types); t++)
     for (size_t i = 0; i < TN_COUNT(steps); i++) {
       const char *e = types[t];
-      cpu_case c = {
-          .text = cpu_text(
+      tn_case c = {
+          .text = kernel_text(
               "module @m { dims B, S, P, C where P + S <= C\n state @k : %s[B, C, 2, 24]\n state @v : %s[B, "
               "C, 2, 24]\n"
               " func @f(%%q: f32[B, S, 4, 24], %%x: %s[B, S, 2, 24], %%y: %s[B, S, 2, 24]) -> f32[B, S, 4, "
@@ -100,7 +100,7 @@ START_TEST(states) {
               " %%r = attention %%q, %%k1, %%v1 {scale = 0x1p-2, causal, keys = P + S}\n return %%r } }",
               e, e, e, e),
           .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"C", 128}}};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -120,8 +120,8 @@ END_TEST
 START_TEST(windows) {
   static const int64_t sizes[] = {1, 16, 64, 65};
   for (size_t w = 0; w < TN_COUNT(sizes); w++) EACH_LENGTH {
-      attend(2, 1, 16, 16, cpu_text(", window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
-      attend(2, 1, 16, 16, cpu_text(", causal, window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
+      attend(2, 1, 16, 16, kernel_text(", window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
+      attend(2, 1, 16, 16, kernel_text(", causal, window = %d", (int)sizes[w]), NULL, NULL, LENGTHS);
     }
 }
 END_TEST
@@ -129,13 +129,12 @@ END_TEST
 /* The sequences of a batch begin at different keys; in one of them all keys may be padding. */
 START_TEST(first) {
   EACH_LENGTH for (int64_t most = 1; most < 140; most += 46) {
-    cpu_case c = {.text =
-                      "module @m { dims B, S, T\n func @f(%q: f32[B, S, 4, 20], %k: f32[B, T, 2, 20], %v: "
-                      "f32[B, T, 2, 20], %p: i32[B]) -> f32[B, S, 4, 20] {\n"
-                      " %r = attention %q, %k, %v, _, _, %p {scale = 0x1p-2, causal}\n return %r } }",
-                  .dims = {{"B", 3}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
-                  .int_hi = most};
-    cpu_check(&c);
+    tn_case c = {.text = "module @m { dims B, S, T\n func @f(%q: f32[B, S, 4, 20], %k: f32[B, T, 2, 20], %v: "
+                         "f32[B, T, 2, 20], %p: i32[B]) -> f32[B, S, 4, 20] {\n"
+                         " %r = attention %q, %k, %v, _, _, %p {scale = 0x1p-2, causal}\n return %r } }",
+                 .dims = {{"B", 3}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
+                 .int_hi = most};
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -151,8 +150,8 @@ START_TEST(rings) {
     for (size_t i = 0; i < TN_COUNT(steps); i++)
       for (int w = 0; w < 3; w++) {
         const char *e = types[t], *window[] = {"", ", window = 4", ", window = 70"};
-        cpu_case c = {
-            .text = cpu_text(
+        tn_case c = {
+            .text = kernel_text(
                 "module @m { dims B, S, P, R\n state @k : %s[B, R, 2, 32]\n state @v : %s[B, R, 2, 32]\n"
                 " func @f(%%q: f32[B, S, 4, 32], %%x: f32[B, S, 2, 32], %%y: f32[B, S, 2, 32], %%p: "
                 "i32[B]) -> f32[B, S, 4, 32] {\n"
@@ -162,7 +161,7 @@ START_TEST(rings) {
                 e, e, w == 1 ? ", _, _, %p" : "", t == 2 ? "0x1p-9" : "0x1p-3", window[w]),
             .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"R", steps[i][2]}},
             .int_hi = 120};
-        cpu_check(&c);
+        kernel_check(&c);
       }
 }
 END_TEST
@@ -174,15 +173,15 @@ START_TEST(caches) {
   for (size_t t = 0; t < TN_COUNT(types); t++)
     for (size_t i = 0; i < TN_COUNT(steps); i++)
       for (int heads = 1; heads < 3; heads++) {
-        cpu_case c = {
-            .text = cpu_text(
+        tn_case c = {
+            .text = kernel_text(
                 "module @m { dims B, S, P, C where P + S <= C\n state @k : %s[B, C, %d, 96]\n"
                 " func @f(%%q: f32[B, S, 4, 96], %%x: f32[B, S, %d, 96]) -> f32[B, S, 4, 96] {\n"
                 " %%k1 = kv_update @k, %%x {pos = P}\n"
                 " %%r = attention %%q, %%k1, %%k1 {scale = %s, causal, keys = P + S}\n return %%r } }",
                 types[t], heads, heads, t == 2 ? "0x1p-10" : "0x1p-3"),
             .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"C", 128}}};
-        cpu_check(&c);
+        kernel_check(&c);
       }
 }
 END_TEST
@@ -192,16 +191,16 @@ START_TEST(alibi) {
   static const int heads[] = {4, 6, 16};
   for (size_t h = 0; h < TN_COUNT(heads); h++) EACH_LENGTH {
       int n = heads[h];
-      cpu_case c = {
-          .text = cpu_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, 20], %%k: f32[B, T, %d, "
-                           "20], %%v: f32[B, T, %d, 20]) -> f32[B, S, %d, 20] {\n"
-                           " %%a = alibi {heads = %d, k = T}\n"
-                           " %%r = attention %%q, %%k, %%v, _, %%a {scale = 0x1p-2, causal}\n return %%r } }",
-                           n, n, n, n, n),
-          .dims = {{"B", 2}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
-          .atol = 5e-5, /* scores of hundreds */
-          .rtol = 1e-4};
-      cpu_check(&c);
+      tn_case c = {.text = kernel_text(
+                       "module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, 20], %%k: f32[B, T, %d, "
+                       "20], %%v: f32[B, T, %d, 20]) -> f32[B, S, %d, 20] {\n"
+                       " %%a = alibi {heads = %d, k = T}\n"
+                       " %%r = attention %%q, %%k, %%v, _, %%a {scale = 0x1p-2, causal}\n return %%r } }",
+                       n, n, n, n, n),
+                   .dims = {{"B", 2}, {"S", lengths[i][0]}, {"T", lengths[i][1]}},
+                   .atol = 5e-5, /* scores of hundreds */
+                   .rtol = 1e-4};
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -219,20 +218,21 @@ START_TEST(rope_far_out) {
   static const int turned[] = {32, 40, 64}; /* of 80 features */
   for (size_t a = 0; a < TN_COUNT(attrs); a++)
     for (size_t t = 0; t < TN_COUNT(turned); t++) {
-      cpu_case c = {.text = cpu_text("module @m { dims B\n func @f(%%x: f32[B, 5, 3, 80], %%p: i32[5], %%f: "
-                                     "f32[%d]) -> f32[B, 5, 3, 80] {\n"
-                                     " %%r = rope %%x, %%p, %%f%s\n return %%r } }",
-                                     turned[t] / 2, attrs[a]),
-                    .dims = {{"B", 2}},
-                    .lo = -1,
-                    .hi = 1,
-                    .atol = 3e-7,
-                    .rtol = 1e-9,
-                    .fill = far_out};
-      cpu_check(&c);
+      tn_case c = {.text =
+                       kernel_text("module @m { dims B\n func @f(%%x: f32[B, 5, 3, 80], %%p: i32[5], %%f: "
+                                   "f32[%d]) -> f32[B, 5, 3, 80] {\n"
+                                   " %%r = rope %%x, %%p, %%f%s\n return %%r } }",
+                                   turned[t] / 2, attrs[a]),
+                   .dims = {{"B", 2}},
+                   .lo = -1,
+                   .hi = 1,
+                   .atol = 3e-7,
+                   .rtol = 1e-9,
+                   .fill = far_out};
+      kernel_check(&c);
     }
 }
 END_TEST
 
-CPU_TESTS("cpu attention", plain, causal, masks, all_masked, merged, states, head_sizes, windows, first,
-          rings, caches, rope_far_out, alibi)
+KERNEL_TESTS("attention", plain, causal, masks, all_masked, merged, states, head_sizes, windows, first, rings,
+             caches, rope_far_out, alibi)

@@ -1,7 +1,6 @@
 /* test_attention_step.c - decoding: attention of few rows, steps that write their keys and values themselves,
  * what kv_update and attention take in before themselves; and products of bf16 at precision fast. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -11,15 +10,15 @@ static const int64_t key_counts[] = {1, 15, 16, 17, 63, 64, 65, 130, 201};
 /* `s` queries, a constant. */
 static void few(int s, int heads, int kv, int d, int dv, const char *attrs, const char *more,
                 const char *args, int64_t t) {
-  cpu_case c = {
-      .text = cpu_text("module @m { dims B, T\n func @f(%%q: f32[B, %d, %d, %d], %%k: f32[B, T, %d, %d], "
-                       "%%v: f32[B, T, %d, %d]%s) -> f32[B, %d, %d, %d] {\n"
-                       " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
-                       s, heads, d, kv, d, kv, dv, more, s, heads, dv, args, attrs),
+  tn_case c = {
+      .text = kernel_text("module @m { dims B, T\n func @f(%%q: f32[B, %d, %d, %d], %%k: f32[B, T, %d, %d], "
+                          "%%v: f32[B, T, %d, %d]%s) -> f32[B, %d, %d, %d] {\n"
+                          " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
+                          s, heads, d, kv, d, kv, dv, more, s, heads, dv, args, attrs),
       .dims = {{"B", 2}, {"T", t}},
       .int_hi = t + 2,
       .pipeline = "partition, fuse"};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 START_TEST(one_query) {
   EACH_COUNT {
@@ -53,13 +52,13 @@ END_TEST
 /* Keys that are pieces of something else, and many of them. */
 START_TEST(few_views) {
   EACH_COUNT {
-    cpu_case c = {
+    tn_case c = {
         .text = "module @m { dims B, T\n func @f(%q: f32[B, 1, 4, 24], %x: f32[B, T, 96]) -> f32[B, 1, 4, "
                 "24] {\n %k, %v = split %x {axis = 2, sizes = [48, 48]}\n %k4 = reshape %k {shape = [B, T, "
                 "2, 24]}\n %v4 = reshape %v {shape = [B, T, 2, 24]}\n"
                 " %r = attention %q, %k4, %v4 {scale = 0x1p-2}\n return %r } }",
         .dims = {{"B", 2}, {"T", key_counts[n]}}};
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -86,8 +85,8 @@ static void frequencies(const char *name, tn_dtype dt, void *data, int64_t count
 /* The queries, keys and values of one token come out of one product; both turn, then all goes on. */
 static void take_step(const step *s) {
   int q = s->heads * s->d, k = s->kv * s->d;
-  cpu_case c = {
-      .text = cpu_text(
+  tn_case c = {
+      .text = kernel_text(
           "module @m { dims B, P, R\n state @k : %s[B, R, %d, %d]\n state @v : %s[B, R, %d, %d]\n"
           " func @f(%%x: f32[B, 1, %d], %%w: f32[%d], %%p: i32[B]) -> f32[B, 1, %d, %d] {\n"
           " %%q0, %%k0, %%v0 = split %%x {axis = 2, sizes = [%d, %d, %d]}\n"
@@ -107,7 +106,7 @@ static void take_step(const step *s) {
       .kernels = 1,
       .fill = frequencies};
   if (!strcmp(s->type, "q8_0")) c.rtol = 1e-3;
-  cpu_check(&c);
+  kernel_check(&c);
 }
 static const char *const cache_types[] = {"f32", "f16", "bf16", "q8_0"};
 
@@ -136,7 +135,7 @@ END_TEST
 START_TEST(half_steps) {
   static const int64_t places[] = {0, 1, 63, 64, 127};
   for (size_t i = 0; i < TN_COUNT(places); i++) {
-    cpu_case c = {
+    tn_case c = {
         .text =
             "module @m { dims B, P, C where P + 1 <= C\n state @k : f16[B, C, 2, 20]\n state @v : "
             "f32[B, C, 2, 20]\n func @f(%q: f32[B, 1, 4, 20], %x: f32[B, 1, 2, 20]) -> (r: f32[B, 1, 4, "
@@ -145,14 +144,14 @@ START_TEST(half_steps) {
             "return %r, %z } }",
         .dims = {{"B", 2}, {"P", places[i]}, {"C", 128}},
         .kernels = 3};
-    cpu_check(&c);
+    kernel_check(&c);
     /* keys that are values too stay apart */
     c.text = "module @m { dims B, P, C where P + 1 <= C\n state @k : f32[B, C, 1, 20]\n func @f(%q: f32[B, "
              "1, 4, 20], "
              "%x: f32[B, 1, 1, 20]) -> f32[B, 1, 4, 20] {\n %k1 = kv_update @k, %x {pos = P}\n"
              " %r = attention %q, %k1, %k1 {scale = 0x1p-2, causal, keys = P + 1}\n return %r } }";
     c.kernels = 2;
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -163,8 +162,8 @@ START_TEST(prompts) {
   for (size_t t = 0; t < TN_COUNT(cache_types); t++)
     for (size_t i = 0; i < TN_COUNT(places); i++) {
       const char *e = cache_types[t];
-      cpu_case c = {
-          .text = cpu_text(
+      tn_case c = {
+          .text = kernel_text(
               "module @m { dims B, S, P, C where P + S <= C\n state @k : %s[B, C, 2, 32]\n state @v : %s[B, "
               "C, 2, 32]\n"
               " func @f(%%x: f32[B, S, 256], %%w: f32[16]) -> f32[B, S, 4, 32] {\n"
@@ -182,7 +181,7 @@ START_TEST(prompts) {
           .rtol = t == 3 ? 1e-3 : 1e-4,
           .kernels = 3,
           .fill = frequencies};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -190,11 +189,11 @@ END_TEST
 /* ---- precision fast ---- */
 static void fast(const char *type, int heads, int kv, int d, int dv, const char *attrs, const char *more,
                  const char *args, int64_t s, int64_t t) {
-  cpu_case c = {
-      .text = cpu_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, %d], %%k: %s[B, T, %d, %d], "
-                       "%%v: %s[B, T, %d, %d]%s) -> f32[B, S, %d, %d] {\n"
-                       " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
-                       heads, d, type, kv, d, type, kv, dv, more, heads, dv, args, attrs),
+  tn_case c = {
+      .text = kernel_text("module @m { dims B, S, T\n func @f(%%q: f32[B, S, %d, %d], %%k: %s[B, T, %d, %d], "
+                          "%%v: %s[B, T, %d, %d]%s) -> f32[B, S, %d, %d] {\n"
+                          " %%r = attention %%q, %%k, %%v%s {scale = 0x1p-2%s}\n return %%r } }",
+                          heads, d, type, kv, d, type, kv, dv, more, heads, dv, args, attrs),
       .dims = {{"B", 2}, {"S", s}, {"T", t}},
       .int_hi = 2,
       .lo = -1,
@@ -202,7 +201,7 @@ static void fast(const char *type, int heads, int kv, int d, int dv, const char 
       .nmse = 1e-4,
       .precision = "fast",
       .pipeline = "partition, fuse"};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 START_TEST(narrow) {
   static const int64_t lengths[][2] = {{1, 1},   {2, 2},     {3, 31},   {17, 33},
@@ -219,5 +218,5 @@ START_TEST(narrow) {
 }
 END_TEST
 
-CPU_TESTS("cpu attention steps", one_query, few_queries, few_masked, few_views, long_ones, steps, ring_steps,
-          half_steps, prompts, narrow)
+KERNEL_TESTS("attention steps", one_query, few_queries, few_masked, few_views, long_ones, steps, ring_steps,
+             half_steps, prompts, narrow)

@@ -3,8 +3,7 @@
  * rows are covered as they come. In the environment TENON_TEST_FORMAT picks formats by a part of their name,
  * TENON_TEST_PART (0 to 3) every fourth one. */
 #include "ir/quant/quant.h"
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <stdlib.h>
 
 static const tn_quant *row_at(uint32_t i) {
@@ -26,12 +25,12 @@ static const tn_quant *sample_at(uint32_t i) {
 static const int rows[] = {1, 2, 3, 5, 17, 64}, columns[] = {16, 33, 64};
 
 /* Three products with 1, 2 and 3 blocks along k; `turn` picks the columns that go with them. */
-static cpu_case products_of(const tn_quant *q, int m, int turn) {
+static tn_case products_of(const tn_quant *q, int m, int turn) {
   uint32_t k = q->values;
   int n[3];
   for (int i = 0; i < 3; i++) n[i] = columns[(i + turn) % 3];
-  return (cpu_case){
-      .text = cpu_text(
+  return (tn_case){
+      .text = kernel_text(
           "module @m { dims S\n weight @a : %s[%d, %u]\n weight @b : %s[%d, %u]\n weight @c : "
           "%s[%d, %u]\n func @f(%%x: f32[S, %u], %%y: f32[S, %u], %%z: f32[S, %u]) -> (a: f32[S, "
           "%d], b: f32[S, %d], c: f32[S, %d]) {\n %%0 = matmul %%x, @a {trans_b}\n %%1 = matmul "
@@ -42,9 +41,9 @@ static cpu_case products_of(const tn_quant *q, int m, int turn) {
       .nmse = 1e-9};
 }
 static void products(const tn_quant *q, int m, int turn, bool plain) {
-  cpu_case c = products_of(q, m, turn);
+  tn_case c = products_of(q, m, turn);
   c.plain_weights = plain;
-  cpu_check(&c);
+  kernel_check(&c);
 }
 
 START_TEST(packed) {
@@ -79,10 +78,10 @@ static const int few_rows[] = {1, 2, 3, 4, 5, 7, 8};
 START_TEST(fast_exact) {
   const tn_quant *q = row_at((uint32_t)_i);
   for (size_t m = 0; q && m < TN_COUNT(few_rows); m++) {
-    cpu_case c = products_of(q, few_rows[m], _i);
+    tn_case c = products_of(q, few_rows[m], _i);
     c.precision = "fast";
     c.fill = fill_exact;
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -90,10 +89,10 @@ END_TEST
 START_TEST(fast_random) {
   const tn_quant *q = row_at((uint32_t)_i);
   for (size_t m = 0; q && m < TN_COUNT(rows); m++) {
-    cpu_case c = products_of(q, rows[m], _i + 1);
+    tn_case c = products_of(q, rows[m], _i + 1);
     c.precision = "fast";
     c.nmse = q->m_sign || q->zero_bits ? 1e-2 : 1e-4;
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -101,13 +100,14 @@ END_TEST
 START_TEST(not_transposed) {
   const tn_quant *q = sample_at((uint32_t)_i);
   if (!q) return;
-  cpu_case c = {.text = cpu_text("module @m { dims S\n weight @w : %s[40, %u]\n func @f(%%x: f32[S, 40]) -> "
-                                 "f32[S, %u] {\n %%0 = matmul %%x, @w\n return %%0 } }",
-                                 q->name, q->values, q->values),
-                .dims = {{"S", 5}},
-                .pipeline = "partition, fuse",
-                .nmse = 1e-9};
-  cpu_check(&c);
+  tn_case c = {.text =
+                   kernel_text("module @m { dims S\n weight @w : %s[40, %u]\n func @f(%%x: f32[S, 40]) -> "
+                               "f32[S, %u] {\n %%0 = matmul %%x, @w\n return %%0 } }",
+                               q->name, q->values, q->values),
+               .dims = {{"S", 5}},
+               .pipeline = "partition, fuse",
+               .nmse = 1e-9};
+  kernel_check(&c);
 }
 END_TEST
 
@@ -115,11 +115,12 @@ END_TEST
 START_TEST(values) {
   const tn_quant *q = row_at((uint32_t)_i);
   if (!q) return;
-  cpu_case c = {.text = cpu_text("module @m { weight @w : %s[5, %u]\n func @f(%%x: f32[1]) -> f32[5, %u] {\n "
-                                 "%%0 = dequant @w\n return %%0 } }",
-                                 q->name, 2 * q->values, 2 * q->values),
-                .atol = 1e-37};
-  cpu_check(&c);
+  tn_case c = {.text =
+                   kernel_text("module @m { weight @w : %s[5, %u]\n func @f(%%x: f32[1]) -> f32[5, %u] {\n "
+                               "%%0 = dequant @w\n return %%0 } }",
+                               q->name, 2 * q->values, 2 * q->values),
+               .atol = 1e-37};
+  kernel_check(&c);
 }
 END_TEST
 
@@ -127,18 +128,18 @@ END_TEST
 START_TEST(gathered) {
   const tn_quant *q = row_at((uint32_t)_i);
   if (!q) return;
-  cpu_case c = {.text =
-                    cpu_text("module @m { dims S\n weight @w : %s[37, %u]\n weight @v : %s[37, %u]\n func "
-                             "@f(%%i: i32[2, S]) -> (a: f32[2, S, 37], b: f32[2, S, %u]) {\n %%0 = gather "
-                             "@w, %%i\n %%1 = dequant %%0\n %%2 = matmul %%1, @w {trans_b}\n %%3 = gather "
-                             "@v, %%i\n %%4 = dequant %%3\n return %%2, %%4 } }",
-                             q->name, 2 * q->values, q->name, q->values, q->values),
-                .dims = {{"S", 5}},
-                .int_lo = -38,
-                .int_hi = 39,
-                .pipeline = sample_at((uint32_t)_i) ? NULL : "partition, fuse",
-                .nmse = 1e-9};
-  cpu_check(&c);
+  tn_case c = {.text =
+                   kernel_text("module @m { dims S\n weight @w : %s[37, %u]\n weight @v : %s[37, %u]\n func "
+                               "@f(%%i: i32[2, S]) -> (a: f32[2, S, 37], b: f32[2, S, %u]) {\n %%0 = gather "
+                               "@w, %%i\n %%1 = dequant %%0\n %%2 = matmul %%1, @w {trans_b}\n %%3 = gather "
+                               "@v, %%i\n %%4 = dequant %%3\n return %%2, %%4 } }",
+                               q->name, 2 * q->values, q->name, q->values, q->values),
+               .dims = {{"S", 5}},
+               .int_lo = -38,
+               .int_hi = 39,
+               .pipeline = sample_at((uint32_t)_i) ? NULL : "partition, fuse",
+               .nmse = 1e-9};
+  kernel_check(&c);
 }
 END_TEST
 
@@ -146,16 +147,16 @@ START_TEST(epilogues) {
   static const int few[] = {0, 3, 9};
   const tn_quant *q = sample_at((uint32_t)_i);
   for (size_t i = 0; q && i < TN_COUNT(few); i++) {
-    cpu_case c = {
-        .text = cpu_text("module @m { dims B, S\n weight @w : %s[50, %u]\n weight @b : f32[50]\n"
-                         " func @f(%%x: f32[B, S, %u], %%y: f32[B, S, 50], %%z: f32[B, S, 50]) -> f32[B, S, "
-                         "50] {\n %%0 = matmul %%x, @w {trans_b}\n %%1 = add %%0, @b\n %%2 = silu %%1\n"
-                         " %%3 = mul %%2, %%y\n %%4 = add %%z, %%3\n return %%4 } }",
-                         q->name, q->values, q->values),
-        .dims = {{"B", 2}, {"S", few[i]}},
-        .pipeline = "partition, fuse",
-        .nmse = 1e-8};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text(
+                     "module @m { dims B, S\n weight @w : %s[50, %u]\n weight @b : f32[50]\n"
+                     " func @f(%%x: f32[B, S, %u], %%y: f32[B, S, 50], %%z: f32[B, S, 50]) -> f32[B, S, "
+                     "50] {\n %%0 = matmul %%x, @w {trans_b}\n %%1 = add %%0, @b\n %%2 = silu %%1\n"
+                     " %%3 = mul %%2, %%y\n %%4 = add %%z, %%3\n return %%4 } }",
+                     q->name, q->values, q->values),
+                 .dims = {{"B", 2}, {"S", few[i]}},
+                 .pipeline = "partition, fuse",
+                 .nmse = 1e-8};
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -165,15 +166,16 @@ START_TEST(other_lhs) {
   const tn_quant *q = sample_at((uint32_t)_i);
   for (int m = 2; q && m < 12; m += 9) {
     unsigned k = q->values;
-    cpu_case c = {.text = cpu_text("module @m { dims S\n weight @w : %s[24, %u]\n func @f(%%x: bf16[%u, S], "
-                                   "%%y: f32[%u, S]) -> (a: bf16[S, 24], b: f32[S, 24]) {\n"
-                                   " %%0 = matmul %%x, @w {trans_a, trans_b}\n"
-                                   " %%1 = matmul %%y, @w {trans_a, trans_b}\n return %%0, %%1 } }",
-                                   q->name, k, k, k),
-                  .dims = {{"S", m}},
-                  .pipeline = "partition, fuse",
-                  .nmse = 1e-5};
-    cpu_check(&c);
+    tn_case c = {.text =
+                     kernel_text("module @m { dims S\n weight @w : %s[24, %u]\n func @f(%%x: bf16[%u, S], "
+                                 "%%y: f32[%u, S]) -> (a: bf16[S, 24], b: f32[S, 24]) {\n"
+                                 " %%0 = matmul %%x, @w {trans_a, trans_b}\n"
+                                 " %%1 = matmul %%y, @w {trans_a, trans_b}\n return %%0, %%1 } }",
+                                 q->name, k, k, k),
+                 .dims = {{"S", m}},
+                 .pipeline = "partition, fuse",
+                 .nmse = 1e-5};
+    kernel_check(&c);
   }
 }
 END_TEST

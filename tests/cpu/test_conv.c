@@ -1,6 +1,6 @@
 /* test_conv.c - convolutions and pools: strides, dilations, padding, groups, one to three spatial dims,
  * channels that come in chunks, weights packed and plain, epilogues, symbolic sizes. */
-#include "tests/cpu/harness.h"
+#include "tests/kernels/case.h"
 #include <check.h>
 
 typedef struct shape {
@@ -8,16 +8,16 @@ typedef struct shape {
 } shape;
 
 static void conv(const shape *s, const char *type, const char *weight, bool plain) {
-  cpu_case c = {
-      .text = cpu_text("module @m { weight @w : %s[%s]\n func @f(%%x: %s[%s]) -> %s[%s] {\n %%r = %s %%x, "
-                       "@w {%s}\n return %%r } }",
-                       weight, s->w, type, s->x, type, s->out, s->op, s->attrs),
+  tn_case c = {
+      .text = kernel_text("module @m { weight @w : %s[%s]\n func @f(%%x: %s[%s]) -> %s[%s] {\n %%r = %s %%x, "
+                          "@w {%s}\n return %%r } }",
+                          weight, s->w, type, s->x, type, s->out, s->op, s->attrs),
       .atol = 2e-4,
       .rtol = strcmp(type, "f32") ? 2e-2 : 2e-4,
       .plain_weights = plain,
       .pipeline = "partition, fuse"};
   if (strcmp(type, "f32")) c.atol = 5e-2;
-  cpu_check(&c);
+  kernel_check(&c);
 }
 
 static const shape shapes[] = {
@@ -74,15 +74,15 @@ END_TEST
 START_TEST(epilogue) {
   static const char *const ops[] = {"conv", "conv_transpose"};
   for (int i = 0; i < 2; i++) {
-    cpu_case c = {
-        .text = cpu_text(
+    tn_case c = {
+        .text = kernel_text(
             "module @m { weight @w : f32[20, 20, 3, 3]\n weight @b : f32[20]\n func @f(%%x: f32[2, 20, 9, "
             "17], %%y: f32[2, 20, 9, 17]) -> f32[2, 20, 9, 17] {\n %%0 = %s %%x, @w, @b {low = [1, 1], "
             "high = [1, 1]}\n %%1 = relu %%0\n %%2 = add %%1, %%y\n return %%2 } }",
             ops[i]),
         .atol = 1e-4,
         .rtol = 1e-4};
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -91,7 +91,7 @@ START_TEST(symbolic) {
   static const int64_t sizes[][4] = {
       {1, 3, 7, 9}, {2, 17, 1, 40}, {0, 4, 5, 6}, {1, 1, 30, 600}, {3, 5, 32, 32}};
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {
+    tn_case c = {
         .text = "module @m { dims N, C, H, W, P\n func @f(%x: f32[N, C, H, W], %w: f32[2 * C, C, 3, 3], %v: "
                 "f32[C, 4, 3, 3]) "
                 "-> (r0: f32[N, 2 * C, (H - 1) / 2 + 1, W], r1: f32[N, 4, 2 * H + 1 - P, 3 * W]) {\n %0 = "
@@ -101,7 +101,7 @@ START_TEST(symbolic) {
         .dims = {{"N", sizes[i][0]}, {"C", sizes[i][1]}, {"H", sizes[i][2]}, {"W", sizes[i][3]}, {"P", 1}},
         .atol = 2e-4,
         .rtol = 2e-4};
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -137,10 +137,10 @@ static const struct {
 };
 START_TEST(pool) {
   const char *to = strcmp(pools[_i].op, "pool") ? "i64" : pools[_i].type;
-  cpu_case c = {
-      .text = cpu_text("module @m { func @f(%%x: %s[%s]) -> %s[%s] {\n %%r = %s %%x {%s}\n return %%r } }",
-                       pools[_i].type, pools[_i].x, to, pools[_i].out, pools[_i].op, pools[_i].attrs)};
-  cpu_check(&c);
+  tn_case c = {
+      .text = kernel_text("module @m { func @f(%%x: %s[%s]) -> %s[%s] {\n %%r = %s %%x {%s}\n return %%r } }",
+                          pools[_i].type, pools[_i].x, to, pools[_i].out, pools[_i].op, pools[_i].attrs)};
+  kernel_check(&c);
 }
 END_TEST
 

@@ -1,7 +1,6 @@
 /* test_elementwise.c - elementwise ops of every type against the reference: shapes around the vector width,
  * broadcast, several results, special values. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -9,24 +8,25 @@ static const int64_t sizes[] = {0, 1, 2, 7, 8, 15, 16, 17, 33, 127, 129};
 
 static void unary(const char *op, const char *attrs, const char *type, double lo, double hi) {
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {.text = cpu_text(
-                      "module @m { dims N\n func @f(%%x: %s[N]) -> %s[N] { %%r = %s %%x %s\n return %%r } }",
-                      type, type, op, attrs),
-                  .dims = {{"N", sizes[i]}},
-                  .lo = lo,
-                  .hi = hi};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text(
+                     "module @m { dims N\n func @f(%%x: %s[N]) -> %s[N] { %%r = %s %%x %s\n return %%r } }",
+                     type, type, op, attrs),
+                 .dims = {{"N", sizes[i]}},
+                 .lo = lo,
+                 .hi = hi};
+    kernel_check(&c);
   }
 }
 static void binary(const char *op, const char *type) {
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {.text = cpu_text("module @m { dims N\n func @f(%%x: %s[N], %%y: %s[N]) -> %s[N] { %%r = %s "
-                                   "%%x, %%y\n return %%r } }",
-                                   type, type, type, op),
-                  .dims = {{"N", sizes[i]}},
-                  .int_lo = type[0] == 'u' ? 0 : -4};
+    tn_case c = {.text =
+                     kernel_text("module @m { dims N\n func @f(%%x: %s[N], %%y: %s[N]) -> %s[N] { %%r = %s "
+                                 "%%x, %%y\n return %%r } }",
+                                 type, type, type, op),
+                 .dims = {{"N", sizes[i]}},
+                 .int_lo = type[0] == 'u' ? 0 : -4};
     c.int_hi = 5;
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 
@@ -74,15 +74,15 @@ START_TEST(binary_types) {
 END_TEST
 
 START_TEST(power) {
-  cpu_case c = {
+  tn_case c = {
       .text = "module @m { func @f(%x: f32[200], %y: f32[200]) -> f32[200] { %r = pow %x, %y\n return %r } }",
       .lo = 0.01,
       .hi = 20};
-  cpu_check(&c);
+  kernel_check(&c);
   c.text = "module @m { func @f(%x: f32[200], %y: i32[200]) -> f32[200] { %z = cast %y {to = f32}\n %r = pow "
            "%x, %z\n return %r } }";
   c.lo = -3, c.hi = 3, c.int_lo = -4, c.int_hi = 5;
-  cpu_check(&c);
+  kernel_check(&c);
 }
 END_TEST
 
@@ -91,13 +91,13 @@ START_TEST(compares) {
   static const char *const types[] = {"f32", "f16", "i32", "u8", "i64"};
   for (size_t t = 0; t < TN_COUNT(types); t++)
     for (size_t i = 0; i < TN_COUNT(cmps); i++) {
-      cpu_case c = {
-          .text = cpu_text(
+      tn_case c = {
+          .text = kernel_text(
               "module @m { func @f(%%x: %s[5, 37], %%y: %s[37], %%z: %s[5, 1]) -> (a: bool[5, 37], b: %s[5, "
               "37]) {\n"
               " %%c = compare %%x, %%y {cmp = \"%s\"}\n %%s = select %%c, %%x, %%z\n return %%c, %%s } }",
               types[t], types[t], types[t], types[t], cmps[i])};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -107,8 +107,8 @@ START_TEST(casts) {
                                       "i16", "i8",  "u64", "u32",  "u16",    "u8",     "bool"};
   for (size_t a = 0; a < TN_COUNT(types); a++)
     for (size_t b = 0; b < TN_COUNT(types); b++) {
-      cpu_case c = {
-          .text = cpu_text(
+      tn_case c = {
+          .text = kernel_text(
               "module @m { func @f(%%x: %s[99]) -> %s[99] { %%r = cast %%x {to = %s}\n return %%r } }",
               types[a], types[b], types[b]),
           .lo = -300,
@@ -116,7 +116,7 @@ START_TEST(casts) {
           .int_lo = types[a][0] == 'u' ? 0 : -100,
           .int_hi = 100,
           .pipeline = "partition, fuse"};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -132,35 +132,36 @@ START_TEST(special_values) {
   static const char *const ops[] = {"neg",  "abs",     "sign", "exp",   "log",  "sqrt",  "rsqrt",
                                     "tanh", "sigmoid", "erf",  "floor", "ceil", "round", "relu"};
   for (size_t i = 0; i < TN_COUNT(ops); i++) {
-    cpu_case c = {.text = cpu_text(
-                      "module @m { func @f(%%x: f32[19]) -> f32[19] { %%r = %s %%x\n return %%r } }", ops[i]),
-                  .fill = odd_values,
-                  .atol = 1e-45,
-                  .rtol = 1e-6};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text(
+                     "module @m { func @f(%%x: f32[19]) -> f32[19] { %%r = %s %%x\n return %%r } }", ops[i]),
+                 .fill = odd_values,
+                 .atol = 1e-45,
+                 .rtol = 1e-6};
+    kernel_check(&c);
   }
   for (int i = 0; i < 2; i++) {
-    cpu_case c = {.text = cpu_text("module @m { func @f(%%x: f32[19], %%y: f32[361]) -> f32[19, 361] { %%a = "
-                                   "reshape %%x {shape = [19, 1]}\n"
-                                   " %%r = %s %%a, %%y\n return %%r } }",
-                                   i ? "min" : "max"),
-                  .fill = odd_values};
-    cpu_check(&c);
+    tn_case c = {.text =
+                     kernel_text("module @m { func @f(%%x: f32[19], %%y: f32[361]) -> f32[19, 361] { %%a = "
+                                 "reshape %%x {shape = [19, 1]}\n"
+                                 " %%r = %s %%a, %%y\n return %%r } }",
+                                 i ? "min" : "max"),
+                 .fill = odd_values};
+    kernel_check(&c);
   }
 }
 END_TEST
 
 START_TEST(chain) {
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {.text = "module @m { dims B, N\n func @f(%x: f32[B, N, 24], %b: f32[24], %s: f32[], %y: "
-                          "bf16[B, N, 24]) -> (p: f32[B, N, 24], q: f32[B, N, 24]) {\n"
-                          " %0 = add %x, %b\n %1 = gelu %0\n %2 = mul %1, %s\n %3 = cast %y {to = f32}\n %4 "
-                          "= add %2, %3\n %5 = silu %4\n return %4, %5 } }",
-                  .dims = {{"B", 2}, {"N", sizes[i]}}};
-    cpu_check(&c);
+    tn_case c = {.text = "module @m { dims B, N\n func @f(%x: f32[B, N, 24], %b: f32[24], %s: f32[], %y: "
+                         "bf16[B, N, 24]) -> (p: f32[B, N, 24], q: f32[B, N, 24]) {\n"
+                         " %0 = add %x, %b\n %1 = gelu %0\n %2 = mul %1, %s\n %3 = cast %y {to = f32}\n %4 "
+                         "= add %2, %3\n %5 = silu %4\n return %4, %5 } }",
+                 .dims = {{"B", 2}, {"N", sizes[i]}}};
+    kernel_check(&c);
   }
 }
 END_TEST
 
-CPU_TESTS("cpu elementwise", unary_f32, unary_types, binary_types, power, compares, casts, special_values,
-          chain)
+KERNEL_TESTS("elementwise", unary_f32, unary_types, binary_types, power, compares, casts, special_values,
+             chain)

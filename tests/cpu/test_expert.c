@@ -1,7 +1,6 @@
 /* test_expert.c - expert_matmul: few and many tokens, packed and plain weights, experts without tokens and
  * experts that do not exist, epilogues. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 static const int64_t tokens[] = {0, 1, 2, 5, 7, 33, 130};
 
@@ -15,18 +14,18 @@ static void product(const char *lhs, const char *rhs, shape s, bool each, bool p
   for (size_t i = 0; i < TN_COUNT(tokens); i++) {
     char own[16] = "";
     if (each) snprintf(own, sizeof own, "%d, ", s.used);
-    cpu_case c = {.text = cpu_text("module @m { dims T\n weight @w : %s[%d, %d, %d]\n"
-                                   " func @f(%%x: %s[T, %s%d], %%e: i64[T, %d]) -> f32[T, %d, %d] {\n"
-                                   " %%r = expert_matmul %%x, @w, %%e\n return %%r } }",
-                                   rhs, s.e, s.n, s.k, lhs, own, s.k, s.used, s.used, s.n),
-                  .dims = {{"T", tokens[i]}},
-                  .int_lo = lo,
-                  .int_hi = hi,
-                  .plain_weights = plain,
-                  .pipeline = "partition, fuse"};
+    tn_case c = {.text = kernel_text("module @m { dims T\n weight @w : %s[%d, %d, %d]\n"
+                                     " func @f(%%x: %s[T, %s%d], %%e: i64[T, %d]) -> f32[T, %d, %d] {\n"
+                                     " %%r = expert_matmul %%x, @w, %%e\n return %%r } }",
+                                     rhs, s.e, s.n, s.k, lhs, own, s.k, s.used, s.used, s.n),
+                 .dims = {{"T", tokens[i]}},
+                 .int_lo = lo,
+                 .int_hi = hi,
+                 .plain_weights = plain,
+                 .pipeline = "partition, fuse"};
     if (s.k > 200) c.atol = c.rtol = 1e-4;
     if (rhs[0] != 'f' && rhs[0] != 'b') c.nmse = 1e-10; /* a block format */
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 
@@ -78,38 +77,38 @@ START_TEST(fast_blocks) {
   for (size_t f = 0; f < TN_COUNT(formats); f++)
     for (size_t i = 0; i < TN_COUNT(tokens); i++) {
       shape s = {5, 40, f < 3 || f == 5 ? 96 : 512, 2};
-      cpu_case c = {.text = cpu_text("module @m { dims T\n weight @w : %s[%d, %d, %d]\n"
-                                     " func @f(%%x: f32[T, %d], %%e: i64[T, 2]) -> f32[T, 2, %d] {\n"
-                                     " %%r = expert_matmul %%x, @w, %%e\n return %%r } }",
-                                     formats[f], s.e, s.n, s.k, s.k, s.n),
-                    .dims = {{"T", tokens[i]}},
-                    .int_lo = -1,
-                    .int_hi = 6,
-                    .fill = fill_exact,
-                    .precision = "fast",
-                    .pipeline = "partition, fuse",
-                    .nmse = 1e-9};
-      cpu_check(&c);
+      tn_case c = {.text = kernel_text("module @m { dims T\n weight @w : %s[%d, %d, %d]\n"
+                                       " func @f(%%x: f32[T, %d], %%e: i64[T, 2]) -> f32[T, 2, %d] {\n"
+                                       " %%r = expert_matmul %%x, @w, %%e\n return %%r } }",
+                                       formats[f], s.e, s.n, s.k, s.k, s.n),
+                   .dims = {{"T", tokens[i]}},
+                   .int_lo = -1,
+                   .int_hi = 6,
+                   .fill = fill_exact,
+                   .precision = "fast",
+                   .pipeline = "partition, fuse",
+                   .nmse = 1e-9};
+      kernel_check(&c);
     }
 }
 END_TEST
 
 START_TEST(epilogue) {
   for (size_t i = 0; i < TN_COUNT(tokens); i++) {
-    cpu_case c = {.text = "module @m { dims T\n weight @g : bf16[6, 40, 24]\n weight @u : bf16[6, 40, 24]\n"
-                          " weight @d : f32[6, 24, 40]\n"
-                          " func @f(%x: f32[T, 24], %e: i32[T, 2], %w: f32[T, 2, 1]) -> f32[T, 24] {\n"
-                          " %0 = expert_matmul %x, @g, %e\n %1 = silu %0\n %2 = expert_matmul %x, @u, %e\n"
-                          " %3 = mul %1, %2\n %4 = expert_matmul %3, @d, %e\n %5 = mul %4, %w\n"
-                          " %6 = reduce_sum %5 {axes = [1]}\n return %6 } }",
-                  .dims = {{"T", tokens[i]}},
-                  .int_lo = -1,
-                  .int_hi = 7,
-                  .atol = 1e-4,
-                  .rtol = 1e-4};
-    cpu_check(&c);
+    tn_case c = {.text = "module @m { dims T\n weight @g : bf16[6, 40, 24]\n weight @u : bf16[6, 40, 24]\n"
+                         " weight @d : f32[6, 24, 40]\n"
+                         " func @f(%x: f32[T, 24], %e: i32[T, 2], %w: f32[T, 2, 1]) -> f32[T, 24] {\n"
+                         " %0 = expert_matmul %x, @g, %e\n %1 = silu %0\n %2 = expert_matmul %x, @u, %e\n"
+                         " %3 = mul %1, %2\n %4 = expert_matmul %3, @d, %e\n %5 = mul %4, %w\n"
+                         " %6 = reduce_sum %5 {axes = [1]}\n return %6 } }",
+                 .dims = {{"T", tokens[i]}},
+                 .int_lo = -1,
+                 .int_hi = 7,
+                 .atol = 1e-4,
+                 .rtol = 1e-4};
+    kernel_check(&c);
   }
 }
 END_TEST
 
-CPU_TESTS("cpu expert_matmul", packed, plain, narrow_x, uneven, from_blocks, fast_blocks, epilogue)
+KERNEL_TESTS("expert_matmul", packed, plain, narrow_x, uneven, from_blocks, fast_blocks, epilogue)

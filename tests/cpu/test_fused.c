@@ -1,7 +1,6 @@
 /* test_fused.c - what moves into the kernel of a product: a norm of its rows before it, and behind it the two
  * halves of its columns becoming one (gate and up). */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 static const int64_t rows[] = {1, 130, 9, 3, 0};
 
@@ -20,18 +19,18 @@ static void norm(const char *op, const char *type, int n, int k, bool plain, con
                  size_t turn) {
   for (size_t i = 0; i < TN_COUNT(rows); i++) {
     if (skipped(i, turn)) continue;
-    cpu_case c = {.text =
-                      cpu_text("module @m { dims B, S\n weight @w : %s[%d, %d]\n weight @s : f32[%d]\n"
-                               " weight @c : f32[%d]\n func @f(%%t: f32[B, S, %d]) -> f32[B, S, %d] {\n"
-                               " %%0 = %s : f32[B, S, %d]\n %%1 = matmul %%0, @w {trans_b}\n return %%1 } }",
-                               type, n, k, k, k, k, n, op, k),
-                  .dims = {{"B", 1}, {"S", rows[i]}},
-                  .plain_weights = plain,
-                  .precision = precision,
-                  .pipeline = "partition, fuse",
-                  .nmse = precision ? 2e-4 : 1e-9};
+    tn_case c = {
+        .text = kernel_text("module @m { dims B, S\n weight @w : %s[%d, %d]\n weight @s : f32[%d]\n"
+                            " weight @c : f32[%d]\n func @f(%%t: f32[B, S, %d]) -> f32[B, S, %d] {\n"
+                            " %%0 = %s : f32[B, S, %d]\n %%1 = matmul %%0, @w {trans_b}\n return %%1 } }",
+                            type, n, k, k, k, k, n, op, k),
+        .dims = {{"B", 1}, {"S", rows[i]}},
+        .plain_weights = plain,
+        .precision = precision,
+        .pipeline = "partition, fuse",
+        .nmse = precision ? 2e-4 : 1e-9};
     if (rows[i] == 9) c.dims[0].value = 2;
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 START_TEST(norm_kinds) {
@@ -70,15 +69,15 @@ START_TEST(norm_sources) {
       "24]}"};
   for (size_t b = 0; b < TN_COUNT(bodies); b++)
     for (size_t i = 0; i < TN_COUNT(rows); i++) {
-      cpu_case c = {
-          .text = cpu_text(
+      tn_case c = {
+          .text = kernel_text(
               "module @m { dims S\n weight @w : bf16[24, 32]\n weight @v : q8_0[24, 32]\n"
               " weight @s : f32[32]\n weight @c : f32[32]\n func @f(%%x: f32[2, 3, S, 32], "
               "%%y: f32[2, 3, S, 32], %%h: f16[2, 3, S, 32]) -> f32[6, S, 24] {\n %s\n return %%r } }",
               bodies[b]),
           .dims = {{"S", rows[i]}},
           .nmse = 1e-9};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -97,8 +96,8 @@ static const char *const joins[] = {
 static void check_pair(const pair *p, bool bias, bool normed, size_t turn) {
   for (size_t i = 0; i < TN_COUNT(rows); i++) {
     if (skipped(i, turn)) continue;
-    cpu_case c = {
-        .text = cpu_text(
+    tn_case c = {
+        .text = kernel_text(
             "module @m { dims S\n weight @w : %s[%d, %d]\n weight @b : f32[%d]\n weight @s : f32[%d]\n"
             " func @f(%%x: f32[1, S, %d], %%y: f32[1, S, %d]) -> f32[1, S, %d] {\n%s"
             " %%0 = matmul %s, @w {trans_b}\n%s %%g, %%u = split %s {axis = 2, sizes = [%d, %d]}\n%s\n"
@@ -111,7 +110,7 @@ static void check_pair(const pair *p, bool bias, bool normed, size_t turn) {
         .precision = p->fast ? "fast" : NULL,
         .pipeline = "partition, fuse",
         .nmse = p->fast ? 2e-3 : 1e-9};
-    cpu_check(&c);
+    kernel_check(&c);
   }
 }
 START_TEST(pair_joins) {
@@ -155,15 +154,15 @@ START_TEST(not_pairs) {
       "%g, %u = split %0 {axis = 1, sizes = [20, 20]}\n %2 = silu %g\n %3 = mul %2, %u\n"
       " %4 = reduce_sum %u {axes = [1], keep}\n %r = add %3, %4"};
   for (size_t b = 0; b < TN_COUNT(bodies); b++) {
-    cpu_case c = {.text =
-                      cpu_text("module @m { dims S\n weight @w : f32[40, 24]\n func @f(%%x: f32[S, 24]) -> "
-                               "f32[S, 20] {\n %%0 = matmul %%x, @w {trans_b}\n %s\n return %%r } }",
-                               bodies[b]),
-                  .dims = {{"S", 7}}};
-    cpu_check(&c);
+    tn_case c = {.text =
+                     kernel_text("module @m { dims S\n weight @w : f32[40, 24]\n func @f(%%x: f32[S, 24]) -> "
+                                 "f32[S, 20] {\n %%0 = matmul %%x, @w {trans_b}\n %s\n return %%r } }",
+                                 bodies[b]),
+                 .dims = {{"S", 7}}};
+    kernel_check(&c);
   }
 }
 END_TEST
 
-CPU_TESTS("cpu fused", norm_kinds, norm_weights, norm_plain, norm_sources, pair_joins, pair_weights,
-          pair_long, pair_plain, not_pairs)
+KERNEL_TESTS("fused", norm_kinds, norm_weights, norm_plain, norm_sources, pair_joins, pair_weights, pair_long,
+             pair_plain, not_pairs)

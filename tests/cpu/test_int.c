@@ -3,8 +3,7 @@
  * the kernels get them as they are, so nothing but the order of sums may differ. In the environment
  * TENON_TEST_FORMAT picks formats by a part of their name. */
 #include "ir/quant/quant.h"
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -42,7 +41,7 @@ static bool whole(const tn_quant *q) {
     if (q->table[i] != rintf(q->table[i])) return false;
   return q->level != TN_QL_F8E4M3;
 }
-static void check(const tn_quant *q, cpu_case *c) {
+static void check(const tn_quant *q, tn_case *c) {
   static const char *const targets[] = {"avx2", "avx512", "avx512vnni"};
   c->precision = "fast";
   c->fill = fill;
@@ -51,18 +50,19 @@ static void check(const tn_quant *q, cpu_case *c) {
     c->target = targets[i];
     if (i == 1 && bytes(q)) continue;
     reference = true;
-    cpu_check(c);
+    kernel_check(c);
   }
 }
 
 static void product(const tn_quant *q, const int *shape) {
   int m = shape[0], n = shape[1];
   uint32_t k = q->values * (uint32_t)shape[2];
-  cpu_case c = {.text = cpu_text("module @m { dims S\n weight @w : %s[%d, %u]\n func @f(%%x: f32[S, %u]) -> "
-                                 "f32[S, %d] {\n %%0 = matmul %%x, @w {trans_b}\n return %%0 } }",
-                                 q->name, n, k, k, n),
-                .dims = {{"S", m}},
-                .nmse = 1e-10};
+  tn_case c = {.text =
+                   kernel_text("module @m { dims S\n weight @w : %s[%d, %u]\n func @f(%%x: f32[S, %u]) -> "
+                               "f32[S, %d] {\n %%0 = matmul %%x, @w {trans_b}\n return %%0 } }",
+                               q->name, n, k, k, n),
+               .dims = {{"S", m}},
+               .nmse = 1e-10};
   check(q, &c);
 }
 
@@ -93,17 +93,17 @@ START_TEST(fused) {
   for (size_t i = 0; q && i < TN_COUNT(names); i++) sample |= !strcmp(q->name, names[i]);
   if (!sample) return;
   unsigned k = 2 * q->values;
-  cpu_case c = {.text = cpu_text("module @m { dims S\n weight @w : %s[96, %u]\n weight @s : f32[%u]\n"
-                                 " func @f(%%x: f32[1, S, %u]) -> f32[1, S, 48] {\n"
-                                 " %%n = rms_norm %%x, @s {eps = 1e-5}\n %%0 = matmul %%n, @w {trans_b}\n"
-                                 " %%g, %%u = split %%0 {axis = 2, sizes = [48, 48]}\n"
-                                 " %%1 = silu %%g\n %%r = mul %%1, %%u\n return %%r } }",
-                                 q->name, k, k, k),
-                .dims = {{"S", 19}},
-                .precision = "fast",
-                .pipeline = "partition, fuse",
-                .nmse = 1e-3};
-  cpu_check(&c);
+  tn_case c = {.text = kernel_text("module @m { dims S\n weight @w : %s[96, %u]\n weight @s : f32[%u]\n"
+                                   " func @f(%%x: f32[1, S, %u]) -> f32[1, S, 48] {\n"
+                                   " %%n = rms_norm %%x, @s {eps = 1e-5}\n %%0 = matmul %%n, @w {trans_b}\n"
+                                   " %%g, %%u = split %%0 {axis = 2, sizes = [48, 48]}\n"
+                                   " %%1 = silu %%g\n %%r = mul %%1, %%u\n return %%r } }",
+                                   q->name, k, k, k),
+               .dims = {{"S", 19}},
+               .precision = "fast",
+               .pipeline = "partition, fuse",
+               .nmse = 1e-3};
+  kernel_check(&c);
 }
 END_TEST
 

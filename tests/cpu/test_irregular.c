@@ -1,19 +1,18 @@
 /* test_irregular.c - the ops of backends/lib as the cpu backend calls them: scatter, nonzero, unique, nms,
  * dft, det, lstm, gru, rnn. Sizes around the vectors and panels, symbolic sizes, leaves as operands, results
  * not wanted. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 static void scatter(const char *type, const char *index, const char *reduce, int64_t n, int64_t m,
                     int64_t row) {
-  cpu_case c = {
-      .text = cpu_text("module @m { dims N, M\n func @f(%%d: %s[N, %d], %%i: %s[M], %%u: %s[M, %d]) -> (o: "
-                       "%s[N, %d]) {\n %%o = scatter %%d, %%i, %%u {reduce = \"%s\"}\n return %%o } }",
-                       type, (int)row, index, type, (int)row, type, (int)row, reduce),
-      .dims = {{"N", n}, {"M", m}},
-      .int_lo = -7,
-      .int_hi = 9};
-  cpu_check(&c);
+  tn_case c = {.text = kernel_text(
+                   "module @m { dims N, M\n func @f(%%d: %s[N, %d], %%i: %s[M], %%u: %s[M, %d]) -> (o: "
+                   "%s[N, %d]) {\n %%o = scatter %%d, %%i, %%u {reduce = \"%s\"}\n return %%o } }",
+                   type, (int)row, index, type, (int)row, type, (int)row, reduce),
+               .dims = {{"N", n}, {"M", m}},
+               .int_lo = -7,
+               .int_hi = 9};
+  kernel_check(&c);
 }
 
 START_TEST(scatter_types) {
@@ -36,13 +35,13 @@ START_TEST(scatter_sizes) {
 END_TEST
 /* A constant and a counter are operands that no buffer holds. */
 START_TEST(leaves) {
-  cpu_case c = {
+  tn_case c = {
       .text = "module @m { dims N\n func @f(%u: f32[3]) -> (o: f32[4], p: i64[N]) {\n"
               " %d = constant {value = [1, 2, 3, 4]} : f32[4]\n %i = constant {value = [3, 0, 1]} : i64[3]\n"
               " %o = scatter %d, %i, %u\n %n = iota {shape = [N], dtype = i64}\n"
               " %p, %q = nonzero %n\n return %o, %p } }",
       .dims = {{"N", 21}}};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 END_TEST
 
@@ -51,15 +50,15 @@ START_TEST(nonzero) {
   static const int64_t sizes[] = {0, 1, 5, 100};
   for (size_t t = 0; t < TN_COUNT(types); t++)
     for (size_t s = 0; s < TN_COUNT(sizes); s++) {
-      cpu_case c = {
-          .text = cpu_text("module @m { dims N\n func @f(%%x: %s[N, 3]) -> (p: i64[3 * N], c: i64[]) {\n"
-                           " %%z = constant {value = 0} : %s[]\n %%k = compare %%x, %%z {cmp = \"gt\"}\n"
-                           " %%y = select %%k, %%x, %%z\n %%p, %%c = nonzero %%y\n return %%p, %%c } }",
-                           types[t], types[t]),
+      tn_case c = {
+          .text = kernel_text("module @m { dims N\n func @f(%%x: %s[N, 3]) -> (p: i64[3 * N], c: i64[]) {\n"
+                              " %%z = constant {value = 0} : %s[]\n %%k = compare %%x, %%z {cmp = \"gt\"}\n"
+                              " %%y = select %%k, %%x, %%z\n %%p, %%c = nonzero %%y\n return %%p, %%c } }",
+                              types[t], types[t]),
           .dims = {{"N", sizes[s]}},
           .int_lo = types[t][0] == 'i' ? -2 : 0,
           .int_hi = 2};
-      cpu_check(&c);
+      kernel_check(&c);
     }
 }
 END_TEST
@@ -69,41 +68,41 @@ START_TEST(unique) {
   for (size_t s = 0; s < TN_COUNT(sizes); s++)
     for (int row = 1; row < 3; row++)
       for (int sorted = 0; sorted < 2; sorted++) {
-        cpu_case c = {
-            .text = cpu_text(
+        tn_case c = {
+            .text = kernel_text(
                 "module @m { dims N\n func @f(%%x: i32[N, %d]) -> (a: i64[N], b: i64[N], c: i64[N], d: "
                 "i64[]) {\n %%a, %%b, %%c, %%d = unique %%x {sorted = %s}\n return %%a, %%b, %%c, %%d } }",
                 row, sorted ? "true" : "false"),
             .dims = {{"N", sizes[s]}}};
-        cpu_check(&c);
+        kernel_check(&c);
       }
 }
 END_TEST
 
 START_TEST(nms) {
   for (int center = 0; center < 2; center++) {
-    cpu_case c = {.text = cpu_text(
-                      "module @m { dims B, N\n func @f(%%b: f32[B, N, 4], %%s: f32[B, 3, N]) -> (s: i64[B * "
-                      "N * 3, 3], c: "
-                      "i64[]) {\n %%m = constant {value = 4} : i64[]\n %%i = constant {value = 0.3} : f32[]\n"
-                      " %%t = constant {value = -0.5} : f32[]\n %%r, %%c = nms %%b, %%s, %%m, %%i, %%t {rows "
-                      "= B * N * 3, "
-                      "center = %s}\n return %%r, %%c } }",
-                      center ? "true" : "false"),
-                  .dims = {{"B", 2}, {"N", 30}}};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text(
+                     "module @m { dims B, N\n func @f(%%b: f32[B, N, 4], %%s: f32[B, 3, N]) -> (s: i64[B * "
+                     "N * 3, 3], c: "
+                     "i64[]) {\n %%m = constant {value = 4} : i64[]\n %%i = constant {value = 0.3} : f32[]\n"
+                     " %%t = constant {value = -0.5} : f32[]\n %%r, %%c = nms %%b, %%s, %%m, %%i, %%t {rows "
+                     "= B * N * 3, "
+                     "center = %s}\n return %%r, %%c } }",
+                     center ? "true" : "false"),
+                 .dims = {{"B", 2}, {"N", 30}}};
+    kernel_check(&c);
   }
 }
 END_TEST
 
 START_TEST(det) {
   for (int n = 1; n < 7; n++) {
-    cpu_case c = {.text =
-                      cpu_text("module @m { dims B\n func @f(%%x: f32[B, 2, %d, %d]) -> (y: f32[B, 2]) {\n"
-                               " %%y = det %%x\n return %%y } }",
-                               n, n),
-                  .dims = {{"B", 3}}};
-    cpu_check(&c);
+    tn_case c = {.text =
+                     kernel_text("module @m { dims B\n func @f(%%x: f32[B, 2, %d, %d]) -> (y: f32[B, 2]) {\n"
+                                 " %%y = det %%x\n return %%y } }",
+                                 n, n),
+                 .dims = {{"B", 3}}};
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -112,16 +111,16 @@ END_TEST
 static void dft(const char *type, int parts, int64_t lines, int64_t m, int64_t n, bool inverse, bool onesided,
                 bool symbolic) {
   bool half = onesided && inverse;
-  const char *length = symbolic ? "N" : cpu_text("%d", (int)n);
-  cpu_case c = {
-      .text = cpu_text(
+  const char *length = symbolic ? "N" : kernel_text("%d", (int)n);
+  tn_case c = {
+      .text = kernel_text(
           "module @m { dims L, M, N where 1 <= N\n func @f(%%x: %s[L, M, 2, %d]) -> (y: %s[L, %s, 2, %d]) {\n"
           " %%y = dft %%x {axis = 1, n = %s, inverse = %s, onesided = %s}\n return %%y } }",
-          type, parts, type, onesided && !inverse ? cpu_text("%s / 2 + 1", length) : length, half ? 1 : 2,
+          type, parts, type, onesided && !inverse ? kernel_text("%s / 2 + 1", length) : length, half ? 1 : 2,
           length, inverse ? "true" : "false", onesided ? "true" : "false"),
       .dims = {{"L", lines}, {"M", m}, {"N", n}},
       .nmse = *type == 'f' && type[1] == '6' ? 1e-27 : 1e-12};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 START_TEST(dft_lengths) {
   static const int64_t lengths[] = {1, 2, 3, 4, 5, 7, 8, 12, 16, 31, 37, 60, 64, 74, 100, 121, 128, 400};
@@ -157,24 +156,24 @@ typedef struct net {
 static void recur(const net *n) {
   int d = !strcmp(n->direction, "both") ? 2 : 1, gates = *n->op == 'l' ? 4 : *n->op == 'g' ? 3 : 1;
   bool lstm = gates == 4;
-  const char *args = cpu_text(
+  const char *args = kernel_text(
       "%%x: %s[S, B, %d, %d], %%h: %s[%d, B, %d], %%c: %s[%d, B, %d], %%p: %s[%d, %d], %%n: i32[B]%s",
       n->type, d, gates * n->h, n->type, d, n->h, n->type, d, n->h, n->type, d, lstm ? 3 * n->h : n->h,
-      n->weight ? "" : cpu_text(", %%r: %s[%d, %d, %d]", n->type, d, gates * n->h, n->h));
+      n->weight ? "" : kernel_text(", %%r: %s[%d, %d, %d]", n->type, d, gates * n->h, n->h));
   const char *weight =
-      n->weight ? cpu_text("weight @r : %s[%d, %d, %d]", n->type, d, gates * n->h, n->h) : "";
+      n->weight ? kernel_text("weight @r : %s[%d, %d, %d]", n->type, d, gates * n->h, n->h) : "";
   const char *state = n->states ? lstm ? "%h, %c" : "%h" : lstm ? "_, _" : "_";
   const char *more = gates == 1 ? "" : n->more ? ", %p" : ", _";
-  cpu_case c = {.text = cpu_text(
-                    "module @m { dims S, B\n %s\n func @f(%s) -> (y: %s[S, %d, B, %d], l: %s[%d, B, %d]) {\n"
-                    " %%y, %%l%s = %s %%x, %sr, %s%s, %s {direction = \"%s\"%s}\n return %%y, %%l } }",
-                    weight, args, n->type, d, n->h, n->type, d, n->h, lstm ? ", %k" : "", n->op,
-                    n->weight ? "@" : "%", state, more, n->lengths ? "%n" : "_", n->direction, n->attrs),
-                .dims = {{"S", n->s}, {"B", n->b}},
-                .int_hi = n->s + 1,
-                .lo = -1,
-                .hi = 1};
-  cpu_check(&c);
+  tn_case c = {.text = kernel_text(
+                   "module @m { dims S, B\n %s\n func @f(%s) -> (y: %s[S, %d, B, %d], l: %s[%d, B, %d]) {\n"
+                   " %%y, %%l%s = %s %%x, %sr, %s%s, %s {direction = \"%s\"%s}\n return %%y, %%l } }",
+                   weight, args, n->type, d, n->h, n->type, d, n->h, lstm ? ", %k" : "", n->op,
+                   n->weight ? "@" : "%", state, more, n->lengths ? "%n" : "_", n->direction, n->attrs),
+               .dims = {{"S", n->s}, {"B", n->b}},
+               .int_hi = n->s + 1,
+               .lo = -1,
+               .hi = 1};
+  kernel_check(&c);
 }
 static const char *const ops[] = {"lstm", "gru", "rnn"};
 START_TEST(recurrent_sizes) {
@@ -213,10 +212,10 @@ START_TEST(activations) {
                                       "softplus"};
   for (size_t i = 0; i < TN_COUNT(names); i++)
     recur(&(net){"lstm", "f32", "both",
-                 cpu_text(", activations = \"sigmoid, tanh, %s, %s, tanh, tanh\"", names[i], names[i]), 5, 3,
-                 2, false, true, false, true});
+                 kernel_text(", activations = \"sigmoid, tanh, %s, %s, tanh, tanh\"", names[i], names[i]), 5,
+                 3, 2, false, true, false, true});
 }
 END_TEST
 
-CPU_TESTS("cpu irregular", scatter_types, scatter_sizes, leaves, nonzero, unique, nms, det, dft_lengths,
-          dft_forms, recurrent_sizes, recurrent_forms, activations)
+KERNEL_TESTS("irregular", scatter_types, scatter_sizes, leaves, nonzero, unique, nms, det, dft_lengths,
+             dft_forms, recurrent_sizes, recurrent_forms, activations)

@@ -1,7 +1,6 @@
 /* test_math.c - accuracy of the elementary functions over dense sweeps, in units in the last place of f32
  * (half of one is the reference's own rounding). The reference is libm in f64. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 #include <math.h>
 
 #define COUNT 300000
@@ -34,14 +33,14 @@ static void positive(const char *arg, tn_dtype dt, void *data, int64_t n) {
 
 static void sweep(const char *op, const char *attrs, void (*fill)(const char *, tn_dtype, void *, int64_t),
                   double ulps, double atol) {
-  cpu_case c = {
-      .text = cpu_text("module @m { func @f(%%x: f32[%d]) -> f32[%d] { %%r = %s %%x %s\n return %%r } }",
-                       COUNT, COUNT, op, attrs),
+  tn_case c = {
+      .text = kernel_text("module @m { func @f(%%x: f32[%d]) -> f32[%d] { %%r = %s %%x %s\n return %%r } }",
+                          COUNT, COUNT, op, attrs),
       .fill = fill,
       .rtol = ulps * ULP,
       .atol = atol,
       .pipeline = "partition, fuse"};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 
 START_TEST(exponential) {
@@ -99,31 +98,31 @@ END_TEST
 START_TEST(powers) {
   static const char *const y[] = {"0x1p1", "0x1.8p0", "-0x1.4p1", "0x1p-1", "0x1.2p3"};
   for (size_t i = 0; i < TN_COUNT(y); i++) {
-    cpu_case c = {.text = cpu_text(
-                      "module @m { func @f(%%x: f32[%d]) -> f32[%d] { %%y = constant {value = [%s]} : f32[]\n"
-                      " %%r = pow %%x, %%y\n return %%r } }",
-                      COUNT, COUNT, y[i]),
-                  .fill = positive,
-                  .rtol = ULP,
-                  .pipeline = "partition, fuse"};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text(
+                     "module @m { func @f(%%x: f32[%d]) -> f32[%d] { %%y = constant {value = [%s]} : f32[]\n"
+                     " %%r = pow %%x, %%y\n return %%r } }",
+                     COUNT, COUNT, y[i]),
+                 .fill = positive,
+                 .rtol = ULP,
+                 .pipeline = "partition, fuse"};
+    kernel_check(&c);
   }
 }
 END_TEST
 START_TEST(doubles) {
   static const char *const ops[] = {"exp", "tanh", "sigmoid", "sin", "cos", "silu"};
   for (size_t i = 0; i < TN_COUNT(ops); i++) {
-    cpu_case c = {
-        .text = cpu_text("module @m { func @f(%%x: f64[9999]) -> f64[9999] { %%r = %s %%x\n return %%r } }",
-                         ops[i]),
+    tn_case c = {
+        .text = kernel_text(
+            "module @m { func @f(%%x: f64[9999]) -> f64[9999] { %%r = %s %%x\n return %%r } }", ops[i]),
         .lo = -30,
         .hi = 30,
         .rtol = 1e-14,
         .atol = 1e-16,
         .pipeline = "partition, fuse"};
-    cpu_check(&c);
+    kernel_check(&c);
     c.lo = -0.3, c.hi = 0.3;
-    cpu_check(&c);
+    kernel_check(&c);
   }
   static const struct {
     const char *op;
@@ -134,24 +133,24 @@ START_TEST(doubles) {
               {"gelu", -2, 7},        {"sinh", -0.1, 0.1},    {"erf", -0.1, 0.1},    {"asinh", -1e-3, 1e-3},
               {"atanh", -1e-3, 1e-3}, {"expm1", -1e-5, 1e-5}, {"log1p", -1e-5, 1e-5}};
   for (size_t i = 0; i < TN_COUNT(more); i++) {
-    cpu_case c = {
-        .text = cpu_text("module @m { func @f(%%x: f64[9999]) -> f64[9999] { %%r = %s %%x\n return %%r } }",
-                         more[i].op),
+    tn_case c = {
+        .text = kernel_text(
+            "module @m { func @f(%%x: f64[9999]) -> f64[9999] { %%r = %s %%x\n return %%r } }", more[i].op),
         .lo = more[i].lo,
         .hi = more[i].hi,
         .rtol = 1e-14,
         .atol = 3e-16,
         .pipeline = "partition, fuse"};
-    cpu_check(&c);
+    kernel_check(&c);
   }
-  cpu_case c = {.text = "module @m { func @f(%x: f64[9999]) -> f64[9999] { %r = log %x\n return %r } }",
-                .lo = 1e-9,
-                .hi = 4,
-                .rtol = 1e-14,
-                .atol = 1e-16,
-                .pipeline = "partition, fuse"};
-  cpu_check(&c);
+  tn_case c = {.text = "module @m { func @f(%x: f64[9999]) -> f64[9999] { %r = log %x\n return %r } }",
+               .lo = 1e-9,
+               .hi = 4,
+               .rtol = 1e-14,
+               .atol = 1e-16,
+               .pipeline = "partition, fuse"};
+  kernel_check(&c);
 }
 END_TEST
 
-CPU_TESTS("cpu math", exponential, logarithm, error_function, angles, inverses, hyperbolic, powers, doubles)
+KERNEL_TESTS("math", exponential, logarithm, error_function, angles, inverses, hyperbolic, powers, doubles)

@@ -1,7 +1,6 @@
 /* test_plugin.c - the plugin as a host sees it: claims, layouts, what is in a package, and errors that are
  * only errors. */
 #include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
 #include <elf.h>
 
 static const char layers[] =
@@ -254,5 +253,5 @@ START_TEST(claims) {
 }
 END_TEST
 
-CPU_TESTS("cpu plugin", equal_kernels_share_code, same_bytes, nothing_undefined, texts, narrow_products,
-          bad_images, layout_names, claims)
+KERNEL_TESTS("cpu plugin", equal_kernels_share_code, same_bytes, nothing_undefined, texts, narrow_products,
+             bad_images, layout_names, claims)

@@ -1,19 +1,18 @@
 /* test_scan.c - ssm_scan and delta_scan: state sizes around the vector, shared and own decay, groups, empty
  * sequences. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 /* The time steps are made positive and the rates negative, so that the state decays as in real models. */
 static void scan(int h, int p, int g, int n, bool shared, int64_t s) {
-  cpu_case c = {
-      .text = cpu_text(
+  tn_case c = {
+      .text = kernel_text(
           "module @m { dims B, S\n func @f(%%x: f32[B, S, %d, %d], %%t: f32[B, S, %d], %%r: f32[%d, %d], "
           "%%b: f32[B, S, %d, %d], %%c: f32[B, S, %d, %d], %%h: f32[B, %d, %d, %d]) -> (y: f32[B, S, %d, "
           "%d], l: f32[B, %d, %d, %d]) {\n %%dt = abs %%t\n %%q = abs %%r\n %%a = neg %%q\n %%y, %%l = "
           "ssm_scan %%x, %%dt, %%a, %%b, %%c, %%h\n return %%y, %%l } }",
           h, p, h, h, shared ? 1 : n, g, n, g, n, h, p, n, h, p, h, p, n),
       .dims = {{"B", 2}, {"S", s}}};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 
 static const int64_t lengths[] = {0, 1, 2, 7, 33};
@@ -38,15 +37,15 @@ END_TEST
 /* Linear attention with g heads of keys; gate: size of the decay's last dim, 0: none. */
 static void delta(int h, int g, int d, int e, int gate, bool beta, bool state, int64_t s) {
   const char *decay = gate ? "%dec" : "_", *first = state ? "%h" : "_";
-  cpu_case c = {.text = cpu_text(
-                    "module @m { dims B, S\n func @f(%%q: f32[B, S, %d, %d], %%k: f32[B, S, %d, %d], %%v: "
-                    "f32[B, S, %d, %d], %%h: f32[B, %d, %d, %d], %%g: f32[B, S, %d, %d], %%b: f32[B, S, %d]) "
-                    "-> (y: f32[B, S, %d, %d], l: f32[B, %d, %d, %d]) {\n %%a = abs %%g\n %%dec = neg %%a\n"
-                    " %%y, %%l = delta_scan %%q, %%k, %%v, %s, %s, %s {scale = 0.25}\n return %%y, %%l } }",
-                    h, d, g, d, g, e, g, d, e, g, gate ? gate : 1, g, h, e, g, d, e, first, decay,
-                    beta ? "%b" : "_"),
-                .dims = {{"B", 2}, {"S", s}}};
-  cpu_check(&c);
+  tn_case c = {.text = kernel_text(
+                   "module @m { dims B, S\n func @f(%%q: f32[B, S, %d, %d], %%k: f32[B, S, %d, %d], %%v: "
+                   "f32[B, S, %d, %d], %%h: f32[B, %d, %d, %d], %%g: f32[B, S, %d, %d], %%b: f32[B, S, %d]) "
+                   "-> (y: f32[B, S, %d, %d], l: f32[B, %d, %d, %d]) {\n %%a = abs %%g\n %%dec = neg %%a\n"
+                   " %%y, %%l = delta_scan %%q, %%k, %%v, %s, %s, %s {scale = 0.25}\n return %%y, %%l } }",
+                   h, d, g, d, g, e, g, d, e, g, gate ? gate : 1, g, h, e, g, d, e, first, decay,
+                   beta ? "%b" : "_"),
+               .dims = {{"B", 2}, {"S", s}}};
+  kernel_check(&c);
 }
 
 static const int64_t tokens[] = {0, 1, 2, 9};
@@ -61,4 +60,4 @@ START_TEST(delta_rule) {
 }
 END_TEST
 
-CPU_TESTS("cpu scan", own_decay, shared_decay, delta_rule)
+KERNEL_TESTS("scan", own_decay, shared_decay, delta_rule)

@@ -1,18 +1,17 @@
 /* test_views.c - ops that move elements, and leaves: every map of indices, contiguous, broken over vectors,
  * predicated. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 static const int64_t sizes[] = {0, 1, 2, 7, 16, 17, 33};
 
 /* body of a function of %x: f32[A, B, 48] and %y: f32[A, B, 5] */
 static void view(const char *result, const char *body) {
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {.text = cpu_text("module @m { dims A, B\n func @f(%%x: f32[A, B, 48], %%y: f32[A, B, 5]) "
-                                   "-> %s {\n%s\n return %%r } }",
-                                   result, body),
-                  .dims = {{"A", i % 2 ? 3 : 1}, {"B", sizes[i]}}};
-    cpu_check(&c);
+    tn_case c = {.text = kernel_text("module @m { dims A, B\n func @f(%%x: f32[A, B, 48], %%y: f32[A, B, 5]) "
+                                     "-> %s {\n%s\n return %%r } }",
+                                     result, body),
+                 .dims = {{"A", i % 2 ? 3 : 1}, {"B", sizes[i]}}};
+    kernel_check(&c);
   }
 }
 
@@ -52,33 +51,33 @@ START_TEST(gathers) {
   for (size_t d = 0; d < TN_COUNT(data); d++)
     for (size_t k = 0; k < TN_COUNT(ids); k++)
       for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-        cpu_case c = {.text =
-                          cpu_text("module @m { dims S\n func @f(%%t: %s[9, 40], %%i: %s[2, S], %%u: %s[3, "
-                                   "9, 4]) -> (p: %s[2, S, 40], q: %s[3, 2, S, 4], v: %s[9, 2, S]) {\n"
-                                   " %%r = gather %%t, %%i {axis = 0}\n %%s = gather %%u, %%i {axis = 1}\n "
-                                   "%%v = gather %%t, %%i {axis = 1}\n return %%r, %%s, %%v } }",
-                                   data[d], ids[k], data[d], data[d], data[d], data[d]),
-                      .dims = {{"S", sizes[i]}},
-                      .int_lo = ids[k][0] == 'u' ? 0 : -11,
-                      .int_hi = 12};
-        cpu_check(&c);
+        tn_case c = {.text =
+                         kernel_text("module @m { dims S\n func @f(%%t: %s[9, 40], %%i: %s[2, S], %%u: %s[3, "
+                                     "9, 4]) -> (p: %s[2, S, 40], q: %s[3, 2, S, 4], v: %s[9, 2, S]) {\n"
+                                     " %%r = gather %%t, %%i {axis = 0}\n %%s = gather %%u, %%i {axis = 1}\n "
+                                     "%%v = gather %%t, %%i {axis = 1}\n return %%r, %%s, %%v } }",
+                                     data[d], ids[k], data[d], data[d], data[d], data[d]),
+                     .dims = {{"S", sizes[i]}},
+                     .int_lo = ids[k][0] == 'u' ? 0 : -11,
+                     .int_hi = 12};
+        kernel_check(&c);
       }
 }
 END_TEST
 
 START_TEST(leaves) {
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
-    cpu_case c = {.text = "module @m { dims S, P\n func @f(%x: f32[S, 20]) -> (a: i32[S, 20], b: f32[S, 20], "
-                          "c: bool[S, S + P], d: f32[1, 6, 1, S], e: f32[S, 20], g: f32[S, 20]) {\n"
-                          " %a = iota {shape = [S, 20], axis = 0, start = P, dtype = i32}\n %b = iota {shape "
-                          "= [S, 20], axis = 1, dtype = f32}\n"
-                          " %c = causal_mask {q = S, k = S + P, window = 5}\n %d = alibi {heads = 6, k = S}\n"
-                          " %e = random_uniform {shape = [S, 20], seed = 77}\n"
-                          " %k = constant {value = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, "
-                          "17, 18, 19, 20]} : f32[20]\n"
-                          " %g = mul %x, %k\n return %a, %b, %c, %d, %e, %g } }",
-                  .dims = {{"S", sizes[i]}, {"P", (int64_t)i}}};
-    cpu_check(&c);
+    tn_case c = {.text = "module @m { dims S, P\n func @f(%x: f32[S, 20]) -> (a: i32[S, 20], b: f32[S, 20], "
+                         "c: bool[S, S + P], d: f32[1, 6, 1, S], e: f32[S, 20], g: f32[S, 20]) {\n"
+                         " %a = iota {shape = [S, 20], axis = 0, start = P, dtype = i32}\n %b = iota {shape "
+                         "= [S, 20], axis = 1, dtype = f32}\n"
+                         " %c = causal_mask {q = S, k = S + P, window = 5}\n %d = alibi {heads = 6, k = S}\n"
+                         " %e = random_uniform {shape = [S, 20], seed = 77}\n"
+                         " %k = constant {value = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, "
+                         "17, 18, 19, 20]} : f32[20]\n"
+                         " %g = mul %x, %k\n return %a, %b, %c, %d, %e, %g } }",
+                 .dims = {{"S", sizes[i]}, {"P", (int64_t)i}}};
+    kernel_check(&c);
   }
 }
 END_TEST
@@ -90,26 +89,26 @@ START_TEST(ropes) {
     for (size_t d = 0; d < TN_COUNT(dims); d++)
       for (int rank = 1; rank < 3; rank++)
         for (size_t i = 0; i < 4; i++) {
-          cpu_case c = {.text =
-                            cpu_text("module @m { dims S\n func @f(%%x: f32[2, S, 3, %d], %%p: i32[%sS], "
-                                     "%%q: f32[%d]) -> f32[2, S, 3, %d] {\n"
-                                     " %%r = rope %%x, %%p, %%q %s\n return %%r } }",
-                                     dims[d][0], rank == 2 ? "2, " : "", dims[d][1], dims[d][0], attrs[a]),
-                        .dims = {{"S", sizes[i]}},
-                        .int_hi = 4000,
-                        .lo = 0.001,
-                        .hi = 1};
-          cpu_check(&c);
+          tn_case c = {.text =
+                           kernel_text("module @m { dims S\n func @f(%%x: f32[2, S, 3, %d], %%p: i32[%sS], "
+                                       "%%q: f32[%d]) -> f32[2, S, 3, %d] {\n"
+                                       " %%r = rope %%x, %%p, %%q %s\n return %%r } }",
+                                       dims[d][0], rank == 2 ? "2, " : "", dims[d][1], dims[d][0], attrs[a]),
+                       .dims = {{"S", sizes[i]}},
+                       .int_hi = 4000,
+                       .lo = 0.001,
+                       .hi = 1};
+          kernel_check(&c);
         }
 }
 END_TEST
 
 START_TEST(bitcasts) {
-  cpu_case c = {
+  tn_case c = {
       .text = "module @m { func @f(%x: f32[37], %y: i16[37]) -> (a: i32[37], b: f16[37], c: bf16[37]) {\n"
               " %a = bitcast %x {to = i32}\n %b = bitcast %y {to = f16}\n %c = bitcast %y {to = bf16}\n "
               "return %a, %b, %c } }"};
-  cpu_check(&c);
+  kernel_check(&c);
 }
 END_TEST
 
@@ -118,14 +117,14 @@ START_TEST(dequants) {
                                                                                                 "bf16"};
   for (size_t f = 0; f < TN_COUNT(formats); f++)
     for (size_t t = 0; t < TN_COUNT(to); t++) {
-      cpu_case c = {
-          .text = cpu_text("module @m { func @f(%%x: %s[3, 5, 64]) -> (a: %s[3, 5, 64], b: %s[3, 5, 21]) {\n"
-                           " %%a = dequant %%x {to = %s}\n %%b = slice %%a {axis = 2, start = 1, stop = 64, "
-                           "step = 3}\n return %%a, %%b } }",
-                           formats[f], to[t], to[t], to[t])};
-      cpu_check(&c);
+      tn_case c = {.text = kernel_text(
+                       "module @m { func @f(%%x: %s[3, 5, 64]) -> (a: %s[3, 5, 64], b: %s[3, 5, 21]) {\n"
+                       " %%a = dequant %%x {to = %s}\n %%b = slice %%a {axis = 2, start = 1, stop = 64, "
+                       "step = 3}\n return %%a, %%b } }",
+                       formats[f], to[t], to[t], to[t])};
+      kernel_check(&c);
     }
 }
 END_TEST
 
-CPU_TESTS("cpu views", moves, shapes, gathers, leaves, ropes, bitcasts, dequants)
+KERNEL_TESTS("views", moves, shapes, gathers, leaves, ropes, bitcasts, dequants)

@@ -1,24 +1,23 @@
 /* test_whole.c - products of whole numbers, exact: codes of 8 bits with and without stored zeros, rows whose
  * values span more and less than a byte, sizes around the micro-kernel's, weights packed and plain,
  * epilogues. */
-#include "tests/cpu/harness.h"
-#include "tests/cpu/runner.h"
+#include "tests/kernels/case.h"
 
 static const char *const formats[] = {"s8_row", "u8_row"};
 static int64_t low, high; /* of lhs */
 
 static void product(const char *lhs, const char *rhs, int m, int n, int k, bool plain) {
-  cpu_case c = {.every_target = true,
-                .text =
-                    cpu_text("module @m { dims B, S\n weight @w : %s[%d, %d]\n func @f(%%x: %s[B, S, %d]) -> "
-                             "i32[B, S, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
-                             rhs, n, k, lhs, k, n),
-                .dims = {{"B", m == 33 ? 2 : 1}, {"S", m}},
-                .int_lo = low,
-                .int_hi = high,
-                .plain_weights = plain,
-                .pipeline = "partition, fuse"};
-  cpu_check(&c);
+  tn_case c = {
+      .every_target = true,
+      .text = kernel_text("module @m { dims B, S\n weight @w : %s[%d, %d]\n func @f(%%x: %s[B, S, %d]) -> "
+                          "i32[B, S, %d] { %%r = matmul %%x, @w {trans_b}\n return %%r } }",
+                          rhs, n, k, lhs, k, n),
+      .dims = {{"B", m == 33 ? 2 : 1}, {"S", m}},
+      .int_lo = low,
+      .int_hi = high,
+      .plain_weights = plain,
+      .pipeline = "partition, fuse"};
+  kernel_check(&c);
 }
 
 START_TEST(rows) {
@@ -55,20 +54,20 @@ END_TEST
 
 /* As a quantised layer has it: codes less their zero, two scales, a bias and an activation. */
 START_TEST(layer) {
-  cpu_case c = {.every_target = true,
-                .text =
-                    "module @m { dims B, S\n weight @w : s8_row[50, 96]\n weight @b : f32[50]\n"
-                    " func @f(%x: u8[B, S, 96], %z: u8[], %s: f32[], %y: f32[B, S, 50]) -> f32[B, S, 50] {\n"
-                    " %0 = cast %x {to = i16}\n %1 = cast %z {to = i16}\n %2 = sub %0, %1\n"
-                    " %3 = matmul %2, @w {trans_b}\n %4 = cast %3 {to = f32}\n %5 = mul %4, %s\n"
-                    " %6 = add %5, @b\n %7 = add %6, %y\n return %7 } }",
-                .dims = {{"B", 2}, {"S", 13}},
-                .int_lo = 0,
-                .int_hi = 256,
-                .atol = 1e-2,
-                .rtol = 1e-5};
-  cpu_check(&c);
+  tn_case c = {.every_target = true,
+               .text =
+                   "module @m { dims B, S\n weight @w : s8_row[50, 96]\n weight @b : f32[50]\n"
+                   " func @f(%x: u8[B, S, 96], %z: u8[], %s: f32[], %y: f32[B, S, 50]) -> f32[B, S, 50] {\n"
+                   " %0 = cast %x {to = i16}\n %1 = cast %z {to = i16}\n %2 = sub %0, %1\n"
+                   " %3 = matmul %2, @w {trans_b}\n %4 = cast %3 {to = f32}\n %5 = mul %4, %s\n"
+                   " %6 = add %5, @b\n %7 = add %6, %y\n return %7 } }",
+               .dims = {{"B", 2}, {"S", 13}},
+               .int_lo = 0,
+               .int_hi = 256,
+               .atol = 1e-2,
+               .rtol = 1e-5};
+  kernel_check(&c);
 }
 END_TEST
 
-CPU_TESTS("cpu whole", rows, depths, types, layer)
+KERNEL_TESTS("whole", rows, depths, types, layer)

@@ -100,6 +100,11 @@ static uint64_t signs(const ptx_ins *i, ptx_type t, const uint64_t *in) { /* exa
 
 static uint32_t inputs_of(const ptx_ins *i) { return i->nargs - 1u; }
 
+/* The type of input k: where there are two, that of all but the last is the second. */
+static ptx_type input_type(const ptx_ins *i, ptx_type t, uint32_t k) {
+  return i->ntypes == 2 && k + 1 < inputs_of(i) ? (ptx_type)i->type[1] : t;
+}
+
 static uint64_t float_any(const ptx_ins *i, ptx_type t, const uint64_t *in) {
   bool flush = ptx_has(i, PM_ftz);
   if ((i->op == PO_abs || i->op == PO_neg) && !flush) return signs(i, t, in);
@@ -107,7 +112,7 @@ static uint64_t float_any(const ptx_ins *i, ptx_type t, const uint64_t *in) {
   double x[3] = {0}, r;
   uint32_t n = inputs_of(i);
   for (uint32_t k = 0; k < n && k < 3; k++) {
-    x[k] = ptx_float_get(t, in[k]);
+    x[k] = ptx_float_get(input_type(i, t, k), in[k]);
     if (flush) x[k] = ptx_flush(t, x[k]);
   }
   if (t == PT_f32 || t == PT_f64) {
@@ -132,7 +137,8 @@ static uint64_t any(const ptx_ins *i, ptx_type t, const uint64_t *in) {
 
 /* The usual case without modifiers, one lane after the other. */
 static bool plain_f32(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
-  if (i->type[0] != PT_f32 || ptx_has(i, PM_ftz) || ptx_has(i, PM_sat) || ptx_rounding(i) != PM_rn)
+  if (i->type[0] != PT_f32 || i->ntypes > 1 || ptx_has(i, PM_ftz) || ptx_has(i, PM_sat) ||
+      ptx_rounding(i) != PM_rn)
     return false;
   PTX_EACH(l, mask) {
     float x[3] = {0};

@@ -3,8 +3,20 @@
  * interpreter. */
 #include "tests/ptx/values.h"
 
-static const char *check_float(const ptx_ins *i) {
+/* add, sub and fma whose operands, but for the last, are of another type. */
+static const char *check_mixed(const ptx_ins *i, uint32_t sm) {
+  ptx_type to = (ptx_type)i->type[0], from = (ptx_type)i->type[1];
+  if (to != PT_f32 || (from != PT_f16 && from != PT_bf16))
+    return "operands of another type are f16 or bf16, the result is f32";
+  if (sm < 100) return "operands of another type need sm_100";
+  if (ptx_has(i, PM_ftz)) return ".ftz is not for operands of another type";
+  return NULL;
+}
+
+static const char *check_float(const ptx_ins *i, uint32_t sm) {
   ptx_type t = (ptx_type)i->type[0];
+  const char *mixed = i->ntypes > 1 ? check_mixed(i, sm) : NULL;
+  if (mixed) return mixed;
   bool whole = !ptx_is_float(t), part = ptx_has(i, PM_lo) || ptx_has(i, PM_hi) || ptx_has(i, PM_wide);
   bool rounds = ptx_has(i, PM_rn) || ptx_has(i, PM_rz) || ptx_has(i, PM_rm) || ptx_has(i, PM_rp);
   if (whole && rounds) return "integers are not rounded";
@@ -164,8 +176,25 @@ static uint8_t collective(const ptx_ins *i) {
   }
 }
 
+static uint32_t most_types(const ptx_ins *i) {
+  switch (i->op) {
+  case PO_mma:
+  case PO_wgmma: return 4;
+  case PO_add: /* see check_mixed */
+  case PO_sub:
+  case PO_fma:
+  case PO_cvt:
+  case PO_slct:
+  case PO_set:
+  case PO_dp2a:
+  case PO_dp4a: return 2;
+  default: return 1;
+  }
+}
+
 const char *ptx_check(ptx_ins *i, uint32_t sm) {
   i->collective = collective(i);
+  if (i->ntypes > most_types(i)) return most_types(i) == 1 ? "one type is needed" : "too many types";
   switch (i->op) {
   case PO_add:
   case PO_sub:
@@ -173,7 +202,7 @@ const char *ptx_check(ptx_ins *i, uint32_t sm) {
   case PO_mad:
   case PO_madc:
   case PO_fma:
-  case PO_div: return check_float(i);
+  case PO_div: return check_float(i, sm);
   case PO_rcp:
   case PO_sqrt:
   case PO_rsqrt:

@@ -179,6 +179,7 @@ def refused(checks):
         "wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%r0}, %d0, %d1, 1, 1, 1, 0, 0": "shape", "ld.global.b32 %r0, %d0": "brackets",
         "st.param.b32 [p0], %r0": "not written", "add.rz.f16 %h0, %h1, %h2": "nearest", "setp.u32 %p0, %r0, %r1": "comparison",
         "tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r0], 32": "not an instruction", "ld.global.b32.b32 %r0, [%d0]": "one type",
+        "add.rn.f64.f16 %d0, %h1, %d2": "another type", "min.f32.f16 %r0, %h1, %r2": "one type", "add.rn.f32.f16 %r0, %h1, %r2": "sm_100",
         "mov.u32 %r0, 12monkeys": "number", "red.async.add.u32 [%d0], %r0": ".async", "bar %r0": ".sync",
     }
     for line, words in lines.items():

@@ -59,8 +59,7 @@ static void load_lane(ptx_warp *w, const ptx_ins *i, uint32_t lane, const uint8_
     const ptx_arg *d = i->args[0].kind == PK_LIST ? &i->args[0].items[k] : &i->args[0];
     uint64_t v[2] = {0, 0};
     memcpy(v, from + k * size, size);
-    if (ptx_is_signed(t) && size < 4) v[0] = (uint64_t)ptx_signed(t, v[0]) & UINT32_MAX;
-    if (ptx_is_signed(t) && size == 4) v[0] &= UINT32_MAX;
+    if (ptx_is_signed(t) && size < 8) v[0] = (uint64_t)ptx_signed(t, v[0]); /* a register may be wider */
     ptx_put(w, d, lane, v[0]);
     if (size == 16 && d->kind == PK_REG) w->regs[(uint32_t)(d->reg + 1) * PTX_LANES + lane] = v[1];
   }

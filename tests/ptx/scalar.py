@@ -267,6 +267,21 @@ def packed():
                 checks.close(got[:, h].astype(float), want.astype(float), 0, f"{op}.{t}, half {h}")
 
 
+def mixed():
+    """f32 results of 16-bit operands; the last operand is f32."""
+    for t in ("f16", "bf16"):
+        x, y, c = numbers(t), numbers(t)[::-1].copy(), numbers("f32")
+        wide = [v.astype(np.float64) for v in (x, y, c)]
+        with np.errstate(all="ignore"):
+            sums = {"add": wide[0] + wide[2], "sub": wide[0] - wide[2]}
+        for op, want in sums.items():
+            got = run([f"{op}.rn.f32.{t} %r20, %h10, %r11;"], [x, c], np.zeros(N, np.float32))
+            checks.close(got.astype(np.float64), want.astype(np.float32).astype(np.float64), 0, f"{op}.rn.f32.{t}")
+        got = run([f"fma.rn.f32.{t} %r20, %h10, %h11, %r12;"], [x, y, c], np.zeros(N, np.float32))
+        want = exact_fma(*wide, np.float32)
+        checks.close(got.astype(np.float64), want.astype(np.float64), 0, f"fma.rn.f32.{t}")
+
+
 def conversions():
     kinds = {**INTS, **FLOATS}
     for d in ("u16", "s16", "u32", "s32", "u64", "s64", "f16", "bf16", "f32", "f64"):
@@ -323,8 +338,21 @@ def comparisons():
                 checks.same(got, want.astype(np.uint32), f"setp.{name}{u}.{t}")
 
 
+def loads():
+    """Into registers of the type's size and wider ones."""
+    for size in (1, 2, 4):
+        for kind in "iu":
+            a = rng.integers(0, 1 << 8 * size, N).astype(f"u{size}").view(f"{kind}{size}")
+            for out in (2, 4, 8):
+                text = f"ld.global.{'s' if kind == 'i' else 'u'}{8 * size} {reg(out, 20)}, [%d0];"
+                if out >= size:
+                    checks.same(run([text], [a], np.zeros(N, f"{kind}{out}")), a.astype(f"{kind}{out}"), text)
+
+
 integers()
 floats()
+mixed()
+loads()
 conversions()
 comparisons()
 checks.end("scalar instructions")

@@ -122,6 +122,7 @@ tn_status tn_talk_open(tn_talk *t, const tn_args *a, const tn_opened *o, tn_diag
                            .capacity = tn_args_int(a, OPT_capacity, 0, &bad),
                            .cores = o->cores,
                            .ncores = o->ncores,
+                           .device = o->device,
                            .error = error,
                            .error_size = sizeof error};
   if (bad) return TN_INVALID;

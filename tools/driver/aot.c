@@ -26,7 +26,7 @@ static tn_status fill_target(tn_driver *d, const tn_build *b, uint32_t t, tn_are
       *object = (tn_bytes){b->images.items[i].bytes.text, b->images.items[i].bytes.len};
   for (uint32_t i = 0; i < b->rows.count; i++)
     kernels[i] = (tn_link_kernel){b->kernels.items[b->rows.items[i]].symbols[t], 0};
-  const tn_target *target = d->targets.items[t];
+  const tn_target *target = tn_driver_target(d, 0, t);
   *out = (tn_link_target){target->name, target->features, target->score, 1, object, kernels};
   return TN_OK;
 }
@@ -55,16 +55,16 @@ static char *header_path(tn_arena *a, const char *path) {
 tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t mode, const char *path,
                         tn_aot_result *out) {
   TN_TRY(check_backends(d, b));
-  tn_link_target *targets = tn_arena_alloc(&d->arena, d->targets.count * sizeof *targets);
+  tn_link_target *targets = tn_arena_alloc(&d->arena, d->targets.items[0].count * sizeof *targets);
   if (!targets) return TN_OOM;
-  for (uint32_t t = 0; t < d->targets.count; t++) TN_TRY(fill_target(d, b, t, &d->arena, &targets[t]));
+  for (uint32_t t = 0; t < d->targets.items[0].count; t++) TN_TRY(fill_target(d, b, t, &d->arena, &targets[t]));
   tn_buf name = {0}, header = {0};
   tn_link_identifier(path, &name);
   pack_ctx pack = {d, m, b};
   tn_link_job job = {.output = path,
                      .name = tn_buf_cstr(&name),
                      .targets = targets,
-                     .ntargets = d->targets.count,
+                     .ntargets = d->targets.items[0].count,
                      .weights = mode,
                      .program = {b->program.text, b->program.len},
                      .weights_bytes = b->weights_total,

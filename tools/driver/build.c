@@ -9,9 +9,37 @@
 /* ---- weights
  * ------------------------------------------------------------------------------------------------- */
 
+static uint32_t backend_of(const tn_driver *d, tn_module *m, tn_op kernel) {
+  tn_attr name;
+  uint32_t i = 0;
+  bool named = tn_ir_opcode(m, kernel) == TN_OPC_kernel && tn_ir_op_attr(m, kernel, "backend", &name);
+  while (named && i < d->backends.count && strcmp(d->backends.items[i].table.name, name.u.s)) i++;
+  return named ? i : d->backends.count;
+}
+
+/* The backend whose kernels are all that use the value, from *owner = UINT32_MAX on; else backends.count. */
+static void find_owner(const tn_driver *d, tn_module *m, tn_value value, uint32_t *owner) {
+  tn_value_info v;
+  tn_ir_value_get(m, value, &v);
+  for (uint32_t i = 0; i < v.nuses; i++) {
+    uint32_t operand;
+    tn_op user = tn_ir_value_use(m, value, i, &operand);
+    if (tn_ir_opcode(m, user) == TN_OPC_reshape) {
+      find_owner(d, m, tn_ir_op_result(m, user, 0), owner);
+      continue;
+    }
+    uint32_t backend = backend_of(d, m, user);
+    *owner = *owner == UINT32_MAX || *owner == backend ? backend : d->backends.count;
+  }
+}
+
+/* A weight that several backends use stays plain: all of them read that. */
 static tn_status choose_layout(tn_driver *d, tn_module *m, tn_weight w, const tn_weight_info *info,
                                uint64_t *bytes) {
-  const tn_backend_ref *b = &d->backends.items[0];
+  uint32_t owner = UINT32_MAX;
+  find_owner(d, m, info->value, &owner);
+  if (owner >= d->backends.count) return TN_OK;
+  const tn_backend_ref *b = &d->backends.items[owner];
   const char *layout = b->table.layout ? b->table.layout(b->self, m, w, bytes) : NULL;
   if (!layout) return TN_OK;
   tn_type_info t;
@@ -109,8 +137,8 @@ static tn_status take_kernel(void *ctx, const tn_kernel_info *theirs) {
 
 static void take_phase(void *ctx, const char *name, double seconds, uint32_t parts, uint32_t kept) {
   sink_ctx *s = ctx;
-  bool targets = s->backend == 0 && s->d->targets.count;
-  tn_phase p = {.target = targets ? s->d->targets.items[s->target]->name : NULL,
+  const tn_target *target = tn_driver_target(s->d, s->backend, s->target);
+  tn_phase p = {.target = target ? target->name : NULL,
                 .name = tn_arena_str(&s->d->arena, tn_str_of(name)),
                 .seconds = seconds,
                 .parts = parts,
@@ -131,13 +159,13 @@ static bool backend_has_kernels(tn_module *m, const char *name) {
 static tn_status compile_backend(tn_driver *d, tn_module *m, uint32_t i, tn_build *b) {
   const tn_backend_ref *ref = &d->backends.items[i];
   if (!backend_has_kernels(m, ref->table.name)) return TN_OK;
-  uint32_t ntargets = i == 0 && d->targets.count ? d->targets.count : 1;
+  uint32_t ntargets = tn_driver_ntargets(d, i);
   const char *cache = tn_driver_cache(d);
   for (uint32_t t = 0; t < ntargets; t++) {
     sink_ctx ctx = {d, m, b, i, t, ntargets};
     tn_package_sink sink = {sizeof sink, 0, &ctx, take_image, take_kernel, take_phase};
     uint32_t errors = d->diags->errors;
-    tn_target *target = i == 0 && d->targets.count ? d->targets.items[t] : NULL;
+    tn_target *target = tn_driver_target(d, i, t);
     tn_buf tuning = {0};
     if (d->tuning && target) tn_tuning_text(d->tuning, target->name, &tuning);
     const char *keys[2], *values[2];

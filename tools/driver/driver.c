@@ -26,7 +26,7 @@ static char *own_plugins(tn_arena *a) {
 tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *diags) {
   *d = (tn_driver){.options = *o, .diags = diags, .began = tn_now()};
   d->mark = d->began;
-  if (!d->options.backend) d->options.backend = "cpu";
+  if (!d->options.backend && !d->options.target) d->options.backend = "cpu";
   if (!d->options.pipeline) d->options.pipeline = "O3";
   tn_arena_init(&d->arena);
   TN_TRY(tn_plugins_new(&d->plugins, diags));
@@ -41,114 +41,12 @@ tn_status tn_driver_init(tn_driver *d, const tn_driver_options *o, tn_diags *dia
 void tn_driver_fini(tn_driver *d) {
   if (d->tuning) tn_tuning_fini(d->tuning);
   tn_plugins_free(d->plugins);
-  tn_vec_fini(&d->backends);
+  for (uint32_t i = 0; i < d->targets.count; i++) tn_vec_fini(&d->targets.items[i]);
   tn_vec_fini(&d->targets);
+  tn_vec_fini(&d->backends);
+  tn_vec_fini(&d->refused);
   tn_vec_fini(&d->phases);
   tn_arena_fini(&d->arena);
-}
-
-/* ---- backends and targets
- * ------------------------------------------------------------------------------------ */
-
-/* Calls each for every non-empty part of a comma-separated list. */
-static tn_status for_each_name(tn_driver *d, const char *list,
-                               tn_status (*each)(tn_driver *, void *, const char *), void *ctx) {
-  for (const char *s = list; *s;) {
-    size_t n = strcspn(s, ",");
-    char *name = tn_arena_str(&d->arena, (tn_str){s, n});
-    if (!name) return TN_OOM;
-    if (n) TN_TRY(each(d, ctx, name));
-    s += n + (s[n] == ',');
-  }
-  return TN_OK;
-}
-
-static tn_status add_backend(tn_driver *d, void *ctx, const char *name) {
-  (void)ctx;
-  tn_backend_ref ref;
-  TN_TRY(tn_plugins_backend(d->plugins, name, &ref));
-  return tn_vec_push(&d->backends, ref) ? TN_OK : TN_OOM;
-}
-
-typedef struct target_list {
-  tn_driver *d;
-  TN_VEC(tn_target *) all;
-} target_list;
-
-static void collect_target(void *user, const tn_target *theirs) {
-  target_list *l = user;
-  tn_target *t = tn_arena_alloc(&l->d->arena, sizeof *t);
-  if (!t) return;
-  tn_take(t, sizeof *t, theirs);
-  t->name = tn_arena_str(&l->d->arena, tn_str_of(t->name));
-  if (!tn_vec_push(&l->all, t)) l->d->arena.failed = true;
-}
-
-static tn_status add_target(tn_driver *d, void *ctx, const char *name) {
-  const target_list *l = ctx;
-  tn_buf have = {0};
-  for (uint32_t i = 0; i < l->all.count; i++) {
-    if (!strcmp(l->all.items[i]->name, name)) {
-      tn_buf_fini(&have);
-      return tn_vec_push(&d->targets, l->all.items[i]) ? TN_OK : TN_OOM;
-    }
-    tn_buf_printf(&have, "%s%s", i ? ", " : "", l->all.items[i]->name);
-  }
-  tn_status s = tn_fail(d->diags, TN_NOT_FOUND, NULL, NULL, "backend '%s' has no target '%s'; it has: %s",
-                        d->backends.items[0].table.name, name, tn_buf_cstr(&have));
-  tn_buf_fini(&have);
-  return s;
-}
-
-/* Is a target among those to choose from when none is named? */
-static bool by_default(const tn_driver *d, const tn_target *t) {
-  bool strict = !d->options.precision || !strcmp(d->options.precision, "strict");
-  return !(t->flags & TN_TARGET_OPT_IN) && !(t->flags & TN_TARGET_FAST && strict);
-}
-
-/* The highest score that runs here. */
-static tn_status best_target(tn_driver *d, const target_list *l) {
-  const tn_backend_ref *b = &d->backends.items[0];
-  tn_target *best = NULL;
-  for (uint32_t i = 0; i < l->all.count; i++) {
-    tn_target *t = l->all.items[i];
-    if (!by_default(d, t)) continue;
-    if (b->table.runs_here && b->table.runs_here(b->self, t) != TN_OK) continue;
-    if (!best || t->score > best->score) best = t;
-  }
-  if (!best)
-    return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "no target of backend '%s' runs on this machine",
-                   b->table.name);
-  return tn_vec_push(&d->targets, best) ? TN_OK : TN_OOM;
-}
-
-static tn_status choose_targets(tn_driver *d, target_list *l, bool all) {
-  if (d->options.isa) return for_each_name(d, d->options.isa, add_target, l);
-  if (!all) return best_target(d, l);
-  for (uint32_t i = 0; i < l->all.count; i++)
-    if (by_default(d, l->all.items[i]) && !tn_vec_push(&d->targets, l->all.items[i])) return TN_OOM;
-  return TN_OK;
-}
-
-static tn_status read_tuning(tn_driver *d) {
-  if (!d->options.tuning) return TN_OK;
-  d->tuning = tn_arena_alloc(&d->arena, sizeof *d->tuning);
-  if (!d->tuning) return TN_OOM;
-  tn_tuning_init(d->tuning);
-  return tn_tuning_read(d->tuning, d->options.tuning, d->diags);
-}
-
-tn_status tn_driver_pick(tn_driver *d, bool all) {
-  TN_TRY(read_tuning(d));
-  TN_TRY(for_each_name(d, d->options.backend, add_backend, NULL));
-  if (!d->backends.count) return tn_fail(d->diags, TN_INVALID, NULL, NULL, "no backend named");
-  target_list l = {.d = d};
-  const tn_backend_ref *b = &d->backends.items[0];
-  tn_status s = b->table.targets ? b->table.targets(b->self, collect_target, &l) : TN_OK;
-  if (s == TN_OK) s = choose_targets(d, &l, all);
-  tn_vec_fini(&l.all);
-  tn_driver_phase(d, "plugins");
-  return s;
 }
 
 /* ---- loading
@@ -256,21 +154,18 @@ static const char *backend_name(void *ctx, uint32_t i) {
   return ((tn_driver *)ctx)->backends.items[i].table.name;
 }
 
-/* Targets belong to the first backend; the others are asked without one. */
-static const tn_target *target_of(tn_driver *d, uint32_t backend) {
-  return backend == 0 && d->targets.count ? d->targets.items[0] : NULL;
-}
-
 static bool backend_claim(void *ctx, uint32_t i, tn_module *m, tn_op op, const char **why) {
   tn_driver *d = ctx;
   const tn_backend_ref *b = &d->backends.items[i];
-  return !b->table.claim || b->table.claim(b->self, target_of(d, i), m, op, why);
+  if (!b->table.claim || b->table.claim(b->self, tn_driver_target(d, i, 0), m, op, why)) return true;
+  if (b->table.device) tn_driver_refused(d, i, tn_ir_opcode_name(tn_ir_opcode(m, op)), *why);
+  return false;
 }
 
 static bool backend_fuse(void *ctx, uint32_t i, tn_module *m, tn_op root, tn_op op, uint32_t role) {
   tn_driver *d = ctx;
   const tn_backend_ref *b = &d->backends.items[i];
-  return b->table.fuse && b->table.fuse(b->self, target_of(d, i), m, root, op, role);
+  return b->table.fuse && b->table.fuse(b->self, tn_driver_target(d, i, 0), m, root, op, role);
 }
 
 typedef struct plugin_pass {
@@ -329,6 +224,7 @@ tn_status tn_driver_optimize(tn_driver *d, tn_module *m, tn_pipeline_run *run) {
   tn_status s = tn_pipeline_exec(m, run);
   run->backends = NULL;
   note_passes(d, run);
+  if (s == TN_OK) s = tn_driver_tell_refused(d);
   if (s != TN_OK || !d->options.keep_values) return s;
   tn_pipeline_run again = {.pipeline = "plan-memory{reuse=0}"};
   s = tn_pipeline_exec(m, &again);

@@ -13,10 +13,14 @@
 #include "tools/driver/link.h"
 
 typedef struct tn_driver_options {
-  const char *backend;        /* "cpu", "ref", or several by preference: "toy,ref"; NULL: "cpu" */
-  const char *pipeline;       /* "O0".."O3" or pass text; NULL: "O3" */
-  const char *isa;            /* target names, comma separated; NULL: the best one here (JIT), all (AOT) */
-  const char *task;           /* NULL: as the model says */
+  const char *backend;  /* "cpu", "ref", or several by preference: "toy,ref"; NULL: "cpu". A backend with a
+                           device alone is followed by "cpu" */
+  const char *pipeline; /* "O0".."O3" or pass text; NULL: "O3" */
+  const char *isa;      /* targets of the first, comma separated; NULL: the best one here (JIT), all (AOT) */
+  const char *target;   /* both in one: "cuda:sm_80+sm_90a,cpu:avx2"; NULL: not given */
+  bool require_target;  /* ops that a backend with a device does not take are not left to cpu */
+  const char *device; /* of sessions: "cuda:1"; NULL: the first one, if any is needed */
+  const char *task;     /* NULL: as the model says */
   const char *const *plugins; /* --plugin, in order */
   uint32_t nplugins;
   const char *pages;     /* --model-page files, ':' between */
@@ -43,15 +47,24 @@ typedef struct tn_phase {
   bool pass;            /* one of the pipeline's */
 } tn_phase;
 
+typedef TN_VEC(tn_target *) tn_driver_targets;
+
+/* An op that a backend with a device does not take. */
+typedef struct tn_driver_refusal {
+  uint32_t backend;
+  const char *op, *why; /* static; why may be NULL */
+} tn_driver_refusal;
+
 typedef struct tn_driver {
   tn_driver_options options;
   tn_diags *diags;
   tn_plugins *plugins;
   tn_arena arena;
-  TN_VEC(tn_backend_ref) backends; /* in order of preference */
-  TN_VEC(tn_target *) targets;     /* of backends.items[0]; chosen by options.isa */
-  char *path;                      /* of the loaded model */
-  char *folder;                    /* where its weight files lie */
+  TN_VEC(tn_backend_ref) backends;   /* in order of preference */
+  TN_VEC(tn_driver_targets) targets; /* of each of them; empty: it knows none */
+  TN_VEC(tn_driver_refusal) refused; /* each kind once */
+  char *path;                        /* of the loaded model */
+  char *folder;                      /* where its weight files lie */
   TN_VEC(tn_phase) phases;
   double began, mark;       /* when the driver was made, and when the last phase ended */
   struct tn_tuning *tuning; /* NULL: none */
@@ -67,9 +80,14 @@ void tn_driver_phase_timed(tn_driver *d, const tn_phase *p);
 /* The folder of the object cache, TENON_CACHE_DIR or tenon in XDG_CACHE_HOME or ~/.cache; NULL: none. */
 const char *tn_driver_cache(tn_driver *d);
 
-/* Resolves options.backend and options.isa. `all`: every target of the backend unless isa says otherwise;
+/* Resolves options.target, or backend and isa. `all`: every target of each backend unless they are named;
  * else the best that runs here. Must come before optimize and build. */
 tn_status tn_driver_pick(tn_driver *d, bool all);
+/* Target i of a backend; NULL: it knows none. How often a backend compiles. */
+tn_target *tn_driver_target(const tn_driver *d, uint32_t backend, uint32_t i);
+uint32_t tn_driver_ntargets(const tn_driver *d, uint32_t backend);
+void tn_driver_refused(tn_driver *d, uint32_t backend, const char *op, const char *why);
+tn_status tn_driver_tell_refused(tn_driver *d); /* as notes */
 
 /* A .tir file, or whatever a frontend takes. *m is freed by the caller, also on failure when not NULL. */
 tn_status tn_driver_load(tn_driver *d, const char *path, tn_module **m);
@@ -132,6 +150,9 @@ typedef struct tn_jit {
   tn_rt_kernel *kernels;
   void *weights;
   uint64_t weights_bytes;
+  const tn_device_api *device; /* NULL: no kernel runs on one */
+  tn_bytes *images;            /* for it */
+  uint32_t nimages;
   TN_VEC(struct {
     tn_exec *exec;
     uint32_t backend;

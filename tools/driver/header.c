@@ -48,6 +48,8 @@ static const char begin_text[] =
     "  uint64_t error_size;\n"
     "  const uint32_t *cores; /* thread i, and thread 0 is the caller's, stays on core cores[i % ncores] */\n"
     "  uint32_t ncores, reserved;\n"
+    "  const char *device;    /* for code on a device: \"cuda:1\", \"cuda:UUID\"; NULL: the first one */\n"
+    "  void *stream;          /* the device's own, a CUstream, which must outlive the session; NULL: a new one */\n"
     "} @_session_options;\n\n"
     "/* path: NULL, or where the library, its weight file or their folder lies if that is not where it was\n"
     " * loaded from. error: words of a failure; may be NULL. */\n"

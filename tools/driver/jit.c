@@ -24,12 +24,26 @@ static tn_status pack_to_memory(tn_driver *d, tn_module *m, const tn_build *b, t
   return tn_driver_pack(d, m, b, &(tn_link_place){j, memory_write, false}, NULL);
 }
 
+/* All images of the backend with a device: it takes the one that suits. */
+static tn_status take_device(tn_driver *d, const tn_build *b, tn_jit *j) {
+  j->images = tn_mem_alloc((b->images.count + 1) * sizeof *j->images);
+  if (!j->images) return TN_OOM;
+  for (uint32_t i = 0; i < b->images.count; i++) {
+    const tn_build_image *im = &b->images.items[i];
+    const tn_backend_ref *ref = &d->backends.items[im->backend];
+    if (!ref->table.device) continue;
+    j->device = ref->table.device(ref->self);
+    j->images[j->nimages++] = (tn_bytes){im->bytes.text, im->bytes.len};
+  }
+  return TN_OK;
+}
+
 static tn_status load_images(tn_driver *d, const tn_build *b, tn_jit *j) {
   for (uint32_t i = 0; i < b->images.count; i++) {
     const tn_build_image *im = &b->images.items[i];
-    if (im->target) continue;
     const tn_backend_ref *ref = &d->backends.items[im->backend];
-    const tn_target *t = im->backend == 0 && d->targets.count ? d->targets.items[0] : NULL;
+    if (im->target || ref->table.device) continue;
+    const tn_target *t = tn_driver_target(d, im->backend, 0);
     if (t && ref->table.runs_here && ref->table.runs_here(ref->self, t) != TN_OK)
       return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL, "target '%s' does not run on this machine",
                      t->name);
@@ -50,7 +64,7 @@ static tn_status find_kernels(tn_driver *d, const tn_build *b, tn_jit *j) {
   if (!j->kernels) return TN_OOM;
   for (uint32_t i = 0; i < b->rows.count; i++) {
     const tn_build_kernel *k = &b->kernels.items[b->rows.items[i]];
-    tn_status s = TN_NOT_FOUND;
+    tn_status s = d->backends.items[k->backend].table.device ? TN_OK : TN_NOT_FOUND;
     for (uint32_t x = 0; x < j->execs.count && s != TN_OK; x++)
       if (j->execs.items[x].backend == k->backend)
         s = d->backends.items[k->backend].table.kernel(j->execs.items[x].exec, k->symbols[0],
@@ -64,6 +78,7 @@ static tn_status find_kernels(tn_driver *d, const tn_build *b, tn_jit *j) {
 tn_status tn_driver_jit(tn_driver *d, tn_module *m, const tn_build *b, tn_jit *out) {
   memset(out, 0, sizeof *out);
   TN_TRY(pack_to_memory(d, m, b, out));
+  TN_TRY(take_device(d, b, out));
   TN_TRY(load_images(d, b, out));
   TN_TRY(find_kernels(d, b, out));
   tn_rt_source src = {{b->program.text, b->program.len},
@@ -71,7 +86,10 @@ tn_status tn_driver_jit(tn_driver *d, tn_module *m, const tn_build *b, tn_jit *o
                       out->weights,
                       out->weights_bytes,
                       d->folder,
-                      d->options.keep_values};
+                      d->options.keep_values,
+                      out->device,
+                      out->images,
+                      out->nimages};
   char error[512] = "";
   tn_status s = tn_rt_open(&src, &out->model, error, sizeof error);
   return s == TN_OK ? TN_OK
@@ -86,6 +104,7 @@ void tn_jit_fini(tn_driver *d, tn_jit *j) {
   }
   tn_vec_fini(&j->execs);
   tn_mem_free(j->kernels);
+  tn_mem_free(j->images);
   if (j->weights) munmap(j->weights, j->weights_bytes);
   memset(j, 0, sizeof *j);
 }

@@ -1,6 +1,7 @@
 /* program.c - writes the step program (ir/base/program.h) of a lowered module: every kernel op becomes a
  * step, every dim expression a row, names go to one pool. Rows come in id order, so equal modules give equal
  * bytes. */
+#include "tools/driver/copies.h"
 #include "tools/driver/driver.h"
 #include "tools/driver/hazards.h"
 #include <stdlib.h>
@@ -30,6 +31,9 @@ typedef struct writer {
   TN_VEC(tn_func)
   order; /* the functions in the order of their entries: public ones, callers before callees */
   uint32_t npublic;
+  TN_VEC(tn_step_use) uses; /* of the variant's steps */
+  bool *homes;              /* per state: it lies on the device between calls */
+  uint32_t device;          /* the backend with one, + 1; 0: none */
   tn_hazards hazards;
   bool oom;
 } writer;
@@ -266,9 +270,8 @@ static tn_status put_kernel(writer *w, tn_op op) {
   step.loc = put_loc(w, op);
   tn_dim work = tn_kernel_work(w->m, op);
   step.work = work ? put_expr(w, work) + 1 : 0;
-  if (!w->oom)
-    step.ahead = tn_hazards_kernel(&w->hazards, w->operands.items + step.first_operand,
-                                   tn_ir_op_noperands(w->m, op), step.noperands, writes_states(w, op));
+  tn_step_use use = {tn_ir_op_noperands(w->m, op), k->backend + 1 == w->device, writes_states(w, op)};
+  PUT(w, uses, use);
   PUT(w, steps, step);
   return TN_OK;
 }
@@ -344,7 +347,8 @@ static tn_status put_step(writer *w, tn_op op) {
   TN_TRY(put_operands(w, op, &step.first_operand, &step.noperands));
   step.kernel = step.kind == TN_PROG_BIND ? put_bind(w, op) : put_call(w, op);
   step.loc = put_loc(w, op);
-  tn_hazards_host(&w->hazards);
+  tn_step_use use = {.nread = tn_ir_op_noperands(w->m, op)};
+  PUT(w, uses, use);
   PUT(w, steps, step);
   return TN_OK;
 }
@@ -367,10 +371,88 @@ static void put_slots(writer *w, tn_func f, tn_prog_variant *v) {
   for (uint32_t i = 0; i < sizes.count; i++) {
     tn_prog_slot s = {.bytes = put_expr(w, sizes.u.dims[i])};
     if (i < after.count) s.after = (uint32_t)after.u.ints[i];
-    if (2 * i + 1 < live.count) s.from = (uint32_t)live.u.ints[2 * i], s.until = (uint32_t)live.u.ints[2 * i + 1];
+    if (2 * i + 1 < live.count)
+      s.from = (uint32_t)live.u.ints[2 * i], s.until = (uint32_t)live.u.ints[2 * i + 1];
     PUT(w, slots, s);
   }
   v->nslots = sizes.count;
+}
+
+/* ---- variants
+ * ------------------------------------------------------------------------------------------------- */
+
+/* Of kernels in the host's memory; what runs on the device, and copies, come between walks of the threads. */
+static void find_hazards(writer *w, const tn_prog_variant *v) {
+  tn_hazards_begin(&w->hazards, w->slots.items + v->first_slot, v->nslots);
+  for (uint32_t i = 0; i < v->nsteps; i++) {
+    tn_prog_step *step = &w->steps.items[v->first_step + i];
+    const tn_step_use *use = &w->uses.items[i];
+    if (step->kind != TN_PROG_KERNEL || use->device)
+      tn_hazards_host(&w->hazards);
+    else
+      step->ahead = tn_hazards_kernel(&w->hazards, w->operands.items + step->first_operand, use->nread,
+                                      step->noperands, use->updates);
+  }
+}
+
+/* The copy has the place in the model of the step that it stands before, or of the last one. */
+static void put_copy(writer *w, const tn_copy *c, const tn_prog_step *near, const tn_build_step *from) {
+  tn_prog_step step = {.kernel = c->direction,
+                       .first_operand = w->operands.count,
+                       .noperands = 1,
+                       .scratch = TN_PROG_NONE,
+                       .loc = near->loc,
+                       .kind = TN_PROG_COPY};
+  PUT(w, operands, c->what);
+  PUT(w, steps, step);
+  PUT(w, uses, (tn_step_use){0});
+  PUT(w, b->steps, *from);
+}
+
+/* Writes the variant's steps again, with the copies between them. */
+static tn_status splice(writer *w, tn_prog_variant *v, const tn_copies *c) {
+  uint32_t n = v->nsteps, at = 0;
+  tn_prog_step *steps = tn_mem_alloc((n + 1) * sizeof *steps);
+  tn_step_use *uses = tn_mem_alloc((n + 1) * sizeof *uses);
+  tn_build_step *from = tn_mem_alloc((n + 1) * sizeof *from);
+  if (steps && uses && from && n) {
+    memcpy(steps, w->steps.items + v->first_step, n * sizeof *steps);
+    memcpy(uses, w->uses.items, n * sizeof *uses);
+    memcpy(from, w->b->steps.items + v->first_step, n * sizeof *from);
+    w->steps.count = w->b->steps.count = v->first_step;
+    w->uses.count = 0;
+    for (uint32_t i = 0; i <= n; i++) {
+      uint32_t near = i < n ? i : n - 1;
+      for (; at < c->list.count && c->list.items[at].before <= i; at++)
+        put_copy(w, &c->list.items[at], &steps[near], &from[near]);
+      if (i == n) break;
+      PUT(w, steps, steps[i]);
+      PUT(w, uses, uses[i]);
+      PUT(w, b->steps, from[i]);
+    }
+    v->nsteps = w->steps.count - v->first_step;
+  } else {
+    w->oom |= !steps || !uses || !from;
+  }
+  tn_mem_free(steps), tn_mem_free(uses), tn_mem_free(from);
+  return w->oom ? TN_OOM : TN_OK;
+}
+
+static tn_status place_copies(writer *w, tn_prog_variant *v, uint32_t noutputs) {
+  tn_copies c = {.steps = w->steps.items + v->first_step,
+                 .uses = w->uses.items,
+                 .operands = w->operands.items,
+                 .nsteps = v->nsteps,
+                 .noutputs = noutputs,
+                 .homes = w->homes,
+                 .nstates = w->states.count,
+                 .keep = w->d->options.keep_values};
+  if (w->oom || !w->device) return w->oom ? TN_OOM : TN_OK;
+  tn_status s = tn_copies_plan(&c) ? TN_OK : TN_OOM;
+  if (s == TN_OK) tn_copies_slots(&c, w->slots.items + v->first_slot, v->nslots);
+  if (s == TN_OK && c.list.count) s = splice(w, v, &c);
+  tn_copies_fini(&c);
+  return s;
 }
 
 static tn_status put_variant(writer *w, tn_func f) {
@@ -379,7 +461,7 @@ static tn_status put_variant(writer *w, tn_func f) {
   if (tn_ir_func_attr(w->m, f, "when_dim", &a)) v.dim = symbol_row(w, a.u.s);
   if (tn_ir_func_attr(w->m, f, "when_value", &a)) v.equals = a.u.i;
   put_slots(w, f, &v);
-  tn_hazards_begin(&w->hazards, w->slots.items + v.first_slot, v.nslots);
+  w->uses.count = 0;
   for (tn_op op = tn_ir_first_op(w->m, f, 0); op; op = tn_ir_next_op(w->m, op)) {
     uint32_t code = tn_ir_opcode(w->m, op);
     if (code == TN_OPC_kernel || (tn_op_spec_of(code)->flags & TN_F_HOST)) {
@@ -390,6 +472,10 @@ static tn_status put_variant(writer *w, tn_func f) {
     note_given(w, op, v.first_slot);
   }
   v.nsteps = w->steps.count - v.first_step;
+  tn_func_info info;
+  tn_ir_func_get(w->m, f, &info);
+  TN_TRY(place_copies(w, &v, info.nresults));
+  find_hazards(w, &v);
   PUT(w, variants, v);
   return TN_OK;
 }
@@ -488,6 +574,7 @@ static tn_prog_span put_table(tn_buf *out, const void *rows, uint64_t count, siz
 static tn_status put_blob(writer *w) {
   tn_buf *out = &w->b->program;
   tn_prog_header h = {.version = TN_PROGRAM_VERSION};
+  if (w->device) h.device = put_name(w, w->d->backends.items[w->device - 1].table.name) + 1;
   memcpy(h.magic, TN_PROGRAM_MAGIC, sizeof h.magic);
   const char *model = tn_ir_module_name(w->m);
   h.name = put_name(w, model && *model ? model : "model");
@@ -512,10 +599,45 @@ static tn_status put_blob(writer *w) {
   return TN_OK;
 }
 
+/* Which backend has a device. */
+static tn_status find_device(writer *w) {
+  for (uint32_t i = 0; i < w->b->kernels.count; i++) {
+    uint32_t backend = w->b->kernels.items[i].backend;
+    const tn_backend_ref *refs = w->d->backends.items;
+    if (!refs[backend].table.device || w->device == backend + 1) continue;
+    if (w->device)
+      return tn_fail(w->d->diags, TN_UNSUPPORTED, NULL, NULL,
+                     "backends '%s' and '%s' both have devices of their own; a program uses one",
+                     refs[w->device - 1].table.name, refs[backend].table.name);
+    w->device = backend + 1;
+  }
+  return TN_OK;
+}
+
+/* States that kernels on the device use lie there. Settings are written by the host between calls. */
+static tn_status find_homes(writer *w) {
+  w->homes = tn_mem_alloc((w->states.count + 1) * sizeof *w->homes);
+  if (!w->homes) return TN_OOM;
+  for (uint32_t i = 0; i < w->b->kernels.count; i++) {
+    const tn_build_kernel *k = &w->b->kernels.items[i];
+    for (uint32_t n = tn_ir_op_noperands(w->m, k->op), j = 0; j < n; j++) {
+      tn_value v = tn_ir_op_operand(w->m, k->op, j);
+      tn_prog_operand o = v ? place_of(w, v) : (tn_prog_operand){TN_PROG_ABSENT, 0};
+      if (o.kind != TN_PROG_STATE || o.index >= w->states.count || k->backend + 1 != w->device) continue;
+      const char *name = w->strings.text + w->states.items[o.index].arg.name;
+      w->homes[o.index] = strcmp(name, TN_PROG_SETTING) != 0;
+    }
+  }
+  return TN_OK;
+}
+
 static tn_status write_all(writer *w) {
   put_dims(w);
   put_weights(w);
   put_states_kernels_meta(w);
+  TN_TRY(find_device(w));
+  if (w->oom) return TN_OOM;
+  TN_TRY(find_homes(w));
   order_entries(w);
   for (uint32_t i = 0; i < w->order.count; i++) TN_TRY(put_entry(w, w->order.items[i]));
   return put_blob(w);
@@ -529,6 +651,8 @@ tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b) {
   tn_map_fini(&w.names);
   tn_map_fini(&w.expr_of);
   tn_hazards_fini(&w.hazards);
+  tn_mem_free(w.homes);
+  tn_vec_fini(&w.uses);
   tn_buf_fini(&w.strings);
   tn_vec_fini(&w.dims), tn_vec_fini(&w.constraints), tn_vec_fini(&w.exprs), tn_vec_fini(&w.entries),
       tn_vec_fini(&w.variants);

@@ -454,8 +454,8 @@ static tn_status search(tuner *t) {
 static tn_status pick_target(tuner *t) {
   tn_driver *d = t->d;
   t->backend = &d->backends.items[0];
-  for (uint32_t i = 0; i < d->targets.count; i++) {
-    tn_target *x = d->targets.items[i];
+  for (uint32_t i = 0; i < d->targets.items[0].count; i++) {
+    tn_target *x = d->targets.items[0].items[i];
     bool runs = !t->backend->table.runs_here || t->backend->table.runs_here(t->backend->self, x) == TN_OK;
     if (runs && (!t->target || x->score > t->target->score)) t->target = x;
   }

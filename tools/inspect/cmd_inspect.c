@@ -6,10 +6,27 @@
 #include "tools/tool.h"
 #include <stdio.h>
 
-static const uint8_t inspect_options[] = {OPT_tensors, OPT_html,    OPT_O0,      OPT_O1,     OPT_O2,
-                                          OPT_O3,      OPT_passes,  OPT_backend, OPT_isa,    TN_MODEL_OPTIONS,
-                                          OPT_plugin,  OPT_tuning,  OPT_profile, OPT_report, OPT_attention,
-                                          OPT_layers,  OPT_threads, OPT_json,    OPT_help};
+static const uint8_t inspect_options[] = {OPT_tensors,
+                                          OPT_html,
+                                          OPT_O0,
+                                          OPT_O1,
+                                          OPT_O2,
+                                          OPT_O3,
+                                          OPT_passes,
+                                          OPT_backend,
+                                          OPT_isa,
+                                          OPT_target,
+                                          OPT_require_target,
+                                          TN_MODEL_OPTIONS,
+                                          OPT_plugin,
+                                          OPT_tuning,
+                                          OPT_profile,
+                                          OPT_report,
+                                          OPT_attention,
+                                          OPT_layers,
+                                          OPT_threads,
+                                          OPT_json,
+                                          OPT_help};
 
 /* ---- collecting
  * --------------------------------------------------------------------------------------------------- */

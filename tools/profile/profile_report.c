@@ -132,9 +132,10 @@ void tn_profile_part_json(const tn_profile *p, const tn_profile_part *part, tn_b
 
 void tn_profile_json(const tn_profile *p, tn_buf *out) {
   const char *precision = tn_ir_meta_get(p->o->module, "precision");
+  const tn_target *target = tn_driver_target(&p->o->driver, 0, 0);
   tn_buf_puts(out, "{");
   put_text("model", p->o->api->name(p->o->model), out), tn_buf_puts(out, ", ");
-  put_text("target", p->o->driver.targets.count ? p->o->driver.targets.items[0]->name : "", out);
+  put_text("target", target ? target->name : "", out);
   tn_buf_puts(out, ", ");
   put_text("precision", precision ? precision : "strict", out);
   tn_buf_puts(out, ",\n \"limits\": ");

@@ -39,6 +39,7 @@ static tn_status open_reader(measure *m, tn_opened *o, reader *r) {
   tn_session_options so = {.size = sizeof so,
                            .threads = m->o->threads,
                            .capacity = m->context,
+                           .device = o->jit.device ? o->device : NULL,
                            .error = error,
                            .error_size = sizeof error};
   *r = (reader){.o = o, .logits = tn_opened_entry(o, "logits"), .next = tn_opened_entry(o, "next")};

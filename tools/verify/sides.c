@@ -45,6 +45,7 @@ tn_status tn_side_open(tn_verify *v, tn_side *x, const char *spec) {
   if (x->stored) return TN_OK;
   tn_driver_options o;
   tn_args_driver(v->a, &v->arena, &o);
+  o.target = NULL; /* --device says where the sides run that name its backend */
   if (v->level && !o.pipeline) o.pipeline = v->level;
   if (at) TN_TRY(parse_settings(v, x, at + 1, &o));
   if (v->apart) o.pipeline = apart(v, o.pipeline ? o.pipeline : "O3");
@@ -58,6 +59,7 @@ tn_status tn_side_session(tn_verify *v, tn_side *x, int64_t batch) {
   char error[256] = "";
   tn_session_options so = {
       .size = sizeof so, .error = error, .error_size = sizeof error, .threads = v->threads, .batch = batch};
+  if (x->o.jit.device) so.device = x->o.device; /* the other side may well run here */
   tn_status s = x->o.api->session_new(x->o.model, &so, &x->s);
   return s == TN_OK ? s : tn_fail(v->d, s, x->spec, NULL, "cannot open a session: %s", error);
 }

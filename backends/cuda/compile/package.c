@@ -128,7 +128,8 @@ static tn_status put_blob(writer *w, tn_bytes cubin, tn_str ptx, tn_buf *out) {
   }
   if (out->failed || w->oom || w->strings.failed) return TN_OOM;
   h.bytes = out->len;
-  h.hash = tn_hash_bytes(out->text + sizeof h, out->len - sizeof h, 0);
+  memcpy(out->text, &h, sizeof h);
+  h.hash = tn_cuda_package_hash(out->text, out->len);
   memcpy(out->text, &h, sizeof h);
   return TN_OK;
 }

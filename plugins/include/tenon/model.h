@@ -44,6 +44,8 @@ typedef struct tn_session_options {
    * ncores 0: where the system puts them. */
   const uint32_t *cores;
   uint32_t ncores, reserved;
+  const char *device; /* for models with kernels on a device: "cuda:1", "cuda:UUID"; NULL: the first one */
+  void *stream;       /* the device's own, a CUstream, which must outlive the session; NULL: a new one */
 } tn_session_options;
 
 /* ---- generation ---------------------------------------------------------------------------------------- */

@@ -160,7 +160,8 @@ typedef struct tn_device_info {
   const char *spec, *name; /* "cuda:0", "NVIDIA H100 80GB HBM3" */
   const char *uuid;        /* "GPU-8a41...": "cuda:GPU-8a41" is a spec, too */
   const char *arch;        /* "sm_90" */
-  uint64_t memory, free;   /* bytes */
+  uint64_t memory, free;   /* bytes; free: 0 in a list, where it is not known */
+  const char *code;        /* of an opened device: which image it took, "cubin sm_90a"; NULL in a list */
 } tn_device_info;
 
 typedef struct tn_device_api {

@@ -43,7 +43,7 @@ class EntryInfo(ctypes.Structure):
 class SessionOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_uint32), ("batch", c_int64), ("capacity", c_int64),
                 ("error", c_void_p), ("error_size", c_uint64), ("cores", POINTER(c_uint32)), ("ncores", c_uint32),
-                ("reserved", c_uint32)]
+                ("reserved", c_uint32), ("device", c_char_p), ("stream", c_void_p)]
     size: int
     threads: int
     batch: int
@@ -52,6 +52,8 @@ class SessionOptions(ctypes.Structure):
     error_size: int
     cores: Any
     ncores: int
+    device: bytes | None
+    stream: int | None
 
 
 class Alternative(ctypes.Structure):

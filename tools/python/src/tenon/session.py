@@ -27,12 +27,13 @@ class Session:
     A causal model's session keeps what it has read: each call goes on behind the last one, until `reset`."""
 
     def __init__(self, model: Model, *, threads: int = 0, batch: int = 1, capacity: int = 0,
-                 cores: Sequence[int] = ()) -> None:
+                 cores: Sequence[int] = (), device: str | None = None, stream: int | None = None) -> None:
         words = ctypes.create_string_buffer(512)
         places = (ctypes.c_uint32 * max(len(cores), 1))(*cores)
         options = _abi.SessionOptions(size=ctypes.sizeof(_abi.SessionOptions), threads=threads, batch=batch,
                                       capacity=capacity, error=ctypes.addressof(words), error_size=len(words),
-                                      cores=places, ncores=len(cores))
+                                      cores=places, ncores=len(cores),
+                                      device=device.encode() if device is not None else None, stream=stream)
         at = ctypes.c_void_p()
         self._api = model._api
         status = self._api.session_new(model._address(), ctypes.byref(options), ctypes.byref(at))
