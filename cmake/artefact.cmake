@@ -2,7 +2,7 @@
 # with few global names. Compiled apart from the tool's copy: always optimised, never instrumented, every function in
 # a section of its own so that an artefact keeps only what it calls. pcre2 and utf8proc come from their static
 # archives, member by member as needed; their names become local, so two artefacts never share them.
-set(rooms tn_base tn_tokenizer tn_runtime tn_lib)
+set(rooms tn_base tn_tokenizer tn_runtime tn_lib tn_cuda_run)
 set(sources "")
 foreach(room ${rooms})
   get_target_property(found ${room} SOURCES)
@@ -35,6 +35,9 @@ string(REGEX MATCHALL "X\\([a-z_0-9]+\\)" kernels "${kernels}")
 list(REMOVE_ITEM kernels "X(X)")
 list(TRANSFORM kernels REPLACE "X\\(([a-z_0-9]+)\\)" "tn_lib_\\1")
 list(APPEND exports ${kernels})
+# And the run sides of backends whose code is data (TN_BACKEND_EMBED): tn_NAME_device_api. What no artefact's table
+# names is left out of it.
+list(APPEND exports tn_cuda_device_api)
 list(TRANSFORM exports PREPEND "--keep-global-symbol=")
 
 set(TENON_RUNTIME_OBJECT ${CMAKE_BINARY_DIR}/lib/tenon/tenon-runtime.o)

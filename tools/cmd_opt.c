@@ -135,7 +135,7 @@ static int run_opt(const tn_args *a) {
   tn_arena_init(&arena);
   tn_driver_options o;
   tn_args_driver(a, &arena, &o);
-  bool backends = o.backend && strcmp(o.backend, "none");
+  bool backends = o.target || (o.backend && strcmp(o.backend, "none"));
   tn_driver d;
   tn_module *m = NULL;
   tn_status s = tn_driver_init(&d, &o, &diags);

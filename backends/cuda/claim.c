@@ -107,13 +107,18 @@ uint32_t tn_cuda_claim(void *self, const tn_target *t, tn_module *m, tn_op op, c
   return results_written(&a);
 }
 
+/* Kernels that may begin with a norm of their rows, or write the state that they read. */
+static bool takes_roots(const char *root) {
+  return TN_LL_ONE_OF(root, "matmul", "expert_matmul", "attention");
+}
+
 uint32_t tn_cuda_fuse(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role) {
   tn_cuda_ask a = ask_about(self, m, root, op);
   const char *why;
   (void)t;
   const tn_cuda_skeleton *s = tn_cuda_skeleton_of(a.root_name);
   bool own_root = tn_cuda_skeleton_of(a.name) != NULL;
-  if (own_root) return role == TN_FUSE_PROLOGUE && s && s->prologue && s->prologue(&a);
+  if (own_root) return role == TN_FUSE_PROLOGUE && takes_roots(a.root_name) && s->prologue && s->prologue(&a);
   if (!tn_ll_can_eval(a.ir, m, op, &why)) return 0;
   if (role == TN_FUSE_LOOP) return !s && results_written(&a);
   if (!s || !results_plain(&a)) return 0;

@@ -18,6 +18,7 @@
 typedef struct tn_cuda {
   tn_host host;
   tn_ir ir;
+  uint32_t cc; /* of this machine's first device, 90; 0: there is none; TN_CUDA_NONE: nobody has looked */
 } tn_cuda;
 /* Words for an error, then its number: `return tn_cuda_fail(...)`. */
 tn_status tn_cuda_fail(tn_cuda *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...)

@@ -2,6 +2,7 @@
  * toolkit; the run side (run/) opens the driver when it is first asked for a device. */
 #include "backends/cuda/claim.h"
 #include "backends/cuda/run/device.h"
+#include "backends/cuda/run/driver.h"
 #include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
 #include <stdio.h>
@@ -30,6 +31,30 @@ static const tn_device_api *device(void *self) {
   return &tn_cuda_device_api;
 }
 
+/* Compute capability of the first device that the driver shows; 0: none. */
+static uint32_t look_for_device(void) {
+  tn_cuda_driver driver = {0};
+  const tn_cuda_device *first = NULL;
+  tn_buf why = {0};
+  bool found =
+      tn_cuda_open(&driver, NULL, &why) == TN_OK && tn_cuda_pick(&driver, "cuda", &first, &why) == TN_OK;
+  uint32_t cc = found ? (uint32_t)(first->major * 10 + first->minor) : 0;
+  tn_cuda_close(&driver);
+  tn_buf_fini(&why);
+  return cc;
+}
+
+/* Without a device the oldest target runs: what is missing is said, in full, when the device is opened. */
+static tn_status runs_here(void *self, const tn_target *t) {
+  tn_cuda *c = self;
+  uint32_t n;
+  const tn_cuda_target *x = tn_cuda_target_by_name(t->name), *oldest = tn_cuda_targets(&n);
+  if (c->cc == TN_CUDA_NONE) c->cc = look_for_device();
+  if (!x) return TN_NOT_FOUND;
+  bool runs = !c->cc ? x == oldest : x->exact ? x->cc == c->cc : x->cc <= c->cc;
+  return runs ? TN_OK : TN_UNSUPPORTED;
+}
+
 static const tn_backend backend = {.size = sizeof backend,
                                    .flags = TN_BACKEND_EMBED,
                                    .name = "cuda",
@@ -37,6 +62,7 @@ static const tn_backend backend = {.size = sizeof backend,
                                    .claim = tn_cuda_claim,
                                    .fuse = tn_cuda_fuse,
                                    .compile = tn_cuda_compile,
+                                   .runs_here = runs_here,
                                    .device = device};
 
 static tn_status init(const tn_host *host, void **self) {
@@ -48,6 +74,7 @@ static tn_status init(const tn_host *host, void **self) {
     return TN_PRECONDITION;
   }
   tn_take(&c->ir, sizeof c->ir, c->host.ir);
+  c->cc = TN_CUDA_NONE;
   LLVMInitializeNVPTXTargetInfo();
   LLVMInitializeNVPTXTarget();
   LLVMInitializeNVPTXTargetMC();

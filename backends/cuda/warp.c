@@ -138,15 +138,16 @@ ll_val tn_cuda_block_reduce(tn_cuda_kernel *k, ll_val v, uint32_t threads, ll_va
   v = tn_cuda_warp_reduce(k, v, 32, fn);
   if (warps == 1) return v;
   ll_type t = LLVMTypeOf(v);
-  ll_val warp = ll_lshr(e, tn_cuda_thread(k), i32(k, 5)), first;
+  unsigned size = t == e->f64 || t == e->i64 ? 8 : t == e->f32 || t == e->i32 ? 4 : 2; /* side by side */
+  ll_val warp = ll_lshr(e, tn_cuda_thread(k), i32(k, 5)), first = v;
   ll_if one;
   tn_cuda_barrier(k);
   ll_if_begin(e, &one, ll_icmp(e, LLVMIntEQ, tn_cuda_lane(k), i32(k, 0)));
-  ll_store(e, v, LLVMBuildGEP2(e->b, e->i64, room, &warp, 1, ""), 8);
+  ll_store(e, v, LLVMBuildGEP2(e->b, t, room, &warp, 1, ""), size);
   ll_if_end(e, &one);
   tn_cuda_barrier(k);
   for (uint32_t i = 0; i < warps; i++) {
-    ll_val at = i32(k, i), part = ll_load(e, t, LLVMBuildGEP2(e->b, e->i64, room, &at, 1, ""), 8);
+    ll_val at = i32(k, i), part = ll_load(e, t, LLVMBuildGEP2(e->b, t, room, &at, 1, ""), size);
     first = i ? fn(e, first, part) : part;
   }
   tn_cuda_barrier(k);

@@ -1,6 +1,6 @@
 /* test_cache.c - the object cache by itself: entries come back whole or not at all, the oldest go first, and
  * folders that others may write are left alone. */
-#include "backends/cpu/compile/cache.h"
+#include "backends/llvm/cache.h"
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -40,13 +40,13 @@ static const char *key_of(unsigned i) {
   return key;
 }
 
-static void put(tn_cpu_cache *c, unsigned i, const char *text) {
-  tn_cpu_cache_put(c, key_of(i), (tn_bytes){text, strlen(text)});
+static void put(tn_ll_cache *c, unsigned i, const char *text) {
+  tn_ll_cache_put(c, key_of(i), (tn_bytes){text, strlen(text)});
 }
 
-static bool has(tn_cpu_cache *c, unsigned i, const char *text) {
+static bool has(tn_ll_cache *c, unsigned i, const char *text) {
   tn_buf got = {0};
-  bool there = tn_cpu_cache_get(c, key_of(i), &got);
+  bool there = tn_ll_cache_get(c, key_of(i), &got);
   if (there) ck_assert_str_eq(tn_buf_cstr(&got), text);
   tn_buf_fini(&got);
   return there;
@@ -59,9 +59,9 @@ static char *path_of(unsigned i) {
 }
 
 START_TEST(what_was_put_comes_back) {
-  tn_cpu_cache c;
+  tn_ll_cache c;
   setup();
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   ck_assert(!has(&c, 1, ""));
   put(&c, 1, "an object");
   put(&c, 2, "");
@@ -70,10 +70,10 @@ START_TEST(what_was_put_comes_back) {
   put(&c, 1, "another");
   ck_assert(has(&c, 1, "another"));
   ck_assert_uint_eq(count(), 2);
-  tn_cpu_cache_close(&c, 1 << 20);
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_close(&c, 1 << 20);
+  tn_ll_cache_open(&c, folder, "cpu");
   ck_assert(has(&c, 1, "another"));
-  tn_cpu_cache_close(&c, 0); /* nothing was stored: nothing is thrown out */
+  tn_ll_cache_close(&c, 0); /* nothing was stored: nothing is thrown out */
   ck_assert_uint_eq(count(), 2);
   teardown();
 }
@@ -81,9 +81,9 @@ END_TEST
 
 /* Any byte that is another, any end that is missing, and an entry under a wrong name. */
 START_TEST(damage_is_seen) {
-  tn_cpu_cache c;
+  tn_ll_cache c;
   setup();
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   put(&c, 1, "some bytes of an object");
   struct stat st;
   ck_assert_int_eq(stat(path_of(1), &st), 0);
@@ -109,7 +109,7 @@ START_TEST(damage_is_seen) {
   }
   put(&c, 1, "new");
   ck_assert(has(&c, 1, "new"));
-  tn_cpu_cache_close(&c, 1 << 20);
+  tn_ll_cache_close(&c, 1 << 20);
   teardown();
 }
 END_TEST
@@ -123,34 +123,34 @@ static void set_age(unsigned i, time_t seconds) {
 
 START_TEST(the_oldest_go_first) {
   char text[1001];
-  tn_cpu_cache c;
+  tn_ll_cache c;
   setup();
   memset(text, 'x', sizeof text - 1);
   text[sizeof text - 1] = 0;
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   for (unsigned i = 0; i < 10; i++) {
     put(&c, i, text);
     set_age(i, 1000 + 10 * i);
   }
   ck_assert(has(&c, 9, text)); /* the oldest, but used just now */
-  tn_cpu_cache_close(&c, 20000);
+  tn_ll_cache_close(&c, 20000);
   ck_assert_uint_eq(count(), 10);
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   put(&c, 10, text);
-  tn_cpu_cache_close(&c, 8000); /* down to three quarters of it: five entries of 1016 bytes */
+  tn_ll_cache_close(&c, 8000); /* down to three quarters of it: five entries of 1016 bytes */
   ck_assert_uint_eq(count(), 5);
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   for (unsigned i = 0; i <= 10; i++) ck_assert_int_eq(has(&c, i, text), i <= 2 || i >= 9);
-  tn_cpu_cache_close(&c, 8000);
+  tn_ll_cache_close(&c, 8000);
   teardown();
 }
 END_TEST
 
 /* What a writer left that was killed. */
 START_TEST(rests_are_removed) {
-  tn_cpu_cache c;
+  tn_ll_cache c;
   setup();
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   put(&c, 1, "kept");
   char rest[300], path[256];
   snprintf(path, sizeof path, "%s", path_of(2));
@@ -160,39 +160,39 @@ START_TEST(rests_are_removed) {
     struct timespec t[2] = {{.tv_sec = old ? 1000000000 : time(NULL)},
                             {.tv_sec = old ? 1000000000 : time(NULL)}};
     ck_assert_int_eq(utimensat(AT_FDCWD, rest, t, 0), 0);
-    tn_cpu_cache_close(&c, 1 << 20);
+    tn_ll_cache_close(&c, 1 << 20);
     ck_assert_int_eq(access(rest, F_OK), old ? -1 : 0);
-    tn_cpu_cache_open(&c, folder);
+    tn_ll_cache_open(&c, folder, "cpu");
     put(&c, 3, "stored");
   }
   ck_assert(has(&c, 1, "kept"));
-  tn_cpu_cache_close(&c, 1 << 20);
+  tn_ll_cache_close(&c, 1 << 20);
   teardown();
 }
 END_TEST
 
 START_TEST(folders_that_are_not_used) {
-  tn_cpu_cache c;
+  tn_ll_cache c;
   setup();
-  tn_cpu_cache_open(&c, NULL);
+  tn_ll_cache_open(&c, NULL, "cpu");
   put(&c, 1, "nowhere");
   ck_assert(!has(&c, 1, ""));
-  tn_cpu_cache_close(&c, 1);
-  tn_cpu_cache_open(&c, "");
+  tn_ll_cache_close(&c, 1);
+  tn_ll_cache_open(&c, "", "cpu");
   ck_assert_ptr_null(c.folder);
-  tn_cpu_cache_open(&c, "/proc/there/is/no/such/folder");
+  tn_ll_cache_open(&c, "/proc/there/is/no/such/folder", "cpu");
   ck_assert_ptr_null(c.folder);
   ck_assert_int_eq(mkdir(inner, 0777), 0);
   static const mode_t modes[] = {0777, 0720, 0702};
   for (size_t i = 0; i < TN_COUNT(modes); i++) {
     ck_assert_int_eq(chmod(inner, modes[i]), 0);
-    tn_cpu_cache_open(&c, folder);
+    tn_ll_cache_open(&c, folder, "cpu");
     ck_assert_ptr_null(c.folder);
   }
   ck_assert_int_eq(chmod(inner, 0755), 0);
-  tn_cpu_cache_open(&c, folder);
+  tn_ll_cache_open(&c, folder, "cpu");
   ck_assert_ptr_nonnull(c.folder);
-  tn_cpu_cache_close(&c, 1);
+  tn_ll_cache_close(&c, 1);
   teardown();
 }
 END_TEST

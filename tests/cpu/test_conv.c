@@ -71,6 +71,38 @@ START_TEST(narrow) {
 }
 END_TEST
 
+/* Products may be rounded. */
+START_TEST(fast) {
+  for (size_t i = 0; i < TN_COUNT(shapes); i += 2) {
+    tn_case c = {.text = kernel_text("module @m { weight @w : f32[%s]\n func @f(%%x: f32[%s]) -> f32[%s] {\n "
+                                     "%%r = %s %%x, @w {%s}\n return %%r } }",
+                                     shapes[i].w, shapes[i].x, shapes[i].out, shapes[i].op, shapes[i].attrs),
+                 .lo = -1,
+                 .hi = 1,
+                 .nmse = 1e-5,
+                 .precision = "fast",
+                 .plain_weights = true,
+                 .pipeline = "partition, fuse"};
+    kernel_check(&c);
+  }
+}
+END_TEST
+
+/* More positions than small tiles are used for. */
+START_TEST(large) {
+  static const shape some[] = {
+      {"conv", "1, 3, 118, 130", "80, 3, 3, 3", "", "1, 80, 116, 128"},
+      {"conv", "2, 8, 57, 128", "72, 8, 1, 1", "", "2, 72, 57, 128"},
+      {"conv", "1, 8, 115, 130", "66, 8, 2, 1", "low = [1, 0]", "1, 66, 115, 130"},
+      {"conv_transpose", "1, 2, 60, 63", "2, 66, 2, 2", "strides = [2, 2]", "1, 66, 120, 126"},
+  };
+  for (size_t i = 0; i < TN_COUNT(some); i++) {
+    conv(&some[i], "f32", "f32", true);
+    conv(&some[i], i % 2 ? "bf16" : "f16", i % 2 ? "bf16" : "f16", true);
+  }
+}
+END_TEST
+
 START_TEST(epilogue) {
   static const char *const ops[] = {"conv", "conv_transpose"};
   for (int i = 0; i < 2; i++) {
@@ -151,6 +183,8 @@ int main(void) {
   tcase_add_loop_test(t, packed, 0, (int)TN_COUNT(shapes));
   tcase_add_loop_test(t, plain, 0, (int)TN_COUNT(shapes));
   tcase_add_test(t, narrow);
+  tcase_add_test(t, fast);
+  tcase_add_test(t, large);
   tcase_add_test(t, epilogue);
   tcase_add_test(t, symbolic);
   tcase_add_loop_test(t, pool, 0, (int)TN_COUNT(pools));

@@ -4,18 +4,18 @@
 #include "tests/kernels/case.h"
 
 static void product(const char *type, int m, int n, int k, bool trans, const char *behind) {
-  kernel_case c = {.text = kernel_text("module @m { dims S\n weight @w : %s[%d, %d]\n weight @b : %s[%d]\n "
-                                       "func @f(%%x: %s[S, %d]) -> %s[S, %d] {\n %%0 = matmul %%x, @w %s\n%s "
-                                       "return %%r } }",
-                                       type, trans ? n : k, trans ? k : n, type, n, type, k, type, n,
-                                       trans ? "{trans_b}" : "", behind),
-                   .dims = {{"S", m}},
-                   .lo = -1,
-                   .hi = 1,
-                   .atol = 4e-2,
-                   .rtol = 1e-2,
-                   .plain_weights = true,
-                   .pipeline = "partition, fuse"};
+  tn_case c = {.text = kernel_text("module @m { dims S\n weight @w : %s[%d, %d]\n weight @b : %s[%d]\n "
+                                   "func @f(%%x: %s[S, %d]) -> %s[S, %d] {\n %%0 = matmul %%x, @w %s\n%s "
+                                   "return %%r } }",
+                                   type, trans ? n : k, trans ? k : n, type, n, type, k, type, n,
+                                   trans ? "{trans_b}" : "", behind),
+               .dims = {{"S", m}},
+               .lo = -1,
+               .hi = 1,
+               .atol = 4e-2,
+               .rtol = 1e-2,
+               .plain_weights = true,
+               .pipeline = "partition, fuse"};
   kernel_check(&c);
 }
 static const char plain[] = " %r = neg %0\n";
@@ -41,16 +41,15 @@ END_TEST
 
 START_TEST(batches) {
   for (int trans = 0; trans < 2; trans++) {
-    kernel_case c = {.text =
-                         kernel_text("module @m { dims B, S\n func @f(%%x: bf16[B, 3, S, 72], %%y: bf16[B, "
+    tn_case c = {.text = kernel_text("module @m { dims B, S\n func @f(%%x: bf16[B, 3, S, 72], %%y: bf16[B, "
                                      "3, %s]) -> bf16[B, 3, S, 136] {\n %%r = matmul %%x, %%y %s\n return "
                                      "%%r } }",
                                      trans ? "136, 72" : "72, 136", trans ? "{trans_b}" : ""),
-                     .dims = {{"B", 2}, {"S", 150}},
-                     .lo = -1,
-                     .hi = 1,
-                     .atol = 4e-2,
-                     .rtol = 1e-2};
+                 .dims = {{"B", 2}, {"S", 150}},
+                 .lo = -1,
+                 .hi = 1,
+                 .atol = 4e-2,
+                 .rtol = 1e-2};
     kernel_check(&c);
   }
 }
@@ -59,18 +58,18 @@ END_TEST
 /* Both halves of the columns are needed for one result. */
 START_TEST(gates) {
   for (int trans = 0; trans < 2; trans++) {
-    kernel_case c = {.text = kernel_text(
-                         "module @m { dims S\n weight @w : bf16[%s]\n func @f(%%x: bf16[S, 136]) -> "
-                         "bf16[S, 144] {\n %%0 = matmul %%x, @w %s\n %%1, %%2 = split %%0 {axis = 1, sizes "
-                         "= [144, 144]}\n %%3 = silu %%1\n %%4 = mul %%3, %%2\n return %%4 } }",
-                         trans ? "288, 136" : "136, 288", trans ? "{trans_b}" : ""),
-                     .dims = {{"S", 135}},
-                     .lo = -0.5,
-                     .hi = 0.5,
-                     .atol = 4e-2,
-                     .rtol = 2e-2,
-                     .plain_weights = true,
-                     .pipeline = "partition, fuse"};
+    tn_case c = {.text = kernel_text(
+                     "module @m { dims S\n weight @w : bf16[%s]\n func @f(%%x: bf16[S, 136]) -> "
+                     "bf16[S, 144] {\n %%0 = matmul %%x, @w %s\n %%1, %%2 = split %%0 {axis = 1, sizes "
+                     "= [144, 144]}\n %%3 = silu %%1\n %%4 = mul %%3, %%2\n return %%4 } }",
+                     trans ? "288, 136" : "136, 288", trans ? "{trans_b}" : ""),
+                 .dims = {{"S", 135}},
+                 .lo = -0.5,
+                 .hi = 0.5,
+                 .atol = 4e-2,
+                 .rtol = 2e-2,
+                 .plain_weights = true,
+                 .pipeline = "partition, fuse"};
     kernel_check(&c);
     c.dims[0].value = 128 * 50;
     kernel_check(&c);

@@ -35,11 +35,11 @@ static void find_owner(const tn_driver *d, tn_module *m, tn_value value, uint32_
 
 /* A weight that several backends use stays plain: all of them read that. */
 static tn_status choose_layout(tn_driver *d, tn_module *m, tn_weight w, const tn_weight_info *info,
-                               uint64_t *bytes) {
-  uint32_t owner = UINT32_MAX;
-  find_owner(d, m, info->value, &owner);
-  if (owner >= d->backends.count) return TN_OK;
-  const tn_backend_ref *b = &d->backends.items[owner];
+                               uint64_t *bytes, uint32_t *owner) {
+  *owner = UINT32_MAX;
+  find_owner(d, m, info->value, owner);
+  if (*owner >= d->backends.count) return TN_OK;
+  const tn_backend_ref *b = &d->backends.items[*owner];
   const char *layout = b->table.layout ? b->table.layout(b->self, m, w, bytes) : NULL;
   if (!layout) return TN_OK;
   tn_type_info t;
@@ -57,10 +57,11 @@ static tn_status layout_weights(tn_driver *d, tn_module *m, uint32_t mode, tn_bu
     if (!v.nuses) continue;
     uint64_t bytes = tn_weight_bytes(m, &info);
     bool stays = mode == TN_WEIGHTS_INPLACE && info.nparts == 1 && !info.form;
-    if (!stays) TN_TRY(choose_layout(d, m, w, &info, &bytes));
+    uint32_t owner = 0;
+    if (!stays) TN_TRY(choose_layout(d, m, w, &info, &bytes, &owner));
     at = tn_align_up(at, 64);
     if (!tn_vec_push(&b->weights, w) || !tn_vec_push(&b->weight_offsets, stays ? UINT64_MAX : at) ||
-        !tn_vec_push(&b->weight_bytes, bytes))
+        !tn_vec_push(&b->weight_bytes, bytes) || !tn_vec_push(&b->weight_owners, owner))
       return TN_OOM;
     if (!stays && !tn_add_u64(at, bytes, &at))
       return tn_fail(d->diags, TN_INVALID, NULL, info.name, "the weights are larger than 64 bits can count");
@@ -259,6 +260,7 @@ void tn_build_fini(tn_build *b) {
   tn_vec_fini(&b->weights);
   tn_vec_fini(&b->weight_offsets);
   tn_vec_fini(&b->weight_bytes);
+  tn_vec_fini(&b->weight_owners);
   tn_vec_fini(&b->steps);
   tn_buf_fini(&b->tokenizer);
   tn_buf_fini(&b->program);

@@ -126,6 +126,7 @@ typedef struct tn_build {
   TN_VEC(tn_weight) weights;       /* program weight row -> weight */
   TN_VEC(uint64_t) weight_offsets; /* in the weight section; parallel to weights */
   TN_VEC(uint64_t) weight_bytes;
+  TN_VEC(uint32_t) weight_owners; /* the backend that packs it; where it stays plain: any */
   uint64_t weights_total;
   tn_buf tokenizer;            /* blob; empty: none */
   tn_buf program;              /* the step program */

@@ -121,14 +121,17 @@ tn_status tn_elf_rename(tn_bytes object, const char *prefix, const char *const *
 
 /* ---- the table object ---------------------------------------------------------------------------------- */
 
-enum { SEC_NULL, SEC_DATA, SEC_RELA, SEC_SYMTAB, SEC_STRTAB, SEC_STACK, SEC_COUNT };
-enum { SYM_NULL, SYM_DATA, SYM_TABLES, SYM_ID, SYM_KERNELS }; /* the first two are local */
-static const char section_names[] = "\0.data.rel.ro\0.rela.data.rel.ro\0.symtab\0.strtab\0.note.GNU-stack";
-static const char table_symbol[] = "tn_kernel_tables", id_symbol[] = "tn_artefact_id";
+enum { SEC_NULL, SEC_DATA, SEC_IMAGES, SEC_RELA, SEC_SYMTAB, SEC_STRTAB, SEC_STACK, SEC_COUNT };
+enum { SYM_NULL, SYM_DATA, SYM_IMAGES, SYM_TABLES, SYM_ID, SYM_DEVICE, SYM_KERNELS }; /* three are local */
+static const char section_names[] =
+    "\0.data.rel.ro\0.rodata\0.rela.data.rel.ro\0.symtab\0.strtab\0.note.GNU-stack";
+static const char table_symbol[] = "tn_kernel_tables", id_symbol[] = "tn_artefact_id",
+                  device_symbol[] = "tn_device_packages";
+enum { IMAGE_ALIGN = 64 };
 
 /* data holds rows, pointer arrays and strings; every pointer in it is a relocation. */
 typedef struct tables {
-  tn_buf data, rela, symbols, strings;
+  tn_buf data, images, rela, symbols, strings;
   tn_map kernels;
 } tables;
 
@@ -179,12 +182,14 @@ static tn_status put_target(tables *t, const tn_link_target *target, uint32_t nk
   tn_buf symbol = {0};
   tn_status status = TN_OK;
   for (uint32_t i = 0; i < nkernels && !status; i++) {
-    uint32_t index;
-    symbol.len = 0;
-    tn_elf_prefix(target, target->kernels[i].object, &symbol);
-    tn_buf_puts(&symbol, target->kernels[i].symbol);
-    status = symbol.failed ? TN_OOM : kernel_symbol(t, symbol.text, &index);
-    if (!status) relocate(t, t->data.len, index, 0);
+    if (target->kernels[i].symbol) {
+      uint32_t index;
+      symbol.len = 0;
+      tn_elf_prefix(target, target->kernels[i].object, &symbol);
+      tn_buf_puts(&symbol, target->kernels[i].symbol);
+      status = symbol.failed ? TN_OOM : kernel_symbol(t, symbol.text, &index);
+      if (!status) relocate(t, t->data.len, index, 0);
+    }
     tn_buf_put(&t->data, &(uint64_t){0}, 8);
   }
   tn_buf_fini(&symbol);
@@ -196,19 +201,46 @@ static tn_status put_target(tables *t, const tn_link_target *target, uint32_t nk
   return status;
 }
 
+/* The row of tn_device_packages lies at `row`; images go to a section of their own. */
+static tn_status put_device(tables *t, const tn_link_device *device, uint64_t row) {
+  uint32_t api;
+  if (!device->api) return TN_OK;
+  align8(&t->data);
+  uint64_t list = t->data.len;
+  for (uint32_t i = 0; i < device->nimages; i++) {
+    while (t->images.len % IMAGE_ALIGN && !t->images.failed) tn_buf_put(&t->images, "", 1);
+    relocate(t, t->data.len + offsetof(tn_bytes, ptr), SYM_IMAGES, t->images.len);
+    tn_bytes empty = {NULL, device->images[i].len};
+    tn_buf_put(&t->data, &empty, sizeof empty);
+    tn_buf_put(&t->images, device->images[i].ptr, device->images[i].len);
+  }
+  TN_TRY(kernel_symbol(t, device->api, &api));
+  tn_device_package r = {.nimages = device->nimages};
+  if (!t->data.failed) memcpy(t->data.text + row, &r, sizeof r);
+  relocate(t, row + offsetof(tn_device_package, api), api, 0);
+  relocate(t, row + offsetof(tn_device_package, images), SYM_DATA, list);
+  return TN_OK;
+}
+
 static tn_status fill(tables *t, const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels,
-                      uint64_t id) {
-  uint64_t rows = (uint64_t)(ntargets + 1) * sizeof(tn_kernel_table);
+                      const tn_link_device *device, uint64_t id) {
+  uint64_t rows = (uint64_t)(ntargets + 1) * sizeof(tn_kernel_table),
+           packages = 2 * sizeof(tn_device_package);
   tn_buf_put(&t->data, &id, sizeof id);
-  for (uint64_t i = 0; i < rows; i += 8) tn_buf_put(&t->data, &(uint64_t){0}, 8);
+  for (uint64_t i = 0; i < rows + packages; i += 8) tn_buf_put(&t->data, &(uint64_t){0}, 8);
   put_symbol(t, "", 0, SHN_UNDEF, 0, 0);
   put_symbol(t, "", ELF64_ST_INFO(STB_LOCAL, STT_SECTION), SEC_DATA, 0, 0);
+  put_symbol(t, "", ELF64_ST_INFO(STB_LOCAL, STT_SECTION), SEC_IMAGES, 0, 0);
   put_symbol(t, table_symbol, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), SEC_DATA, sizeof id, rows);
   put_symbol(t, id_symbol, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), SEC_DATA, 0, sizeof id);
+  put_symbol(t, device_symbol, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), SEC_DATA, sizeof id + rows, packages);
   for (uint32_t i = 0; i < ntargets; i++)
     TN_TRY(put_target(t, &targets[i], nkernels, sizeof id + i * sizeof(tn_kernel_table)));
+  TN_TRY(put_device(t, device, sizeof id + rows));
   align8(&t->data);
-  return t->data.failed || t->rela.failed || t->symbols.failed || t->strings.failed ? TN_OOM : TN_OK;
+  return t->data.failed || t->images.failed || t->rela.failed || t->symbols.failed || t->strings.failed
+             ? TN_OOM
+             : TN_OK;
 }
 
 static uint32_t name_of(uint32_t nth) {
@@ -217,20 +249,26 @@ static uint32_t name_of(uint32_t nth) {
   return at;
 }
 
-/* Lays out: header, data, relocations, symbols, strings (section names first), section headers. */
+/* Lays out: header, data, images, relocations, symbols, strings (section names first), section headers. */
 static void assemble(tables *t, tn_buf *out) {
   Elf64_Shdr s[SEC_COUNT] = {
       [SEC_DATA] = {name_of(1), SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 0, 0, t->data.len, 0, 0, 8, 0},
-      [SEC_RELA] = {name_of(2), SHT_RELA, SHF_INFO_LINK, 0, 0, t->rela.len, SEC_SYMTAB, SEC_DATA, 8,
+      [SEC_IMAGES] = {name_of(2), SHT_PROGBITS, SHF_ALLOC, 0, 0, t->images.len, 0, 0, IMAGE_ALIGN, 0},
+      [SEC_RELA] = {name_of(3), SHT_RELA, SHF_INFO_LINK, 0, 0, t->rela.len, SEC_SYMTAB, SEC_DATA, 8,
                     sizeof(Elf64_Rela)},
-      [SEC_SYMTAB] = {name_of(3), SHT_SYMTAB, 0, 0, 0, t->symbols.len, SEC_STRTAB, SYM_TABLES, 8,
+      [SEC_SYMTAB] = {name_of(4), SHT_SYMTAB, 0, 0, 0, t->symbols.len, SEC_STRTAB, SYM_TABLES, 8,
                       sizeof(Elf64_Sym)},
-      [SEC_STRTAB] = {name_of(4), SHT_STRTAB, 0, 0, 0, t->strings.len, 0, 0, 1, 0},
-      [SEC_STACK] = {name_of(5), SHT_PROGBITS, 0, 0, 0, 0, 0, 0, 1, 0}};
-  const tn_buf *parts[] = {
-      [SEC_DATA] = &t->data, [SEC_RELA] = &t->rela, [SEC_SYMTAB] = &t->symbols, [SEC_STRTAB] = &t->strings};
+      [SEC_STRTAB] = {name_of(5), SHT_STRTAB, 0, 0, 0, t->strings.len, 0, 0, 1, 0},
+      [SEC_STACK] = {name_of(6), SHT_PROGBITS, 0, 0, 0, 0, 0, 0, 1, 0}};
+  const tn_buf *parts[] = {[SEC_DATA] = &t->data,
+                           [SEC_IMAGES] = &t->images,
+                           [SEC_RELA] = &t->rela,
+                           [SEC_SYMTAB] = &t->symbols,
+                           [SEC_STRTAB] = &t->strings};
   uint64_t at = sizeof(Elf64_Ehdr);
   for (uint32_t i = SEC_DATA; i < SEC_COUNT; i++) {
+    if (i == SEC_IMAGES) at = tn_align_up(at, IMAGE_ALIGN);
+    if (i == SEC_RELA) at = tn_align_up(at, 8);
     s[i].sh_offset = at;
     at += s[i].sh_size;
   }
@@ -245,19 +283,23 @@ static void assemble(tables *t, tn_buf *out) {
                   .e_shnum = SEC_COUNT,
                   .e_shstrndx = SEC_STRTAB};
   tn_buf_put(out, &h, sizeof h);
-  for (uint32_t i = SEC_DATA; i < TN_COUNT(parts); i++) tn_buf_put(out, parts[i]->text, parts[i]->len);
+  uint64_t begin = out->len;
+  for (uint32_t i = SEC_DATA; i < TN_COUNT(parts); i++) {
+    while (out->len - begin < s[i].sh_offset - sizeof h && !out->failed) tn_buf_put(out, "", 1);
+    tn_buf_put(out, parts[i]->text, parts[i]->len);
+  }
   tn_buf_put(out, "\0\0\0\0\0\0\0", headers - at);
   tn_buf_put(out, s, sizeof s);
 }
 
-tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels, uint64_t id,
-                        tn_buf *out) {
+tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels,
+                        const tn_link_device *device, uint64_t id, tn_buf *out) {
   tables t = {0};
   tn_map_init(&t.kernels);
   tn_buf_put(&t.strings, section_names, sizeof section_names);
-  tn_status status = fill(&t, targets, ntargets, nkernels, id);
+  tn_status status = fill(&t, targets, ntargets, nkernels, device, id);
   if (!status) assemble(&t, out);
-  tn_buf *parts[] = {&t.data, &t.rela, &t.symbols, &t.strings};
+  tn_buf *parts[] = {&t.data, &t.images, &t.rela, &t.symbols, &t.strings};
   for (size_t i = 0; i < TN_COUNT(parts); i++) tn_buf_fini(parts[i]);
   tn_map_fini(&t.kernels);
   return status ? status : out->failed ? TN_OOM : TN_OK;

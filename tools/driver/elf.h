@@ -14,8 +14,8 @@ tn_status tn_elf_rename(tn_bytes object, const char *prefix, const char *const *
 void tn_elf_prefix(const tn_link_target *t, uint32_t object, tn_buf *out);
 
 /* Appends an object that defines tn_kernel_tables (backends/runtime/runtime.h) for nkernels kernels per
- * target, and tn_artefact_id. */
-tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels, uint64_t id,
-                        tn_buf *out);
+ * target, tn_device_packages, and tn_artefact_id. */
+tn_status tn_elf_tables(const tn_link_target *targets, uint32_t ntargets, uint32_t nkernels,
+                        const tn_link_device *device, uint64_t id, tn_buf *out);
 
 #endif

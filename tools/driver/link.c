@@ -83,7 +83,7 @@ static tn_status add_object(linking *l, uint32_t target, uint32_t object) {
   tn_buf prefix = {0}, bytes = {0};
   if (!needed) return no_memory(l);
   for (uint32_t i = 0; i < l->view.nkernels; i++)
-    if (t->kernels[i].object == object) needed[n++] = t->kernels[i].symbol;
+    if (t->kernels[i].symbol && t->kernels[i].object == object) needed[n++] = t->kernels[i].symbol;
   tn_elf_prefix(t, object, &prefix);
   char *name = tn_arena_printf(&l->arena, "%u.%u.o", target, object);
   tn_status status = name && !prefix.failed ? TN_OK : no_memory(l);
@@ -100,13 +100,13 @@ static tn_status add_kernels(linking *l, uint64_t id) {
   const tn_link_job *j = l->job;
   for (uint32_t t = 0; t < j->ntargets; t++) {
     for (uint32_t i = 0; i < l->view.nkernels; i++)
-      if (j->targets[t].kernels[i].object >= j->targets[t].nobjects)
+      if (j->targets[t].kernels[i].symbol && j->targets[t].kernels[i].object >= j->targets[t].nobjects)
         return tn_fail(l->diags, TN_INVALID, j->targets[t].name, NULL, "kernel %u is in object %u of %u", i,
                        j->targets[t].kernels[i].object, j->targets[t].nobjects);
     for (uint32_t i = 0; i < j->targets[t].nobjects; i++) TN_TRY(add_object(l, t, i));
   }
   tn_buf bytes = {0};
-  tn_status status = tn_elf_tables(j->targets, j->ntargets, l->view.nkernels, id, &bytes);
+  tn_status status = tn_elf_tables(j->targets, j->ntargets, l->view.nkernels, &j->device, id, &bytes);
   const char *path =
       status ? NULL : tn_tempdir_file(&l->temp, "tables.o", (tn_bytes){bytes.text, bytes.len}, l->diags);
   tn_buf_fini(&bytes);

@@ -7,7 +7,7 @@
 
 /* Where a kernel of the program comes from: a global symbol of one of the target's objects. */
 typedef struct tn_link_kernel {
-  const char *symbol;
+  const char *symbol; /* NULL: it runs on the device */
   uint32_t object;
 } tn_link_kernel;
 
@@ -18,6 +18,13 @@ typedef struct tn_link_target {
   const tn_bytes *objects;       /* relocatable ELF objects */
   const tn_link_kernel *kernels; /* one per row of the program's kernels, in that order */
 } tn_link_target;
+
+/* The code for a device, as data: an image per target, and the table in the runtime that runs it. */
+typedef struct tn_link_device {
+  const char *api; /* symbol of its tn_device_api; NULL: no kernel runs on a device */
+  const tn_bytes *images;
+  uint32_t nimages;
+} tn_link_device;
 
 enum {
   TN_WEIGHTS_EMBED = 0, /* packed weights behind the program, in the library */
@@ -38,7 +45,8 @@ typedef struct tn_link_job {
   const char *name;   /* prefix of the exported functions: a C identifier (tn_link_identifier) */
   const tn_link_target *targets;
   uint32_t ntargets, weights; /* TN_WEIGHTS_* */
-  tn_bytes program;           /* ir/base/program.h; its hash filled in */
+  tn_link_device device;
+  tn_bytes program; /* ir/base/program.h; its hash filled in */
   /* The packed weight section, of weights_bytes (0: none); the function writes it and gives a hash of it. */
   uint64_t weights_bytes;
   tn_status (*weights_write)(void *ctx, const tn_link_place *out, uint64_t *hash);

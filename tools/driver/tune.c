@@ -454,6 +454,9 @@ static tn_status search(tuner *t) {
 static tn_status pick_target(tuner *t) {
   tn_driver *d = t->d;
   t->backend = &d->backends.items[0];
+  if (t->backend->table.device)
+    return tn_fail(d->diags, TN_UNSUPPORTED, NULL, NULL,
+                   "kernels of backend '%s' run on a device and are not tuned", t->backend->table.name);
   for (uint32_t i = 0; i < d->targets.items[0].count; i++) {
     tn_target *x = d->targets.items[0].items[i];
     bool runs = !t->backend->table.runs_here || t->backend->table.runs_here(t->backend->self, x) == TN_OK;

@@ -175,8 +175,10 @@ static tn_status stream_write(void *ctx, const void *data, uint64_t len) {
   return TN_OK;
 }
 
-static tn_status pack_weight(packing *p, tn_weight w, uint64_t bytes, stream *to) {
+static tn_status pack_weight(packing *p, uint32_t row, stream *to) {
   tn_driver *d = p->d;
+  tn_weight w = p->b->weights.items[row];
+  uint64_t bytes = p->b->weight_bytes.items[row];
   tn_weight_reader r;
   tn_weight_reader_init(&r, d, p->m, w);
   tn_type_info t;
@@ -186,7 +188,7 @@ static tn_status pack_weight(packing *p, tn_weight w, uint64_t bytes, stream *to
   if (!t.layout) {
     s = copy_plain(&r, bytes, &out);
   } else {
-    const tn_backend_ref *b = &d->backends.items[0];
+    const tn_backend_ref *b = &d->backends.items[p->b->weight_owners.items[row]];
     tn_reader in = {&r, tn_weight_reader_read};
     s = b->table.pack ? b->table.pack(b->self, p->m, w, t.layout, &in, &out)
                       : tn_fail(d->diags, TN_INTERNAL, NULL, r.info.name,
@@ -214,7 +216,7 @@ static tn_status pack_row(void *ctx, uint32_t thread, uint32_t i) {
   if (!p->pieces[thread] && !(p->pieces[thread] = tn_mem_alloc(PIECE))) return TN_OOM;
   stream s = {
       .p = p, .piece = p->pieces[thread], .at = at, .end = at + bytes, .hash = row, .shows = thread == 0};
-  tn_status status = pack_weight(p, p->b->weights.items[row], bytes, &s);
+  tn_status status = pack_weight(p, row, &s);
   p->hashes[row] = s.hash;
   if (status) note_failure(p, i);
   return status;

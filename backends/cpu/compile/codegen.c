@@ -135,14 +135,14 @@ static tn_status make_one(void *ctx, uint32_t thread, uint32_t i) {
   bool kept = g->emit == TN_CPU_EMIT_OBJECT && g->cache && g->cache->folder;
   char key[65];
   if (kept) key_of(t, part, key);
-  if (kept && tn_cpu_cache_get(g->cache, key, made)) {
+  if (kept && tn_ll_cache_get(g->cache, key, made)) {
     __atomic_fetch_add(&g->found, 1, __ATOMIC_RELAXED);
     return TN_OK;
   }
   LLVMTargetMachineRef machine = machine_of(t, thread, part->narrow);
   if (!machine) return failed(t, "LLVM makes no code", g->isa->llvm_cpu);
   TN_TRY(compile(t, part->bitcode, machine, made));
-  if (kept) tn_cpu_cache_put(g->cache, key, (tn_bytes){made->text, made->len});
+  if (kept) tn_ll_cache_put(g->cache, key, (tn_bytes){made->text, made->len});
   return TN_OK;
 }
 

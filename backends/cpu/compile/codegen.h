@@ -2,7 +2,7 @@
  * the cache (codegen.c), then joined (join.c). */
 #ifndef TN_CPU_CODEGEN_H
 #define TN_CPU_CODEGEN_H
-#include "backends/cpu/compile/cache.h"
+#include "backends/llvm/cache.h"
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/plugin.h"
 #include <llvm-c/TargetMachine.h>
@@ -22,7 +22,7 @@ typedef struct tn_cpu_codegen {
   tn_cpu_emit emit;
   const tn_cpu_part *parts;
   uint32_t nparts;
-  tn_cpu_cache *cache;
+  tn_ll_cache *cache;
   tn_buf *made;   /* one per part: an object or a text; the caller's */
   uint32_t found; /* how many of them the cache had */
 } tn_cpu_codegen;

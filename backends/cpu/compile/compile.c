@@ -23,7 +23,7 @@ typedef struct job {
   tn_package_sink out;
   tn_cpu_unit unit;
   tn_cpu_emit emit;
-  tn_cpu_cache cache;
+  tn_ll_cache cache;
   tn_cpu_tuning tuning;
   tn_arena arena;
   tn_map keys; /* key text -> position in `functions` */
@@ -178,7 +178,7 @@ static tn_status read_options(job *j, const tn_options *o) {
     if (!strcmp(emit, kinds[i])) known = true, j->emit = (tn_cpu_emit)i;
   if (!known)
     return tn_cpu_fail(j->c, j->m, 0, TN_INVALID, "option emit is '%s', wants object, llvm or asm", emit);
-  tn_cpu_cache_open(&j->cache, option(j, o, "cache"));
+  tn_ll_cache_open(&j->cache, option(j, o, "cache"), "cpu");
   return tn_cpu_tuning_read(j->c, j->m, option(j, o, "tuning"), &j->tuning);
 }
 
@@ -211,7 +211,7 @@ tn_status tn_cpu_compile(void *self, const tn_target *t, tn_module *m, const tn_
   tn_map_init(&j->keys);
   tn_status r = run(j, t, o);
   if (r == TN_OOM) tn_cpu_fail(c, m, 0, TN_OOM, "no memory to compile the kernels");
-  tn_cpu_cache_close(&j->cache, TN_CPU_CACHE_BYTES);
+  tn_ll_cache_close(&j->cache, TN_LL_CACHE_BYTES);
   tn_cpu_unit_fini(&j->unit);
   tn_cpu_tuning_fini(&j->tuning);
   tn_vec_fini(&j->ops);

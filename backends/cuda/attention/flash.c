@@ -70,9 +70,9 @@ static void plan(flash *f) {
   f->wide = (a->d | a->dv) % 8 == 0 ? 8 : (a->d | a->dv) % 4 == 0 ? 4 : 1;
   a->k->e->lanes = f->wide > 1 ? f->wide : 4;
   f->plain = !tn_cuda_att_touches(a) && a->scale > 0;
-  f->bands = most <= 64 && f->plain ? 2 : 1;
-  f->keys = most <= 128 ? 64 : 32;
-  f->held = most <= 128;
+  f->bands = most <= 128 && f->plain ? 2 : 1;
+  f->keys = most <= 64 ? 64 : 32;
+  f->held = most <= 128 && f->bands == 1;
   f->q = tile_of(f, NULL, rows_of(f), a->d);
   f->k = tile_of(f, &a->key, f->keys, a->d);
   f->v = tile_of(f, &a->value, f->keys, a->dv);
@@ -81,13 +81,15 @@ static void plan(flash *f) {
 
 /* ---- where a block is ---------------------------------------------------------------------------------- */
 
-/* Rows that see many keys come first. */
+/* Rows that see many keys come first. Called again behind the keys, so that all this need not stay in
+ * registers meanwhile. */
 static void open_block(flash *f, tn_dim chunks) {
   tn_cuda_att *a = f->a;
   tn_cuda_kernel *k = a->k;
   tn_ll *e = k->e;
   ll_val units = tn_cuda_to32(a, ll_imul(e, tn_ll_dim(&k->body, a->batches), ll_k(e, a->hkv)));
-  ll_val block = tn_cuda_block(k, 0), unit = ll_urem(e, block, units), chunk = ll_udiv(e, block, units);
+  ll_val block = tn_cuda_asm(k, e->i32, "mov.u32 $0, %ctaid.x;", "=r", NULL, 0),
+         unit = ll_urem(e, block, units), chunk = ll_udiv(e, block, units);
   if (a->causal) {
     ll_val n = tn_cuda_to32(a, tn_ll_dim(&k->body, chunks));
     chunk = ll_sub(e, ll_sub(e, n, n32(f, 1)), chunk);
@@ -134,10 +136,11 @@ static ll_val values_of(flash *f, ll_val keys) {
 
 static void load_queries(flash *f, uint32_t b, uint32_t step, ll_val *out) {
   tn_ll *e = f->a->k->e;
-  ll_val row = ll_add(e, ll_mul(e, f->warp, n32(f, 16 * f->bands)), n32(f, 16 * b));
+  ll_val row = ll_mul(e, f->warp, n32(f, 16 * f->bands));
   row = ll_add(e, row, ll_and(e, f->lane, n32(f, 15)));
-  ll_val chunk = ll_add(e, ll_lshr(e, f->lane, n32(f, 4)), n32(f, 2 * step));
-  tn_cuda_ldmatrix(f->a->k, tn_cuda_att_chunk(&f->q, f->room, row, chunk), 4, false, out);
+  ll_val chunk = ll_lshr(e, f->lane, n32(f, 4));
+  ll_val p = tn_cuda_att_chunk_at(&f->q, f->room, row, chunk, 16 * b, 2 * step);
+  tn_cuda_ldmatrix(f->a->k, p, 4, false, out);
 }
 static void hold_queries(flash *f) {
   for (uint32_t b = 0; b < f->bands && f->held; b++)
@@ -149,16 +152,15 @@ static void load_keys(flash *f, ll_val keys, uint32_t j, uint32_t step, ll_val *
   tn_ll *e = f->a->k->e;
   ll_val row = ll_add(e, ll_and(e, f->lane, n32(f, 7)), ll_shl(e, ll_lshr(e, f->lane, n32(f, 4)), n32(f, 3)));
   ll_val chunk = ll_and(e, ll_lshr(e, f->lane, n32(f, 3)), n32(f, 1));
-  ll_val p =
-      tn_cuda_att_chunk(&f->k, keys, ll_add(e, row, n32(f, 16 * j)), ll_add(e, chunk, n32(f, 2 * step)));
+  ll_val p = tn_cuda_att_chunk_at(&f->k, keys, row, chunk, 16 * j, 2 * step);
   tn_cuda_ldmatrix(f->a->k, p, 4, false, out);
 }
 /* 16 keys from 16 step on, two tiles of 8 features from 16 j on. */
 static void load_values(flash *f, ll_val values, uint32_t j, uint32_t step, ll_val *out) {
   tn_ll *e = f->a->k->e;
-  ll_val row = ll_add(e, ll_and(e, f->lane, n32(f, 15)), n32(f, 16 * step));
-  ll_val chunk = ll_add(e, ll_lshr(e, f->lane, n32(f, 4)), n32(f, 2 * j));
-  tn_cuda_ldmatrix(f->a->k, tn_cuda_att_chunk(&f->v, values, row, chunk), 4, true, out);
+  ll_val row = ll_and(e, f->lane, n32(f, 15)), chunk = ll_lshr(e, f->lane, n32(f, 4));
+  ll_val p = tn_cuda_att_chunk_at(&f->v, values, row, chunk, 16 * step, 2 * j);
+  tn_cuda_ldmatrix(f->a->k, p, 4, true, out);
 }
 
 /* ---- scores -------------------------------------------------------------------------------------------- */
@@ -217,13 +219,18 @@ static void mask_score(flash *f, uint32_t b, uint32_t j, uint32_t i, ll_val kb) 
 static void mask_scores(flash *f, ll_val kb) {
   tn_cuda_att *a = f->a;
   ll_if some;
-  bool always = !f->plain;
-  if (!always) ll_if_begin(a->k->e, &some, partly(f, kb));
+  ll_val lane = f->lane;
+  if (f->plain) {
+    ll_if_begin(a->k->e, &some, partly(f, kb));
+    f->lane = ll_and(a->k->e, tn_cuda_att_thread_again(a), n32(f, 31));
+    find_rows(f);
+  }
   tn_ll_body_forget(&a->k->body);
   for (uint32_t b = 0; b < f->bands; b++)
     for (uint32_t j = 0; j < f->keys / 8; j++)
       for (uint32_t i = 0; i < 4; i++) mask_score(f, b, j, i, kb);
-  if (!always) ll_if_end(a->k->e, &some);
+  if (f->plain) ll_if_end(a->k->e, &some);
+  f->lane = lane;
   tn_ll_body_forget(&a->k->body);
 }
 
@@ -291,7 +298,7 @@ static void one_step(flash *f, ll_val step, ll_val steps) {
   tn_cuda_kernel *k = f->a->k;
   tn_ll *e = k->e;
   ll_if more;
-  ll_val next = ll_add(e, step, n32(f, 1)), keys = slot(f, step);
+  ll_val next = ll_add(e, step, n32(f, 1)), keys = slot(f, step), lane = f->lane;
   double factor = (f->plain ? f->a->scale : 1) * TN_CUDA_LOG2E;
   tn_cuda_copy_wait(k, 0);
   tn_cuda_barrier(k); /* what was fetched is there, and nobody reads what the next fetch overwrites */
@@ -299,10 +306,12 @@ static void one_step(flash *f, ll_val step, ll_val steps) {
   fetch(f, next);
   ll_if_end(e, &more);
   tn_cuda_copy_commit(k);
+  f->lane = ll_and(e, tn_cuda_att_thread_again(f->a), n32(f, 31));
   score_step(f, keys);
   mask_scores(f, ll_add(e, f->lo, ll_mul(e, step, n32(f, f->keys))));
   for (uint32_t i = 0; i < f->bands * 2; i++) weigh(f, i / 2, i % 2, factor);
   add_values(f, values_of(f, keys));
+  f->lane = lane;
 }
 
 static void over_keys(flash *f) {
@@ -405,8 +414,9 @@ void tn_cuda_att_flash(tn_cuda_att *a, tn_dim only) {
   clear(f);
   tn_cuda_att_open(a);
   open_block(f, chunks);
-  find_rows(f);
+  if (!f->plain) find_rows(f);
   over_keys(f);
+  open_block(f, chunks);
   store(f);
   tn_cuda_launch_end(k);
 }

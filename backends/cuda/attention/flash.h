@@ -20,10 +20,17 @@ static inline uint32_t tn_cuda_att_tile_stride(const tn_cuda_att_tile *t) { /* b
 static inline uint32_t tn_cuda_att_tile_bytes(const tn_cuda_att_tile *t) {
   return t->rows * tn_cuda_att_tile_stride(t);
 }
+/* The thread's number, read anew: what follows from it is computed where it is needed, and not kept in
+ * registers over all steps. */
+ll_val tn_cuda_att_thread_again(tn_cuda_att *a);
 /* Can chunks be copied? t->side, kind are set. */
 bool tn_cuda_att_tile_copies(const tn_cuda_att_tile *t);
 /* Where chunk `chunk` of row `row` (i32) lies in a tile that begins at `base`. */
 ll_val tn_cuda_att_chunk(const tn_cuda_att_tile *t, ll_val base, ll_val row, ll_val chunk);
+/* The same for row + rows, a multiple of 8, and an even `chunks` more, where chunk is 0 or 1: what is
+ * constant is added last, so that few addresses stay in registers. */
+ll_val tn_cuda_att_chunk_at(const tn_cuda_att_tile *t, ll_val base, ll_val row, ll_val chunk, uint32_t rows,
+                            uint32_t chunks);
 /* All threads of the block: brings rows first .. (i32; keys, or rows of the unit) below `end` (i32) to
  * `base`. What is copied is there only behind a wait for the copies, all else behind a barrier. */
 void tn_cuda_att_tile_fill(const tn_cuda_att_tile *t, ll_val base, ll_val first, ll_val end);

@@ -17,6 +17,10 @@ bool tn_cuda_att_tile_copies(const tn_cuda_att_tile *t) {
   return number != none && t->a->tq.dtype == stage_type(t) && !t->a->tq.layout;
 }
 
+ll_val tn_cuda_att_thread_again(tn_cuda_att *a) {
+  return tn_cuda_asm(a->k, a->k->e->i32, "mov.u32 $0, %tid.x;", "=r", NULL, 0);
+}
+
 ll_val tn_cuda_att_chunk(const tn_cuda_att_tile *t, ll_val base, ll_val row, ll_val chunk) {
   tn_ll *e = t->a->k->e;
   tn_cuda_att *a = t->a;
@@ -25,28 +29,50 @@ ll_val tn_cuda_att_chunk(const tn_cuda_att_tile *t, ll_val base, ll_val row, ll_
                      ll_shl(e, chunk, tn_cuda_n32(a, 4)));
   return LLVMBuildInBoundsGEP2(e->b, e->i8, base, &at, 1, "");
 }
+ll_val tn_cuda_att_chunk_at(const tn_cuda_att_tile *t, ll_val base, ll_val row, ll_val chunk, uint32_t rows,
+                            uint32_t chunks) {
+  tn_ll *e = t->a->k->e;
+  uint32_t turned = t->width % 64 ? 0 : chunks % 8; /* what rows turn among is 8 chunks */
+  ll_val p = tn_cuda_att_chunk(t, base, row, ll_add(e, chunk, tn_cuda_n32(t->a, turned)));
+  ll_val more = tn_cuda_n32(t->a, rows * tn_cuda_att_tile_stride(t) + (chunks - turned) * CHUNK_BYTES);
+  return LLVMBuildInBoundsGEP2(e->b, e->i8, p, &more, 1, "");
+}
 
 /* ---- one piece ----------------------------------------------------------------------------------------- */
 
 typedef struct piece {
-  ll_val row, j, at; /* row in the tile, first feature; the row's number; i32 */
+  ll_val row, place; /* in the tile: row, which `more` is added to, and first feature; i32 */
+  ll_val at, j;      /* where to read: the row's number, and first feature; i32 */
   ll_val there;      /* i1: not behind the end */
+  uint32_t more;
 } piece;
 
-/* Piece i of the tile, of `n` features. */
-static piece piece_at(const tn_cuda_att_tile *t, ll_val i, uint32_t n, ll_val first, ll_val end) {
+/* Piece i + more of the tile, of `n` features. Pieces of a thread that lie in one column are told as such. */
+static piece piece_at(const tn_cuda_att_tile *t, ll_val i, uint32_t more, uint32_t n, ll_val first,
+                      ll_val end) {
   tn_ll *e = t->a->k->e;
-  ll_val per = tn_cuda_n32(t->a, t->width / n), one = tn_cuda_n32(t->a, 1);
-  piece p = {.row = ll_udiv(e, i, per), .j = ll_mul(e, ll_urem(e, i, per), tn_cuda_n32(t->a, n))};
-  ll_val at = ll_add(e, first, p.row);
+  uint32_t per = t->width / n;
+  bool column = more % per == 0;
+  if (!column) i = ll_iadd(e, i, tn_cuda_n32(t->a, more));
+  piece p = {.row = ll_udiv(e, i, tn_cuda_n32(t->a, per)), .more = column ? more / per : 0};
+  p.j = p.place = ll_mul(e, ll_urem(e, i, tn_cuda_n32(t->a, per)), tn_cuda_n32(t->a, n));
+  ll_val at = ll_add(e, ll_add(e, first, p.row), tn_cuda_n32(t->a, p.more));
   p.there = ll_icmp(e, LLVMIntSLT, at, end);
-  p.at = ll_imin(e, at, ll_sub(e, end, one));
+  p.at = ll_imin(e, at, ll_sub(e, end, tn_cuda_n32(t->a, 1)));
   if (t->width != features(t)) {
     ll_val inside = ll_icmp(e, LLVMIntSLT, p.j, tn_cuda_n32(t->a, features(t)));
     p.there = ll_and(e, p.there, inside);
     p.j = ll_select(e, inside, p.j, tn_cuda_n32(t->a, 0));
   }
   return p;
+}
+static ll_val piece_place(const tn_cuda_att_tile *t, ll_val base, const piece *p) {
+  tn_ll *e = t->a->k->e;
+  ll_val chunk = ll_lshr(e, p->place, tn_cuda_n32(t->a, 3)), more = tn_cuda_n32(t->a, p->more);
+  if (p->more % 8) return tn_cuda_att_chunk(t, base, ll_add(e, p->row, more), chunk);
+  ll_val at = tn_cuda_att_chunk(t, base, p->row, chunk);
+  more = tn_cuda_n32(t->a, p->more * tn_cuda_att_tile_stride(t));
+  return LLVMBuildInBoundsGEP2(e->b, e->i8, at, &more, 1, "");
 }
 
 static ll_val query_address(const tn_cuda_att_tile *t, const piece *p) {
@@ -59,15 +85,13 @@ static ll_val query_address(const tn_cuda_att_tile *t, const piece *p) {
   return ll_at(e, tn_cuda_global(a->k, tn_cuda_buffer(a->k, a->q, NULL)), ll_imul(e, row, ll_k(e, a->d * 2)));
 }
 
-static void copy_piece(const tn_cuda_att_tile *t, ll_val base, ll_val i, ll_val first, ll_val end) {
+static void copy_piece(const tn_cuda_att_tile *t, ll_val base, const piece *p) {
   tn_cuda_att *a = t->a;
   tn_ll *e = a->k->e;
-  piece p = piece_at(t, i, CHUNK, first, end);
-  ll_val row = t->side ? ll_at(e, t->side->base, ll_imul(e, tn_cuda_att_key_row(a, p.at), t->side->step))
-                       : query_address(t, &p);
-  ll_val from = ll_at(e, row, tn_cuda_i64(a->k, ll_shl(e, p.j, tn_cuda_n32(a, 1))));
-  ll_val chunk = ll_urem(e, i, tn_cuda_n32(a, t->width / CHUNK));
-  tn_cuda_copy_async(a->k, tn_cuda_att_chunk(t, base, p.row, chunk), from, CHUNK_BYTES, p.there);
+  ll_val row = t->side ? ll_at(e, t->side->base, ll_imul(e, tn_cuda_att_key_row(a, p->at), t->side->step))
+                       : query_address(t, p);
+  ll_val from = ll_at(e, row, tn_cuda_i64(a->k, ll_shl(e, p->j, tn_cuda_n32(a, 1))));
+  tn_cuda_copy_async(a->k, piece_place(t, base, p), from, CHUNK_BYTES, p->there);
 }
 
 /* `wide` numbers as 16-bit ones. */
@@ -95,12 +119,11 @@ static ll_val read_piece(const tn_cuda_att_tile *t, const piece *p) {
   }
   return narrow(t, ll_select(e, ll_wide(e, p->there, t->wide > 1), x, ll_f(e, x, 0)));
 }
-static void store_piece(const tn_cuda_att_tile *t, ll_val base, ll_val i, const piece *p, ll_val x) {
+static void store_piece(const tn_cuda_att_tile *t, ll_val base, const piece *p, ll_val x) {
   tn_cuda_att *a = t->a;
   tn_ll *e = a->k->e;
-  ll_val j = ll_mul(e, ll_urem(e, i, tn_cuda_n32(a, t->width / t->wide)), tn_cuda_n32(a, t->wide));
-  ll_val chunk = tn_cuda_att_chunk(t, base, p->row, ll_lshr(e, j, tn_cuda_n32(a, 3)));
-  ll_val within = ll_shl(e, ll_and(e, j, tn_cuda_n32(a, CHUNK - 1)), tn_cuda_n32(a, 1));
+  ll_val chunk = piece_place(t, base, p);
+  ll_val within = ll_shl(e, ll_and(e, p->place, tn_cuda_n32(a, CHUNK - 1)), tn_cuda_n32(a, 1));
   ll_store(e, x, LLVMBuildInBoundsGEP2(e->b, e->i8, chunk, &within, 1, ""), t->wide * 2);
 }
 
@@ -112,18 +135,17 @@ static void read_pieces(const tn_cuda_att_tile *t, ll_val base, ll_val first, ll
   tn_ll *e = a->k->e;
   uint32_t n = t->rows * (t->width / t->wide), at_once = AT_ONCE;
   while (at_once > 1 && n % (t->threads * at_once)) at_once /= 2;
-  ll_val i[AT_ONCE], x[AT_ONCE];
+  ll_val x[AT_ONCE];
   piece p[AT_ONCE];
   ll_loop l;
-  ll_loop_begin(e, &l, tn_cuda_thread(a->k), tn_cuda_n32(a, n), tn_cuda_n32(a, t->threads * at_once), NULL,
-                0);
+  ll_loop_begin(e, &l, tn_cuda_att_thread_again(a), tn_cuda_n32(a, n), tn_cuda_n32(a, t->threads * at_once),
+                NULL, 0);
   tn_ll_body_forget(&a->k->body);
   for (uint32_t u = 0; u < at_once; u++) {
-    i[u] = ll_iadd(e, l.iv, tn_cuda_n32(a, u * t->threads));
-    p[u] = piece_at(t, i[u], t->wide, first, end);
+    p[u] = piece_at(t, l.iv, u * t->threads, t->wide, first, end);
     x[u] = read_piece(t, &p[u]);
   }
-  for (uint32_t u = 0; u < at_once; u++) store_piece(t, base, i[u], &p[u], x[u]);
+  for (uint32_t u = 0; u < at_once; u++) store_piece(t, base, &p[u], x[u]);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&a->k->body);
 }
@@ -136,12 +158,13 @@ void tn_cuda_att_tile_fill(const tn_cuda_att_tile *t, ll_val base, ll_val first,
     read_pieces(t, base, first, end);
     return;
   }
+  ll_val thread = tn_cuda_att_thread_again(a);
   for (uint32_t at = 0; at < n; at += t->threads) {
-    ll_val i = ll_iadd(e, tn_cuda_thread(a->k), tn_cuda_n32(a, at));
     ll_if there;
     bool whole = at + t->threads <= n;
-    if (!whole) ll_if_begin(e, &there, ll_icmp(e, LLVMIntSLT, i, tn_cuda_n32(a, n)));
-    copy_piece(t, base, i, first, end);
+    if (!whole) ll_if_begin(e, &there, ll_icmp(e, LLVMIntSLT, thread, tn_cuda_n32(a, n - at)));
+    piece p = piece_at(t, thread, at, CHUNK, first, end);
+    copy_piece(t, base, &p);
     if (!whole) ll_if_end(e, &there);
   }
 }

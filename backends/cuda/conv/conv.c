@@ -38,7 +38,7 @@ static bool claim(const tn_cuda_ask *a, const char **why) {
 }
 
 /* Large tiles where there are enough of them to keep a device busy, else small ones. */
-static void by_tiles(tn_cuda_conv *v, void (*write)(tn_cuda_conv *v, uint32_t side, tn_dim only)) {
+static void by_tiles(tn_cuda_conv *v, void (*write)(tn_cuda_conv *, uint32_t, tn_dim, void *), void *ctx) {
   tn_cuda_kernel *k = v->k;
   int64_t outputs;
   bool narrow = tn_ll_dim_const(&k->body, v->outputs_dim, &outputs) && outputs <= SMALL;
@@ -46,21 +46,24 @@ static void by_tiles(tn_cuda_conv *v, void (*write)(tn_cuda_conv *v, uint32_t si
   tn_dim fills = tn_cuda_many(k, tn_cuda_conv_blocks(v, LARGE, LARGE), BLOCKS - 1);
   tn_dim few = tn_cuda_dim_add(k, one, tn_cuda_dim_mul(k, fills, tn_cuda_dim_k(k, -1)));
   if (narrow || v->acc == TN_DT_f64 || tn_cuda_never(k, fills)) {
-    write(v, SMALL, one);
+    write(v, SMALL, one, ctx);
     return;
   }
-  write(v, LARGE, fills);
-  if (!tn_cuda_never(k, few)) write(v, SMALL, few);
+  write(v, LARGE, fills, ctx);
+  if (!tn_cuda_never(k, few)) write(v, SMALL, few, ctx);
 }
 
 static void emit(tn_cuda_kernel *k) {
   tn_cuda_conv v;
+  tn_cuda_mma kind;
   int64_t outputs;
   tn_cuda_conv_read(&v, k);
   if (tn_ll_dim_const(&k->body, v.outputs_dim, &outputs) && outputs < FEW_OUTPUTS)
     tn_cuda_conv_direct(&v);
+  else if (tn_cuda_conv_mma_takes(&v, &kind))
+    by_tiles(&v, tn_cuda_conv_mma, &kind);
   else
-    by_tiles(&v, tn_cuda_conv_simt);
+    by_tiles(&v, tn_cuda_conv_simt, NULL);
 }
 
 const tn_cuda_skeleton tn_cuda_skeleton_conv = {roots, claim, NULL, tn_cuda_takes_elementwise, emit};

@@ -79,9 +79,11 @@ void tn_cuda_conv_tile(tn_cuda_conv *v, uint32_t rows, uint32_t columns, ll_val 
 
 /* ---- direct.c, simt.c, mma.c ---- */
 void tn_cuda_conv_direct(tn_cuda_conv *v);
-void tn_cuda_conv_simt(tn_cuda_conv *v, uint32_t side, tn_dim only); /* side: of a tile, 64 or 128 */
-bool tn_cuda_conv_mma_takes(const tn_cuda_conv *v);
-void tn_cuda_conv_mma(tn_cuda_conv *v, tn_dim only);
+/* A launch with tiles of side x side, 64 or 128; only: factor of its grid. ctx: of mma, the kind. */
+void tn_cuda_conv_simt(tn_cuda_conv *v, uint32_t side, tn_dim only, void *ctx);
+void tn_cuda_conv_mma(tn_cuda_conv *v, uint32_t side, tn_dim only, void *ctx);
+/* Is it one for tensor cores? */
+bool tn_cuda_conv_mma_takes(const tn_cuda_conv *v, tn_cuda_mma *kind);
 
 /* i32 numbers; 0 and 1 vanish. */
 static inline ll_val tn_conv_k(tn_cuda_conv *v, int64_t x) { return ll_int(v->k->e, v->k->e->i32, x); }

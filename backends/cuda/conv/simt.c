@@ -142,7 +142,8 @@ static void finish_part(simt *s, uint32_t part) {
   tn_cuda_barrier(v->k);
 }
 
-void tn_cuda_conv_simt(tn_cuda_conv *v, uint32_t side, tn_dim only) {
+void tn_cuda_conv_simt(tn_cuda_conv *v, uint32_t side, tn_dim only, void *ctx) {
+  (void)ctx;
   tn_ll *e = v->k->e;
   simt s = {.v = v, .size = side, .per = side / SIDE, .step = THREADS * LOADS / side};
   tn_dim grid = tn_cuda_dim_mul(v->k, tn_cuda_conv_blocks(v, side, side), only);

@@ -141,8 +141,8 @@ void tn_cuda_mm_forms(tn_cuda_mm *x, const tn_cuda_mm_form *small, const tn_cuda
   tn_cuda_kernel *k = x->k;
   tn_dim few = only;
   if (large) {
-    tn_dim fills = tn_cuda_many(k, tn_cuda_mm_blocks(x, large->m, large->n), BLOCKS - 1);
-    if (rows) fills = tn_cuda_dim_mul(k, fills, tn_cuda_many(k, x->m_dim, rows - 1));
+    tn_dim fills = rows ? tn_cuda_many(k, x->m_dim, rows - 1)
+                        : tn_cuda_many(k, tn_cuda_mm_blocks(x, large->m, large->n), BLOCKS - 1);
     tn_dim minus = tn_cuda_dim_mul(k, fills, tn_cuda_dim_k(k, -1)), many = tn_cuda_dim_mul(k, fills, only);
     few = tn_cuda_dim_mul(k, only, tn_cuda_dim_add(k, tn_cuda_dim_k(k, 1), minus));
     if (!tn_cuda_never(k, many)) large->write(x, large, many, ctx);

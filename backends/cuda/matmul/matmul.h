@@ -108,8 +108,8 @@ typedef struct tn_cuda_mm_form {
   void (*write)(tn_cuda_mm *x, const struct tn_cuda_mm_form *f, tn_dim when, void *ctx);
   const void *own;
 } tn_cuda_mm_form;
-/* Writes launches with large tiles, for when there are enough of them to keep a device busy and at least
- * `rows` rows, and with small ones for when there are not. large NULL: never. */
+/* Writes launches with large tiles, for when there are enough of them to keep a device busy (rows not 0: when
+ * there are that many rows), and with small ones for when there are not. large NULL: never. */
 void tn_cuda_mm_forms(tn_cuda_mm *x, const tn_cuda_mm_form *small, const tn_cuda_mm_form *large,
                       uint32_t rows, tn_dim only, void *ctx);
 

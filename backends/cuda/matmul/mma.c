@@ -5,7 +5,7 @@
 enum {
   NARROW = 64,          /* columns that one small tile holds */
   WIDE = 512,           /* columns from which tiles of 128 x 256 pay */
-  STAGE_ROWS = 512,     /* rows for which weights are converted beforehand */
+  STAGE_ROWS = 128,     /* rows for which weights are converted beforehand */
   STAGE_MOST = 1 << 29, /* bytes, of a staged operand */
 };
 
@@ -115,7 +115,7 @@ static tn_cuda_tile_shape large_shape(tn_cuda_mm *x, product *p) {
     p->stage[0] = p->stage[1] = false;
     return (tn_cuda_tile_shape){128, 128, 64, 32, 64, 3};
   }
-  bool wide = tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n * (x->pair ? 2 : 1) >= WIDE;
+  bool wide = !p->stage[1] && tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n * (x->pair ? 2 : 1) >= WIDE;
   tn_cuda_tile_shape s = {128, wide ? 256 : 128, 64, 64, wide ? 128 : 64, 4};
   fit(&s, x->k->u->target->shared);
   return s;

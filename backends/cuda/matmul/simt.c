@@ -147,6 +147,14 @@ static void finish_part(simt *s, uint32_t part) {
   tn_cuda_barrier(s->x->k);
 }
 
+/* A warp is 8 threads across and 4 down, so that what it fetches at once are few lines of shared memory. */
+static void find_place(simt *s) {
+  tn_ll *e = s->x->k->e;
+  ll_val t = tn_cuda_thread(s->x->k), warp = over(s, t, 32), lane = rest(s, t, 32);
+  s->across = ll_iadd(e, times(s, rest(s, warp, 2), 8), rest(s, lane, 8));
+  s->down = ll_iadd(e, times(s, over(s, warp, 2), 4), over(s, lane, 8));
+}
+
 static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, void *ctx) {
   tn_ll *e = x->k->e;
   simt *s = ctx;
@@ -161,8 +169,7 @@ static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, vo
   s->bytes = tn_ll_dtype_of(x->acc).bytes;
   uint32_t ring = 4 * side_bytes(s), results = SIDE * CHUNK * line_bytes(s);
   s->room = tn_cuda_shared(x->k, ring > results ? ring : results, 16);
-  s->across = rest(s, tn_cuda_thread(x->k), SIDE);
-  s->down = over(s, tn_cuda_thread(x->k), SIDE);
+  find_place(s);
   tn_cuda_mm_open(x, f->m, f->n);
   open_load(s, 0);
   open_load(s, 1);

@@ -17,7 +17,8 @@ void tn_cuda_leave(tn_device *d) {
 }
 
 tn_status tn_cuda_tell(tn_status s, tn_buf *why, char *error, uint64_t error_size) {
-  if (s != TN_OK && error_size) snprintf(error, error_size, "%s", tn_buf_cstr(why));
+  const char *text = why->failed || !why->len ? "no memory" : tn_buf_cstr(why);
+  if (s != TN_OK && error_size) snprintf(error, error_size, "%s", text);
   tn_buf_fini(why);
   return s;
 }

@@ -49,6 +49,7 @@ tn_status tn_cuda_begin(tn_queue *q, const int64_t *numbers, uint32_t n) {
   TN_TRY(s);
   q->steps.count = q->words.count = 0;
   q->locs.len = 0;
+  q->locs.failed = false;
   q->from = numbers;
   q->nnumbers = n;
   q->running = true;

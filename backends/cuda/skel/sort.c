@@ -88,20 +88,29 @@ static void exchange(order *o, ll_val thread, ll_val stride, ll_val run) {
   put(o, j, ll_select(e, swap, ka, kb), ll_select(e, swap, a, b));
 }
 
-/* Batcher's bitonic network (1968): a pair per thread in every step. */
-static void sort_tile(order *o, uint32_t threads) {
+/* The smallest power of 2 that holds all of the tile that is not behind the line's end; its logarithm. */
+static ll_val runs_of(order *o) {
   tn_ll *e = o->k->e;
-  ll_val thread = tn_cuda_i64(o->k, tn_cuda_thread(o->k)), one = ll_k(e, 1);
-  uint32_t pairs = o->tile / 2;
+  ll_val least = ll_imax(e, ll_sub(e, ll_imin(e, o->n, ll_k(e, o->tile)), ll_k(e, 1)), ll_k(e, 0));
+  ll_val args[] = {least, LLVMConstInt(e->i1, 0, 0)};
+  return ll_sub(e, ll_k(e, 64), ll_call(e, "llvm.ctlz", &e->i64, 1, args, 2));
+}
+
+/* Batcher's bitonic network (1968): a pair per thread in every step. What lies behind that power of 2 stays.
+ */
+static void sort_tile(order *o) {
+  tn_ll *e = o->k->e;
+  ll_val thread = tn_cuda_i64(o->k, tn_cuda_thread(o->k)), one = ll_k(e, 1), last = runs_of(o);
+  ll_val pairs = ll_lshr(e, ll_shl(e, one, last), one);
   ll_loop runs, steps;
   ll_if in;
   tn_cuda_barrier(o->k);
-  ll_loop_begin(e, &runs, one, ll_k(e, __builtin_ctz(o->tile) + 1), one, NULL, 0);
+  ll_loop_begin(e, &runs, one, ll_iadd(e, last, one), one, NULL, 0);
   ll_loop_begin(e, &steps, ll_k(e, 0), runs.iv, one, NULL, 0);
   ll_val stride = ll_shl(e, one, ll_sub(e, ll_sub(e, runs.iv, one), steps.iv));
-  if (pairs < threads) ll_if_begin(e, &in, ll_icmp(e, LLVMIntSLT, thread, ll_k(e, pairs)));
+  ll_if_begin(e, &in, ll_icmp(e, LLVMIntSLT, thread, pairs));
   exchange(o, thread, stride, ll_shl(e, one, runs.iv));
-  if (pairs < threads) ll_if_end(e, &in);
+  ll_if_end(e, &in);
   tn_cuda_barrier(o->k);
   ll_loop_end(e, &steps, NULL);
   ll_loop_end(e, &runs, NULL);
@@ -163,7 +172,7 @@ static void launch_tiles(order *o) {
   o->keys = tn_cuda_shared(k, o->tile * 8, 8);
   o->ids = tn_cuda_shared(k, o->tile * 4, 4);
   fill(o, ll_imul(e, tile, ll_k(e, o->tile)), threads);
-  sort_tile(o, threads);
+  sort_tile(o);
   write_tile(o, tile, threads, keys, ids);
   tn_cuda_launch_end(k);
 }

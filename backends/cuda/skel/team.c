@@ -58,12 +58,11 @@ void tn_cuda_team_fold(tn_cuda_team *t, ll_val *acc, uint32_t n, tn_cuda_fold fo
   tn_cuda_barrier(k);
   ll_if_begin(e, &first, ll_icmp(e, LLVMIntEQ, lane, i32_of(k, 0)));
   for (uint32_t i = 0; i < n; i++)
-    tn_cuda_slot_put(k, t->room, ll_iadd(e, ll_imul(e, warp, ll_k(e, n)), ll_k(e, i)), acc[i]);
+    tn_cuda_slot_put(k, t->room, ll_iadd(e, warp, ll_k(e, (int64_t)i * warps)), acc[i]);
   ll_if_end(e, &first);
   tn_cuda_barrier(k);
   for (uint32_t i = 0; i < n; i++)
-    acc[i] = tn_cuda_slot_get(k, LLVMTypeOf(acc[i]), t->room,
-                              ll_iadd(e, ll_imul(e, part, ll_k(e, n)), ll_k(e, i)));
+    acc[i] = tn_cuda_slot_get(k, LLVMTypeOf(acc[i]), t->room, ll_iadd(e, part, ll_k(e, (int64_t)i * warps)));
   lanes_of_warp(k, warps, acc, n, fold, ctx);
 }
 

@@ -144,8 +144,7 @@ static int shared_limit(void) {
   return 1024 * (sm == 80 || sm == 87 ? 163 : sm == 86 || sm == 89 || sm / 10 == 12 ? 99 : 227);
 }
 
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
-  FAKE_ENTER(cuDeviceGetAttribute);
+CUresult fake_attribute(int *value, CUdevice_attribute attribute, CUdevice device) {
   if (!good_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   switch (attribute) {
   case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1024; break;
@@ -169,6 +168,11 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
   default: return CUDA_ERROR_INVALID_VALUE;
   }
   return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
+  FAKE_ENTER(cuDeviceGetAttribute);
+  return fake_attribute(value, attribute, device);
 }
 
 CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer) {

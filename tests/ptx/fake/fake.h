@@ -120,6 +120,7 @@ CUresult fake_enter(const char *name);
     CUresult fake_r_ = fake_enter(#name);                                                                    \
     if (fake_r_) return fake_r_;                                                                             \
   } while (0)
+CUresult fake_attribute(int *value, CUdevice_attribute attribute, CUdevice device);
 CUcontext fake_context(void); /* the current one; NULL: none */
 /* The current context, or the error that stands in the way. */
 CUresult fake_current(CUcontext *out);

@@ -1,7 +1,7 @@
 /* cache.c - one file per object, named by its key; the time of its last use is the file's time. An entry is
  * written beside its place and renamed, so that others see all of it or nothing, and ends with a sum of its
  * bytes, so that damage is seen. */
-#include "backends/cpu/compile/cache.h"
+#include "backends/llvm/cache.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -40,12 +40,11 @@ static bool ours(const char *path) {
   return !stat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022);
 }
 
-void tn_cpu_cache_open(tn_cpu_cache *c, const char *folder) {
-  *c = (tn_cpu_cache){0};
-  uint64_t n = folder ? strlen(folder) : 0;
-  if (!n || !(c->folder = tn_mem_alloc(n + sizeof "/cpu"))) return;
-  memcpy(c->folder, folder, n);
-  memcpy(c->folder + n, "/cpu", sizeof "/cpu");
+void tn_ll_cache_open(tn_ll_cache *c, const char *folder, const char *room) {
+  *c = (tn_ll_cache){0};
+  uint64_t n = folder && *folder ? strlen(folder) + strlen(room) + 2 : 0;
+  if (!n || !(c->folder = tn_mem_alloc(n))) return;
+  snprintf(c->folder, n, "%s/%s", folder, room);
   make_folders(c->folder);
   if (ours(c->folder)) return;
   tn_mem_free(c->folder);
@@ -54,7 +53,7 @@ void tn_cpu_cache_open(tn_cpu_cache *c, const char *folder) {
 
 /* ---- entries ------------------------------------------------------------------------------------------- */
 
-static char *path_of(const tn_cpu_cache *c, const char *key) {
+static char *path_of(const tn_ll_cache *c, const char *key) {
   uint64_t n = strlen(c->folder);
   char *path = tn_mem_alloc(n + KEY + 2);
   if (path) snprintf(path, n + KEY + 2, "%s/%s", c->folder, key);
@@ -69,7 +68,7 @@ static bool whole(const char *key, const tn_file *f, tn_bytes *object) {
   return !memcmp(end.magic, MAGIC, sizeof end.magic) && end.hash == hash_of(key, *object);
 }
 
-bool tn_cpu_cache_get(tn_cpu_cache *c, const char *key, tn_buf *out) {
+bool tn_ll_cache_get(tn_ll_cache *c, const char *key, tn_buf *out) {
   tn_file f;
   tn_bytes object;
   char *path = c->folder ? path_of(c, key) : NULL;
@@ -84,7 +83,7 @@ bool tn_cpu_cache_get(tn_cpu_cache *c, const char *key, tn_buf *out) {
   return fine;
 }
 
-void tn_cpu_cache_put(tn_cpu_cache *c, const char *key, tn_bytes object) {
+void tn_ll_cache_put(tn_ll_cache *c, const char *key, tn_bytes object) {
   trailer end = {.hash = hash_of(key, object)};
   tn_outfile o;
   char *path = c->folder ? path_of(c, key) : NULL;
@@ -151,8 +150,8 @@ static void trim(const char *folder, uint64_t limit) {
   closedir(dir);
 }
 
-void tn_cpu_cache_close(tn_cpu_cache *c, uint64_t limit) {
+void tn_ll_cache_close(tn_ll_cache *c, uint64_t limit) {
   if (c->folder && c->stored) trim(c->folder, limit);
   tn_mem_free(c->folder);
-  *c = (tn_cpu_cache){0};
+  *c = (tn_ll_cache){0};
 }
