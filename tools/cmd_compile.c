@@ -41,10 +41,10 @@ static int weights_mode(const char *text) {
   return -1;
 }
 
-enum { EMIT_LIB, EMIT_IR, EMIT_KERNELS, EMIT_PROGRAM };
+enum { EMIT_LIB, EMIT_IR, EMIT_KERNELS, EMIT_PROGRAM, EMIT_PTX, EMIT_CUBIN };
 static int emit_kind(const char *text) {
-  static const char *const names[] = {"lib", "ir", "kernels", "program"};
-  for (int i = 0; i < 4; i++)
+  static const char *const names[] = {"lib", "ir", "kernels", "program", "ptx", "cubin"};
+  for (int i = 0; i < 6; i++)
     if (!text || !strcmp(text, names[i])) return i;
   return -1;
 }
@@ -57,7 +57,8 @@ static tn_status emit_module(const tn_args *a, tn_module *m) {
   return s;
 }
 
-static void report_result(const tn_args *a, const char *path, const tn_aot_result *r, double seconds) {
+static void report_result(const tn_args *a, const char *path, const tn_aot_result *r, double seconds,
+                          tn_buf *steps) {
   struct rusage u;
   getrusage(RUSAGE_SELF, &u);
   struct rusage children;
@@ -71,9 +72,10 @@ static void report_result(const tn_args *a, const char *path, const tn_aot_resul
     tn_buf_json(&out, tn_str_of(r->header));
     tn_buf_printf(
         &out,
-        ", \"library_bytes\": %llu, \"weights_bytes\": %llu, \"seconds\": %.3f, \"peak_memory_bytes\": %llu}",
+        ", \"library_bytes\": %llu, \"weights_bytes\": %llu, \"seconds\": %.3f, \"peak_memory_bytes\": %llu, "
+        "\"steps\": %s}",
         (unsigned long long)r->library_bytes, (unsigned long long)r->weights_bytes, seconds,
-        (unsigned long long)peak * 1024);
+        (unsigned long long)peak * 1024, tn_buf_cstr(steps));
     puts(tn_buf_cstr(&out));
     tn_buf_fini(&out);
     return;
@@ -81,6 +83,7 @@ static void report_result(const tn_args *a, const char *path, const tn_aot_resul
   printf("%s (%.1f MB, of which %.1f MB weights) and %s in %.2f s, peak memory %.0f MB\n", path,
          (double)r->library_bytes / 1e6, (double)r->weights_bytes / 1e6, r->header, seconds,
          (double)peak / 1e3);
+  if (a->given[OPT_verbose]) puts(tn_buf_cstr(steps));
 }
 
 /* Measures, and keeps what the file says of other models and targets. */
@@ -109,7 +112,10 @@ static tn_status compile_to_library(const tn_args *a, tn_driver *d, tn_module *m
   tn_status s = tn_driver_build(d, m, mode, &b);
   tn_aot_result r;
   if (s == TN_OK) s = tn_driver_aot(d, m, &b, mode, path, &r);
-  if (s == TN_OK) report_result(a, path, &r, tn_now() - begin);
+  tn_buf steps = {0};
+  if (s == TN_OK) tn_report_steps(d, &b, a->given[OPT_json], &steps);
+  if (s == TN_OK) report_result(a, path, &r, tn_now() - begin, &steps);
+  tn_buf_fini(&steps);
   tn_build_fini(&b);
   return s;
 }
@@ -133,6 +139,7 @@ static tn_status compile_stages(const tn_args *a, tn_driver *d, tn_module **m, t
   TN_TRY(optimize_module(a, d, *m, report));
   if (emit == EMIT_KERNELS) return emit_module(a, *m);
   if (emit == EMIT_PROGRAM) return tn_report_program(d, *m, stdout);
+  if (emit != EMIT_LIB) return tn_emit_code(d, *m, emit == EMIT_CUBIN, a->last[OPT_output]);
   TN_TRY(compile_to_library(a, d, *m, begin));
   return tn_report_finish(report, d, a, a->positional[0], a->last[OPT_output]);
 }
@@ -148,7 +155,9 @@ static tn_status compile(const tn_args *a, tn_driver *d, tn_module **m) {
 static int run_compile(const tn_args *a) {
   int emit = emit_kind(a->last[OPT_emit]);
   if (emit < 0)
-    return fprintf(stderr, "tenon: --emit: '%s' is not lib, ir, kernels or program\n", a->last[OPT_emit]), 2;
+    return fprintf(stderr, "tenon: --emit: '%s' is not lib, ir, kernels, program, ptx or cubin\n",
+                   a->last[OPT_emit]),
+           2;
   if (weights_mode(a->last[OPT_weights]) < 0)
     return fprintf(stderr, "tenon: --weights: '%s' is not embed, external or inplace\n",
                    a->last[OPT_weights]),

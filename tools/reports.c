@@ -150,7 +150,7 @@ static void print_expr(const program_view *v, uint32_t row) {
 }
 
 static void print_operand(const program_view *v, const tn_prog_operand *o) {
-  static const char *const kinds[] = {"slot", "in", "out", "weight", "state"};
+  static const char *const kinds[] = {"slot", "in", "out", "weight", "state", "none"};
   if (o->kind == TN_PROG_WEIGHT)
     fprintf(v->to, " @%s", name_at(v, ROWS(v, tn_prog_weight, weights)[o->index].name));
   else if (o->kind == TN_PROG_STATE)
@@ -160,8 +160,13 @@ static void print_operand(const program_view *v, const tn_prog_operand *o) {
 }
 
 static void print_step(const program_view *v, uint32_t i) {
+  static const char *const words[] = {[TN_PROG_BIND] = "bind", [TN_PROG_IF] = "if", [TN_PROG_LOOP] = "loop"};
   const tn_prog_step *s = &ROWS(v, tn_prog_step, steps)[i];
-  fprintf(v->to, "    %s", name_at(v, ROWS(v, tn_prog_kernel, kernels)[s->kernel].symbol));
+  fprintf(v->to, "    %s",
+          s->kind == TN_PROG_KERNEL ? name_at(v, ROWS(v, tn_prog_kernel, kernels)[s->kernel].symbol)
+          : s->kind != TN_PROG_COPY ? words[s->kind]
+          : s->kernel               ? "download"
+                                    : "upload");
   for (uint32_t k = 0; k < s->noperands; k++)
     print_operand(v, &ROWS(v, tn_prog_operand, operands)[s->first_operand + k]);
   fputs(" dims(", v->to);

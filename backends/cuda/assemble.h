@@ -13,7 +13,8 @@ typedef struct tn_cuda_usage {
 /* Assembles `ptx` for t. `ptxas`: its path; NULL: TENON_PTXAS, CUDA_HOME/bin, CUDA_PATH/bin and PATH are
  * looked at; "none": not wanted. `cache`: the folder of the object cache; NULL: none. Which ptxas ran, or why
  * the driver has to do it, is said to the host as a note. *cubin stays empty, with TN_OK, when there is no
- * ptxas to be found. *log: what ptxas printed. A ptxas that was named and is not there, or one that refuses
+ * ptxas to be found. *log: what ptxas printed,
+ * nothing if the cache had the code. A ptxas that was named and is not there, or one that refuses
  * the text, is an error that names the function and its line. */
 tn_status tn_cuda_assemble(tn_cuda *c, const tn_cuda_target *t, const char *ptx, const char *ptxas,
                            const char *cache, tn_buf *cubin, tn_buf *log);

@@ -163,5 +163,27 @@ START_TEST(orders) {
 }
 END_TEST
 
+/* Lines that are longer than what a backend takes at once. */
+START_TEST(long_lines) {
+  static const char text[] =
+      "module @m { dims B, N, R\n func @f(%x: f32[B, N], %y: bf16[R, 4096], %s: bf16[4096], %z: f32[R, "
+      "20000], "
+      "%w: f16[B, 3000], %q: f32[N, 70], %j: i32[B, N]) -> (a: f32[B, N], c: f32[B, N], d: i64[B, N], e: "
+      "f32[B, "
+      "50], g: i64[B, 50], h: f16[B, 7], i: i64[B, 7], p: bf16[R, 4096], r: f32[R, 20000], l: f32[R, 20000], "
+      "s: f32[], t: f32[70], m: i64[B], n: i64[70], v: i64[B * N], u: i64[], ja: i32[B, N], jb: i64[B, N]) "
+      "{\n"
+      " %a = cumsum %x {axis = 1, exclusive}\n %c, %d = sort %x {axis = 1}\n %e, %g = top_k %x {k = 50}\n "
+      "%h, "
+      "%i = top_k %w {k = 7}\n %p = rms_norm %y, %s {eps = 0x1p-20}\n %r = softmax %z\n %l = layer_norm %z "
+      "{eps = 0x1p-20}\n %0 = reduce_sum %x {axes = [0, 1]}\n %t = reduce_mean %q {axes = [0]}\n %m = argmax "
+      "%x\n %n = argmax %q {axis = 0}\n %v, %u = nonzero %j\n %ja, %jb = sort %j {descending}\n"
+      " return %a, %c, %d, %e, %g, %h, %i, %p, %r, %l, %0, %t, %m, %n, %v, %u, %ja, %jb } }";
+  kernel_check(
+      &(tn_case){.text = text, .dims = {{"B", 2}, {"N", 2500}, {"R", 2}}, .int_lo = -9, .int_hi = 9});
+  kernel_check(&(tn_case){.text = text, .dims = {{"B", 1}, {"N", 1025}, {"R", 1}}});
+}
+END_TEST
+
 KERNEL_TESTS("rows", norms, fused_norms, softmaxes, masked_softmax, reductions, argmaxes, fused_reduction,
-             scans, orders)
+             scans, orders, long_lines)

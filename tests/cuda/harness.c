@@ -2,7 +2,9 @@
  * a device with the package, upload, launch, download. TENON_TEST_TARGET names the target (sm_80); the device
  * is the interpreter of tests/ptx with that compute capability, unless TENON_TEST_DRIVER names another
  * libcuda. Buffers have the tensors' exact sizes, and half of them lie at odd multiples of 64 bytes; results
- * and scratch begin as 0xcd. */
+ * and scratch begin as 0xcd. TENON_CUDA_CASES names a folder in which each case is left as a file
+ * (gpu/case.h). */
+#include "tests/cuda/gpu/write.h"
 #include "tests/cuda/ptxas.h"
 #include "tests/kernels/case.h"
 #include "tools/conform/run.h"
@@ -53,6 +55,7 @@ static void check_one(tn_world *ref, tn_op ref_ret, const char *pipeline) {
   tn_device_run_all(&r);
   snprintf(where, sizeof where, "%s, %s", target.name, pipeline);
   tn_world_compare(ref, ref_ret, &r.trial.w, r.ret, where);
+  if (getenv("TENON_CUDA_CASES")) case_write(getenv("TENON_CUDA_CASES"), &r, ref, ref_ret, where);
   tn_device_run_fini(&r);
 }
 

@@ -26,8 +26,7 @@ static void check(const product *p, double nmse) {
 
 START_TEST(copied) {
   static const product some[] = {{"bf16", "bf16", 4300, 520, 72, true, false},
-                                 {"f16", "f16", 4200, 528, 40, false, false},
-                                 {"f16", "f16", 6500, 264, 136, true, false}};
+                                 {"f16", "f16", 4200, 528, 40, false, false}};
   for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], i ? 1e-6 : 1e-5);
 }
 END_TEST
@@ -84,7 +83,7 @@ START_TEST(halves) {
           .pipeline = "partition, fuse",
           .nmse = 1e-4,
           .kernels = 1};
-      if (i != 2 || !trans) kernel_check(&c);
+      if (!i || trans == (i == 1)) kernel_check(&c);
     }
 }
 END_TEST

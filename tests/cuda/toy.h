@@ -33,7 +33,7 @@ void toy_seal(tn_bytes package);
  *   few    (x, y; n, a)    one of two launches: "add" when n <= 64, "set" (y[i] = a) when n > 64
  *   large  (y; n)          y[i] = i + 1, by way of 64 KB of shared memory; n <= 32
  *   pair   (y; n)          cc >= 90: clusters of 2; y[block] = rank of the block in its cluster
- *   map    (x, y; n)       y = the 128 bytes of a tensor map over x as [n][64] u8
+ *   map    (x, y; n)       cc >= 90: y = the 128 bytes of a tensor map over x as [n][64] u8
  *   wild   (y; n)          stores to address 64
  *   wide   (y; n)          n blocks along y */
 tn_bytes toy_package(uint32_t cc);

@@ -174,7 +174,7 @@ START_TEST(test_header) {
   tn_prog_header *h = (tn_prog_header *)(void *)b.text;
   h->version = 99;
   ck_assert_int_eq(check(&b), TN_UNSUPPORTED);
-  ck_assert_str_eq(why, "program: version 99, this runtime reads 3");
+  ck_assert_str_eq(why, "program: version 99, this runtime reads 4");
   h->version = TN_PROGRAM_VERSION;
   h->hash ^= 1;
   ck_assert_int_eq(check(&b), TN_DATA_LOSS);

@@ -8,7 +8,6 @@
  * are looked up in shared memory, where 16 of them never share a bank. */
 #include "backends/cuda/matmul/blocks.h"
 #include "backends/cuda/warp.h"
-#include "backends/llvm/convert.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -236,11 +235,28 @@ void tn_cuda_codes_begin(tn_cuda_stream *s) {
 
 /* ---- levels -------------------------------------------------------------------------------------------- */
 
+/* 0x7f and 0xff are NaN: the row's sum becomes that through its scale. */
+static void note_nan(tn_cuda_piece *c, uint32_t r, ll_val w) {
+  tn_ll *e = c->s->k->e;
+  ll_val one = ll_add(e, masked(c, w, 0x7f), tn_cuda_word(c, 0x01010101));
+  ll_val bad = ll_and(e, one, tn_cuda_word(c, (int32_t)0x80808080));
+  c->bad[r] = c->bad[r] ? ll_or(e, c->bad[r], bad) : bad;
+}
+/* An f8e4m3 number: its fields where those of an f32 are, and 2^120 for the other bias. */
+static ll_val f8_float(tn_cuda_piece *c, ll_val w, uint32_t b) {
+  tn_ll *e = c->s->k->e;
+  ll_val top = tn_cuda_pick_bytes(c, w, tn_cuda_word(c, 0), tn_cuda_word(c, 0x0444 + (b << 12)));
+  ll_val bits = ll_or(e, ll_and(e, top, tn_cuda_word(c, INT32_MIN)),
+                      ll_and(e, ll_lshr(e, top, tn_cuda_word(c, 4)), tn_cuda_word(c, 0x07f00000)));
+  return ll_fmul(e, ll_cast_bits(e, bits, e->f32), ll_real(e, e->f32, 0x1p120));
+}
+
 void tn_cuda_codes_split(tn_cuda_piece *c, uint32_t r) {
   const tn_quant *q = c->q;
   const tn_quant_plane *f = q->plane;
   for (uint32_t j = 0; j < tn_cuda_piece_bytes(q) / 4; j++) {
     ll_val w = c->codes[r][j][0];
+    if (q->level == TN_QL_F8E4M3) note_nan(c, r, w);
     if (q->level == TN_QL_SIGNED) w = ll_xor(c->s->k->e, w, tn_cuda_word(c, (int32_t)0x80808080));
     if (q->level == TN_QL_TABLE && whole_levels(q)) {
       split_levels(c, r, j);
@@ -274,12 +290,8 @@ static ll_val looked_up(tn_cuda_piece *c, ll_val codes, uint32_t b) {
 
 ll_val tn_cuda_codes_level(tn_cuda_piece *c, uint32_t r, uint32_t j, uint32_t s, uint32_t b,
                            const tn_cuda_run *g) {
-  tn_ll *e = c->s->k->e;
   ll_val codes = c->codes[r][j][s];
   if (c->s->table) return looked_up(c, codes, b);
-  if (c->q->level == TN_QL_F8E4M3) {
-    ll_val byte = LLVMBuildTrunc(e->b, shifted(c, codes, (int32_t)(8 * b)), e->i8, "");
-    return tn_ll_to_compute(e, TN_DT_f8e4m3, byte);
-  }
+  if (c->q->level == TN_QL_F8E4M3) return f8_float(c, codes, b);
   return tn_cuda_byte_float(c, codes, b, g->off[r]);
 }

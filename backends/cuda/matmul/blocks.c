@@ -1,6 +1,7 @@
 /* blocks.c - see blocks.h: how blocks are cut into pieces, the sums of a piece's runs, and the loop. */
 #include "backends/cuda/matmul/blocks.h"
 #include "backends/cuda/warp.h"
+#include <math.h>
 
 enum { PIECE = 16, MOST_PIECES = 64, AHEAD = 2 };
 
@@ -54,6 +55,10 @@ static void read_run(tn_cuda_piece *c, uint32_t r, ll_val j, tn_cuda_run *g) {
   tn_ll *e = c->s->k->e;
   tn_block_reader b = tn_cuda_piece_reader(c, r);
   g->scale[r] = tn_block_scale(&b, tn_block_number(&b, c->q->d, c->q->d_at), j);
+  if (c->bad[r]) {
+    ll_val none = ll_icmp(e, LLVMIntEQ, c->bad[r], tn_cuda_word(c, 0));
+    g->scale[r] = ll_select(e, none, g->scale[r], ll_real(e, e->f32, NAN));
+  }
   g->low[r] = NULL;
   if (c->q->m_sign) {
     g->low[r] = tn_block_minimum(&b, tn_block_number(&b, c->q->m, c->q->m_at), j);
@@ -175,10 +180,7 @@ static void add_pieces(tn_cuda_stream *s, ll_val u, uint32_t count, ll_val *acc)
 /* Where row `row` of w has the chunk's first block: bytes in the buffer. */
 static ll_val row_bytes(tn_cuda_stream *s, ll_val row) {
   tn_ll *e = s->k->e;
-  ll_val size = ll_k(e, s->q->values), lead = ll_k(e, 0);
-  for (uint32_t i = 0; i + 2 < s->tw.rank; i++)
-    lead = ll_iadd(e, ll_imul(e, lead, tn_ll_dim(&s->k->body, s->tw.dims[i])), s->at.at[i].v);
-  row = ll_iadd(e, ll_imul(e, lead, tn_ll_dim(&s->k->body, s->tw.dims[s->tw.rank - 2])), row);
+  ll_val size = ll_k(e, s->q->values);
   ll_val blocks = ll_udiv(e, tn_ll_dim(&s->k->body, s->depth), size);
   ll_val at = ll_iadd(e, ll_imul(e, row, blocks), ll_udiv(e, s->k0, size));
   return ll_imul(e, at, ll_k(e, s->q->bytes));

@@ -25,7 +25,8 @@ typedef struct tn_cuda_piece {
   ll_val block[TN_CUDA_PIECE_ROWS]; /* where the rows' blocks lie in the buffer: bytes, i64 */
   /* Four codes to a word; before tn_cuda_codes_split, words as they lie in memory, in slot 0. */
   ll_val codes[TN_CUDA_PIECE_ROWS][TN_CUDA_PIECE_WORDS][TN_CUDA_PIECE_SLOTS];
-  uint32_t row; /* that the reader reads */
+  ll_val bad[TN_CUDA_PIECE_ROWS]; /* i32, not 0: a code stands for NaN; NULL: none does */
+  uint32_t row;                   /* that the reader reads */
 } tn_cuda_piece;
 
 typedef struct tn_cuda_run {

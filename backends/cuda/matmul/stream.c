@@ -10,7 +10,8 @@ enum {
   STAGED = 8192,       /* values of x in shared memory at most */
   MANY_COLUMNS = 8192, /* a warp takes more of them */
   WARPS_WANTED = 2048, /* of all blocks: less leave memory waiting */
-  UNROLL = 4           /* loads of a row under way */
+  UNROLL = 4,          /* loads of a row under way */
+  EARLY = 2            /* of them asked for before x is there */
 };
 
 static ll_val i32(tn_cuda_stream *s, int64_t x) { return LLVMConstInt(s->k->e->i32, (uint64_t)x, 1); }
@@ -64,11 +65,12 @@ void tn_cuda_stream_plan(tn_cuda_stream *s) {
 /* ---- rows of the left operand -------------------------------------------------------------------------- */
 
 /* Four values lie together; within 128 bytes they are shuffled so that lanes which read a constant number of
- * bytes apart do not meet in a bank. */
+ * values apart do not meet in a bank: not for any of the formats' distances. */
 static ll_val x_place(tn_cuda_stream *s, uint32_t t, ll_val f) {
   tn_ll *e = s->k->e;
+  bool far = s->q && s->q->plane->run == 1 && s->q->plane->bits == 2;
   ll_val g = ll_lshr(e, f, i32(s, 3));
-  ll_val h = ll_xor(e, ll_xor(e, g, ll_lshr(e, g, i32(s, 2))), ll_lshr(e, g, i32(s, 3)));
+  ll_val h = ll_xor(e, ll_xor(e, g, ll_lshr(e, g, i32(s, 1))), ll_lshr(e, g, i32(s, far ? 4 : 3)));
   ll_val at = ll_shl(e, ll_xor(e, f, ll_and(e, h, i32(s, 7))), i32(s, 4));
   return ll_at(e, s->xs, ll_iadd(e, at, i32(s, (int64_t)t * s->chunk * 4)));
 }
@@ -317,6 +319,36 @@ static void find_rows(tn_cuda_stream *s) {
   }
 }
 
+ll_val tn_cuda_stream_row(tn_cuda_stream *s, ll_val row) {
+  tn_ll *e = s->k->e;
+  ll_val lead = ll_k(e, 0);
+  for (uint32_t i = 0; i + 2 < s->tw.rank; i++)
+    lead = ll_iadd(e, ll_imul(e, lead, tn_ll_dim(&s->k->body, s->tw.dims[i])), s->at.at[i].v);
+  return ll_iadd(e, ll_imul(e, lead, tn_ll_dim(&s->k->body, s->tw.dims[s->tw.rank - 2])), row);
+}
+
+/* Has what the warp reads first brought into the second-level cache, while x is still on its way. */
+static void ask_early(tn_cuda_stream *s) {
+  tn_ll *e = s->k->e;
+  ll_val buffer = tn_cuda_buffer(s->k, s->w, NULL), size = tn_ll_dim(&s->k->body, s->depth);
+  if (!buffer || s->by_columns) return;
+  uint32_t bytes = s->q ? s->q->bytes / tn_cuda_pieces(s->q) : s->lanes * tn_ll_dtype_of(s->tw.dtype).bytes;
+  const tn_quant *q = tn_quant_of(s->tw.dtype);
+  if (q && !s->q) return;
+  size = q ? ll_imul(e, ll_udiv(e, size, ll_k(e, q->values)), ll_k(e, q->bytes))
+           : ll_imul(e, size, ll_k(e, tn_ll_dtype_of(s->tw.dtype).bytes));
+  ll_val last = ll_imax(e, ll_sub(e, size, ll_k(e, 1)), ll_k(e, 0));
+  for (uint32_t u = 0; u < EARLY; u++) {
+    ll_val lane = tn_cuda_i64(s->k, ll_iadd(e, s->k_lane, i32(s, (int64_t)u * 32 * s->split)));
+    ll_val at = ll_imin(e, ll_imul(e, lane, ll_k(e, bytes)), last);
+    for (uint32_t r = 0; r < s->rows; r++) {
+      ll_val row = ll_imul(e, tn_cuda_stream_row(s, s->w_rows[r]), size);
+      ll_val p = tn_cuda_global(s->k, ll_at(e, buffer, ll_iadd(e, row, at)));
+      tn_cuda_asm(s->k, e->tvoid, "prefetch.global.L2 [$0];", "l", &p, 1);
+    }
+  }
+}
+
 static void find_place(tn_cuda_stream *s) {
   tn_ll *e = s->k->e;
   ll_val warp = tn_cuda_warp(s->k), lane = tn_cuda_lane(s->k);
@@ -352,6 +384,7 @@ void tn_cuda_stream_run(tn_cuda_stream *s) {
   s->sums = tn_cuda_shared(s->k, s->split * s->tile * product_columns(s) * 4, 16);
   for (uint32_t i = 0; i < n; i++) acc[i] = ll_zero(sum_type(s));
   find_place(s);
+  ask_early(s);
   s->table = NULL;
   if (s->q) tn_cuda_codes_begin(s);
   if (tn_ll_dim_const(&s->k->body, s->depth, &depth) && depth <= s->chunk) {

@@ -56,6 +56,8 @@ ll_val tn_cuda_stream_sum(tn_cuda_stream *s, ll_val t, ll_val c, uint32_t half);
 /* ---- between stream.c and blocks.c ---- */
 /* Four values of row t of x in the chunk as a vector; f: which four, i32. */
 ll_val tn_cuda_stream_x(tn_cuda_stream *s, uint32_t t, ll_val f);
+/* The number of row `row` of w's matrix among all rows of w; i64. */
+ll_val tn_cuda_stream_row(tn_cuda_stream *s, ll_val row);
 /* Adds `count` of what a lane takes at once to acc: number v (i32), and every 32 * split-th behind it. */
 typedef void (*tn_cuda_stream_fn)(tn_cuda_stream *s, ll_val v, uint32_t count, ll_val *acc);
 /* Calls fn for *v, `count` per trip, while all of them are below `end`; leaves in *v where it stopped. */

@@ -128,23 +128,23 @@ static void store_held(tn_cuda_tile *t, tn_cuda_tile_side *s, ll_val slot) {
   }
 }
 
-static void begin_side(tn_cuda_tile *t, tn_cuda_tile_side *s, ll_val k0, ll_val slot) {
+static void begin_chunk(tn_cuda_tile *t, tn_cuda_tile_side *s, uint32_t i, ll_val k0, ll_val slot) {
   tn_ll *e = t->k->e;
-  for (uint32_t i = 0; i < s->count; i++) {
-    if (!s->source.async) {
-      ll_val v = s->source.values(s->source.ctx, i, k0);
-      set(e, s->held[i], ll_cast_bits(e, v, LLVMVectorType(e->i32, 4)));
-      continue;
-    }
-    ll_val valid = NULL, from = s->source.address(s->source.ctx, i, k0, &valid);
-    tn_cuda_copy_async(t->k, shared_at(t, ll_iadd(e, slot, goes_to(t, s, i))), from, TN_CUDA_CHUNK_BYTES,
-                       valid);
+  if (!s->source.async) {
+    ll_val v = s->source.values(s->source.ctx, i, k0);
+    set(e, s->held[i], ll_cast_bits(e, v, LLVMVectorType(e->i32, 4)));
+    return;
   }
+  ll_val valid = NULL, from = s->source.address(s->source.ctx, i, k0, &valid);
+  ll_val to = shared_at(t, ll_iadd(e, slot, goes_to(t, s, i)));
+  tn_cuda_copy_async(t->k, to, from, TN_CUDA_CHUNK_BYTES, valid);
 }
-/* Copies of the step at k0 begin; the group is theirs. */
-static void begin_step(tn_cuda_tile *t, ll_val k0, ll_val slot) {
-  for (uint32_t i = 0; i < 2; i++) begin_side(t, &t->side[i], k0, slot);
-  tn_cuda_copy_commit(t->k);
+/* Part `part` of `parts` of the copies of the step at k0; values are all asked for in the first one. */
+static void begin_step(tn_cuda_tile *t, ll_val k0, ll_val slot, uint32_t part, uint32_t parts) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t j = 0; j < t->side[i].count; j++, n++)
+      if (part == (t->side[i].source.async ? n % parts : 0)) begin_chunk(t, &t->side[i], j, k0, slot);
 }
 
 /* ---- shared memory to registers -------------------------------------------------------------------------
@@ -237,12 +237,13 @@ static ll_val step(tn_cuda_tile *t, ll_val k0, ll_val slot, ll_val free) {
   for (uint32_t kk = 0; kk < products; kk++) {
     bool last = kk + 1 == products;
     if (last) {
+      tn_cuda_copy_commit(t->k);
       for (uint32_t i = 0; i < 2; i++) store_held(t, &t->side[i], free);
       tn_cuda_copy_wait(t->k, t->shape.stages - 2);
       tn_cuda_barrier(t->k);
     }
     fetch(t, (kk + 1) % 2, last ? next : slot, last ? 0 : kk + 1);
-    if (!kk) begin_step(t, k0, free);
+    if (!last) begin_step(t, k0, free, kk, products - 1);
     multiply(t, kk % 2);
   }
   return next;
@@ -254,7 +255,8 @@ void tn_cuda_tile_run(tn_cuda_tile *t, ll_val depth) {
   set_up(t);
   for (uint32_t s = 0; s < ahead; s++) {
     ll_val slot = i32(t, (int64_t)s * t->slot_bytes);
-    begin_step(t, i32(t, (int64_t)s * each), slot);
+    begin_step(t, i32(t, (int64_t)s * each), slot, 0, 1);
+    tn_cuda_copy_commit(t->k);
     for (uint32_t i = 0; i < 2; i++) store_held(t, &t->side[i], slot);
   }
   tn_cuda_copy_wait(t->k, t->shape.stages - 2);

@@ -5,6 +5,7 @@
 
 enum {
   MOST_EXPRS = 4096, /* of one launch */
+  MOST_DIMS = 65536, /* sizes of one kernel */
   MOST_THREADS = 1024,
   MOST_CLUSTER = 8, /* blocks, on every device that has clusters */
   MOST_SHARED = 227 * 1024,
@@ -236,7 +237,8 @@ static tn_status read_kernel(reader *r, uint32_t at, uint32_t *next) {
   if (k->first_launch != *next || !k->nlaunches || k->nlaunches > TN_CUDA_MAX_LAUNCHES ||
       k->nlaunches > h->launches.count - *next)
     return bad(r, "kernel '%s' has %u launches from %u", symbol, k->nlaunches, k->first_launch);
-  if (k->nbufs > TN_CUDA_MAX_PARAMS / 8) return bad(r, "kernel '%s' has %u buffers", symbol, k->nbufs);
+  if (k->nbufs > TN_CUDA_MAX_PARAMS / 8 || k->ndims > MOST_DIMS)
+    return bad(r, "kernel '%s' has %u buffers and %u sizes", symbol, k->nbufs, k->ndims);
   for (uint32_t i = 0; i < k->nlaunches; i++) TN_TRY(read_launch(r, k, *next + i));
   *next += k->nlaunches;
   TN_TRY(tn_map_put(&r->v->symbols, tn_str_of(symbol), at, &twice));

@@ -55,7 +55,6 @@ void tn_cuda_team_fold(tn_cuda_team *t, ll_val *acc, uint32_t n, tn_cuda_fold fo
   if (warps < 2) return;
   ll_val warp = tn_cuda_i64(k, ll_lshr(e, tn_cuda_thread(k), i32_of(k, 5)));
   ll_val lane = tn_cuda_lane(k), part = tn_cuda_i64(k, ll_and(e, lane, i32_of(k, warps - 1)));
-  tn_cuda_barrier(k);
   ll_if_begin(e, &first, ll_icmp(e, LLVMIntEQ, lane, i32_of(k, 0)));
   for (uint32_t i = 0; i < n; i++)
     tn_cuda_slot_put(k, t->room, ll_iadd(e, warp, ll_k(e, (int64_t)i * warps)), acc[i]);
@@ -63,6 +62,7 @@ void tn_cuda_team_fold(tn_cuda_team *t, ll_val *acc, uint32_t n, tn_cuda_fold fo
   tn_cuda_barrier(k);
   for (uint32_t i = 0; i < n; i++)
     acc[i] = tn_cuda_slot_get(k, LLVMTypeOf(acc[i]), t->room, ll_iadd(e, part, ll_k(e, (int64_t)i * warps)));
+  tn_cuda_barrier(k); /* the room may be used again */
   lanes_of_warp(k, warps, acc, n, fold, ctx);
 }
 
