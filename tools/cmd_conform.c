@@ -5,6 +5,8 @@
 
 static const uint8_t options[] = {OPT_only, OPT_expected, OPT_json, OPT_help};
 
+enum { LINES = 4 }; /* of words; with --json all */
+
 typedef struct report {
   bool json;
   uint32_t shown;
@@ -29,7 +31,8 @@ static void put(void *user, const char *name, tn_outcome outcome, const char *wo
     return;
   }
   printf("%-6s %s\n", tn_outcome_names[outcome], name);
-  for (const char *at = words; outcome != TN_PASS && *at;) {
+  const char *at = words;
+  for (int line = 0; outcome != TN_PASS && *at && line < LINES; line++) {
     int n = (int)strcspn(at, "\n");
     printf("       %.*s\n", n, at);
     at += n + (at[n] != 0);

@@ -8,7 +8,8 @@ typedef struct product {
   const char *lhs, *rhs;
   int64_t rows;
   int n, k;
-  bool trans_b, fast;
+  bool trans_b;
+  const char *precision;
 } product;
 
 static void check(const product *p, double nmse) {
@@ -18,15 +19,15 @@ static void check(const product *p, double nmse) {
                                    p->rhs, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->lhs, p->k,
                                    p->n, p->n, p->trans_b ? "{trans_b}" : ""),
                .dims = {{"S", p->rows}},
-               .precision = p->fast ? "fast" : NULL,
+               .precision = p->precision,
                .pipeline = "partition, fuse",
                .nmse = nmse};
   kernel_check(&c);
 }
 
 START_TEST(copied) {
-  static const product some[] = {{"bf16", "bf16", 4300, 520, 72, true, false},
-                                 {"f16", "f16", 4200, 528, 40, false, false}};
+  static const product some[] = {{"bf16", "bf16", 4300, 520, 72, true, NULL},
+                                 {"f16", "f16", 4200, 528, 40, false, NULL}};
   for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], i ? 1e-6 : 1e-5);
 }
 END_TEST
@@ -34,18 +35,28 @@ END_TEST
 /* Other types than the one that is multiplied, rows that begin anywhere: both operands, either one, neither.
  */
 START_TEST(staged) {
-  static const product some[] = {{"f32", "bf16", 4300, 520, 40, true, true},
-                                 {"f32", "f32", 4225, 521, 35, true, true},
-                                 {"f16", "bf16", 6451, 265, 41, false, false},
-                                 {"f32", "q4_k", 200, 72, 256, true, true},
-                                 {"f32", "f32", 6451, 265, 41, false, true}};
-  for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], some[i].fast ? 2e-5 : 1e-6);
+  static const product some[] = {{"f32", "bf16", 4300, 520, 40, true, "fast"},
+                                 {"f32", "f32", 4225, 521, 35, true, "fast"},
+                                 {"f16", "bf16", 6451, 265, 41, false, NULL},
+                                 {"f32", "q4_k", 200, 72, 256, true, "fast"},
+                                 {"f32", "f32", 6451, 265, 41, false, "fast"}};
+  for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], some[i].precision ? 2e-5 : 1e-6);
+}
+END_TEST
+
+/* f32 by bf16 as three exact products. */
+START_TEST(split) {
+  static const product some[] = {{"f32", "bf16", 140, 136, 72, true, "high"},
+                                 {"f32", "bf16", 131, 71, 131, false, "high"},
+                                 {"f32", "bf16", 128, 520, 64, true, "high"},
+                                 {"f32", "bf16", 20, 71, 40, true, "high"}};
+  for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], 1e-13);
 }
 END_TEST
 
 START_TEST(by_fma) {
-  static const product some[] = {{"f32", "bf16", 1290, 1285, 17, true, false},
-                                 {"f32", "f32", 1281, 1288, 20, false, false}};
+  static const product some[] = {{"f32", "bf16", 1290, 1285, 17, true, NULL},
+                                 {"f32", "f32", 1281, 1288, 20, false, NULL}};
   for (size_t i = 0; i < TN_COUNT(some); i++) check(&some[i], 1e-12);
 }
 END_TEST
@@ -88,4 +99,4 @@ START_TEST(halves) {
 }
 END_TEST
 
-KERNEL_TESTS("cuda tiles", copied, staged, by_fma, batches, halves)
+KERNEL_TESTS("cuda tiles", copied, staged, split, by_fma, batches, halves)

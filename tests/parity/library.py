@@ -44,13 +44,15 @@ class Api(ctypes.Structure):
 class Model:
     """with Model(path) as m: its entries, by name: numbers, inputs, outputs."""
 
-    def __init__(self, path):
+    def __init__(self, path, weights=None):
+        """weights: the file or folder with them, where the library does not find them by itself."""
         library = ctypes.CDLL(path)
         library.tn_model_query.restype = ctypes.POINTER(Api)
         self.api = library.tn_model_query(U32(ABI)).contents
         self.at = P()
         self.words = ctypes.create_string_buffer(400)
-        if self.api.open(None, ctypes.byref(self.at), self.words, len(self.words)):
+        place = ctypes.c_char_p(weights.encode()) if weights else None
+        if self.api.open(place, ctypes.byref(self.at), self.words, len(self.words)):
             raise RuntimeError(f"open: {self.words.value.decode()}")
         self.entries = {}
         for i in range(self.api.entry_count(self.at)):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tiny folders through tenon and compares with what transformers computed.
 
-    run_parity.py TENON [--backend cpu|ref] [--level O3] [--precision strict] [--aot] [--gguf] [--json FILE] [FOLDER...]
+    run_parity.py TENON [--backend cpu|ref] [--target LIST] [--device SPEC] [--level O3] [--precision strict] [--aot] [--gguf] [--json FILE] [FOLDER...]
 
 Prints one line per output; exits 1 if any is outside the tolerance (golden.py). Positions behind a sequence's end
 are not compared. A row that is padding alone must be finite and leave the other rows as they are. Greedy generation
@@ -37,8 +37,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Runner:
     def __init__(self, options):
         self.options = options
-        self.compiling = ["--backend", options.backend, f"-{options.level}", "--precision", options.precision]
-        self.flags = [] if options.aot else self.compiling
+        where = ["--target", options.target] if options.target else ["--backend", options.backend]
+        self.compiling = [*where, f"-{options.level}", "--precision", options.precision]
+        self.flags = ([] if options.aot else self.compiling) + (["--device", options.device] if options.device else [])
         self.fast = options.precision == "fast"
         self.failures = 0
         self.errors = {}  # per folder: the largest NMSE and 1 - cosine of any output
@@ -227,6 +228,8 @@ def main():
     p.add_argument("tenon")
     p.add_argument("folders", nargs="*", help="names as in manifest.json; all by default")
     p.add_argument("--backend", default="cpu")
+    p.add_argument("--target", help="instead of --backend, such as cuda:sm_90a,cpu")
+    p.add_argument("--device", help="where to run, such as cuda:1")
     p.add_argument("--level", default="O3")
     p.add_argument("--precision", default="strict", choices=["strict", "high", "fast"])
     p.add_argument("--json", metavar="FILE", help="write the largest error of each folder")

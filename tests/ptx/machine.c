@@ -123,20 +123,21 @@ static void step(ptx_warp *w) {
 /* Runs a warp for some time; false: it could do nothing. */
 static bool turn(ptx_warp *w, uint64_t most) {
   ptx_machine *m = w->machine;
-  uint64_t before = m->count.instructions;
+  bool moved = false;
   m->warp = w;
   for (uint64_t n = 0; n < most && w->ngroups && !m->fault; n++) {
     w->now = choose(w);
     if (!w->now) break;
     w->now->wait = PW_NONE;
     step(w);
+    moved = true; /* also if all it did was to begin to wait: others of its warp may go next */
     for (uint32_t g = 0; g < w->ngroups;)
       if (w->groups[g].mask)
         g++;
       else
         drop_group(w, &w->groups[g]);
   }
-  return m->count.instructions != before;
+  return moved;
 }
 
 /* ---- gangs

@@ -84,7 +84,7 @@ static void wrong_specs(tn_subject *s, const char *arg) {
   place_init(s, &p);
   const tn_trial_package *k = p.trial.package;
   tn_bytes image = {k->image.text, k->image.len};
-  const char *const specs[] = {"", "no-such-backend", ":", ":99", ":-1", ":GPU-none", ":1:2"};
+  const char *const specs[] = {"no-such-backend", ":", ":99", ":-1", ":GPU-none", ":1:2"};
   for (size_t i = 0; i < TN_COUNT(specs); i++) {
     tn_buf spec = {0};
     tn_device *d = NULL;

@@ -256,20 +256,22 @@ static void compare(const tn_case *c, const tn_ref_tensor *want, const tn_ref_te
   }
 }
 
-/* States after the run; packed ones bit by bit. */
+/* Blocks bit by bit, all else as numbers. */
+static void compare_any(const tn_case *c, const tn_ref_tensor *want, const tn_ref_tensor *got,
+                        const char *where) {
+  int64_t bytes = (int64_t)tn_ref_bytes(&tn_ir_table, want);
+  tn_ref_tensor a = {TN_DT_u8, 1, {bytes}, want->data}, b = {TN_DT_u8, 1, {bytes}, got->data};
+  bool blocks = want->dtype >= TN_DT_BLOCK;
+  compare(c, blocks ? &a : want, blocks ? &b : got, where);
+}
+
 static void compare_states(const tn_case *c, tn_world *ref, tn_world *got, const char *where) {
   for (uint32_t i = 1; i <= tn_ir_state_count(ref->m); i++) {
     tn_state_info info;
     char name[160];
     tn_ir_state_get(ref->m, i, &info);
-    tn_ref_tensor want = tn_world_slot(ref, info.value)->t, have = tn_world_slot(got, info.value)->t;
     snprintf(name, sizeof name, "%s, state %s", where, info.name);
-    if (want.dtype >= TN_DT_BLOCK) {
-      int64_t bytes = (int64_t)tn_ref_bytes(&tn_ir_table, &want);
-      want = (tn_ref_tensor){TN_DT_u8, 1, {bytes}, want.data};
-      have = (tn_ref_tensor){TN_DT_u8, 1, {bytes}, have.data};
-    }
-    compare(c, &want, &have, name);
+    compare_any(c, &tn_world_slot(ref, info.value)->t, &tn_world_slot(got, info.value)->t, name);
   }
 }
 
@@ -279,7 +281,7 @@ void tn_world_compare(tn_world *want, tn_op want_return, tn_world *got, tn_op go
   for (uint32_t i = 0; i < tn_ir_op_noperands(want->m, want_return); i++) {
     char name[160];
     snprintf(name, sizeof name, "%s, result %u", where, i);
-    compare(want->c, &tn_world_slot(want, tn_ir_op_operand(want->m, want_return, i))->t,
-            &tn_world_slot(got, tn_ir_op_operand(got->m, got_return, i))->t, name);
+    compare_any(want->c, &tn_world_slot(want, tn_ir_op_operand(want->m, want_return, i))->t,
+                &tn_world_slot(got, tn_ir_op_operand(got->m, got_return, i))->t, name);
   }
 }

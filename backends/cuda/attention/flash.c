@@ -70,12 +70,14 @@ static void plan(flash *f) {
   f->wide = (a->d | a->dv) % 8 == 0 ? 8 : (a->d | a->dv) % 4 == 0 ? 4 : 1;
   a->k->e->lanes = f->wide > 1 ? f->wide : 4;
   f->plain = !tn_cuda_att_touches(a) && a->scale > 0;
-  f->bands = most <= 128 && f->plain ? 2 : 1;
-  f->keys = most <= 64 ? 64 : 32;
+  f->k = tile_of(f, &a->key, 64, a->d);
+  f->v = tile_of(f, &a->value, 64, a->dv);
+  bool wide = f->plain && f->k.copied && f->v.copied && !a->ring && most <= 128;
+  f->bands = wide || (f->plain && most <= 64) ? 2 : 1;
   f->held = most <= 128 && f->bands == 1;
+  f->keys = most <= 64 || (f->plain && f->held) ? 64 : 32;
+  f->k.rows = f->v.rows = f->keys;
   f->q = tile_of(f, NULL, rows_of(f), a->d);
-  f->k = tile_of(f, &a->key, f->keys, a->d);
-  f->v = tile_of(f, &a->value, f->keys, a->dv);
   f->slot_bytes = tn_cuda_att_tile_bytes(&f->k) + tn_cuda_att_tile_bytes(&f->v);
 }
 
@@ -236,31 +238,49 @@ static void mask_scores(flash *f, ll_val kb) {
 
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
-/* Scores of half h of a band become weights; its sums move to the new largest score. factor: of scores, times
- * log2(e). */
-static void weigh(flash *f, uint32_t b, uint32_t h, double factor) {
+/* Of numbers: NaN counts as nothing, and comes back in the weights. */
+static ll_val larger(tn_ll *e, ll_val x, ll_val y) { return ll_call2(e, "llvm.maxnum", x, y); }
+
+/* Scores of half h of a band become weights. factor: of scores, times log2(e). Gives what the sums so far are
+ * worth at the new largest score; *moved: whether that is another one. */
+static ll_val weigh(flash *f, uint32_t b, uint32_t h, double factor, ll_val *moved) {
   tn_cuda_att *a = f->a;
   tn_ll *e = a->k->e;
   ll_val old = get(f, f->top[b][h]), top = old, sum = ll_real(e, e->f32, 0);
-  for (uint32_t i = 0; i < f->keys / 4; i++)
-    top = ll_fmax(e, get(f, f->scores[b][i / 2][2 * h + i % 2]), top);
-  top = tn_cuda_warp_reduce(a->k, top, 4, tn_cuda_fmax);
+  for (uint32_t i = 0; i < f->keys / 4; i++) top = larger(e, top, get(f, f->scores[b][i / 2][2 * h + i % 2]));
+  top = tn_cuda_warp_reduce(a->k, top, 4, larger);
   set(f, f->top[b][h], top);
+  *moved = ll_fcmp(e, LLVMRealUNE, top, old);
   ll_val none = ll_fcmp(e, LLVMRealOEQ, top, ll_f(e, top, -__builtin_inf()));
   ll_val base = ll_select(e, none, ll_f(e, top, 0), ll_fmul(e, top, ll_f(e, top, -factor)));
-  ll_val alpha = tn_cuda_ex2(a->k, ll_fma(e, old, ll_f(e, old, factor), base));
   for (uint32_t i = 0; i < f->keys / 4; i++) {
     ll_val var = f->scores[b][i / 2][2 * h + i % 2];
     ll_val p = tn_cuda_ex2(a->k, ll_fma(e, get(f, var), ll_f(e, top, factor), base));
     set(f, var, p);
     sum = ll_fadd(e, sum, p);
   }
+  ll_val alpha = tn_cuda_ex2(a->k, ll_fma(e, old, ll_f(e, old, factor), base));
   set(f, f->total[b][h], ll_fma(e, get(f, f->total[b][h]), alpha, sum));
-  for (uint32_t j = 0; j < f->v.width / 8; j++)
-    for (uint32_t i = 0; i < 2; i++) {
-      ll_val var = f->sums[b][j][2 * h + i];
-      set(f, var, ll_fmul(e, get(f, var), alpha));
+  return alpha;
+}
+
+/* The sums move to the new largest scores. After some keys these seldom change, for any row of the warp. */
+static void softmax(flash *f, double factor) {
+  tn_cuda_kernel *k = f->a->k;
+  tn_ll *e = k->e;
+  ll_val alpha[2][2], any = NULL, moved;
+  ll_if some;
+  for (uint32_t i = 0; i < f->bands * 2; i++) {
+    alpha[i / 2][i % 2] = weigh(f, i / 2, i % 2, factor, &moved);
+    any = any ? ll_or(e, any, moved) : moved;
+  }
+  ll_if_begin(e, &some, tn_cuda_any(k, any));
+  for (uint32_t b = 0; b < f->bands; b++)
+    for (uint32_t i = 0; i < f->v.width / 8 * 4; i++) {
+      ll_val var = f->sums[b][i / 4][i % 4];
+      set(f, var, ll_fmul(e, get(f, var), alpha[b][i % 4 / 2]));
     }
+  ll_if_end(e, &some);
 }
 
 static void add_values(flash *f, ll_val values) {
@@ -309,7 +329,7 @@ static void one_step(flash *f, ll_val step, ll_val steps) {
   f->lane = ll_and(e, tn_cuda_att_thread_again(f->a), n32(f, 31));
   score_step(f, keys);
   mask_scores(f, ll_add(e, f->lo, ll_mul(e, step, n32(f, f->keys))));
-  for (uint32_t i = 0; i < f->bands * 2; i++) weigh(f, i / 2, i % 2, factor);
+  softmax(f, factor);
   add_values(f, values_of(f, keys));
   f->lane = lane;
 }

@@ -1,5 +1,6 @@
 /* compile.c - from the kernel ops of a module to one package. Kernels with the same text are written once, in
  * the order of their first op; their symbols say nothing of the target, so a program serves all. */
+#include "backends/cuda/assemble.h"
 #include "backends/cuda/claim.h"
 #include "backends/cuda/compile/unit.h"
 #include "backends/llvm/key.h"
@@ -82,18 +83,36 @@ static double took(job *j, const char *what, double begin) {
   return now;
 }
 
+/* Machine code, if somebody wants it; empty: the driver makes it. */
+static tn_status assemble(job *j, tn_buf *ptx, tn_buf *cubin) {
+  bool must = j->emit == TN_CUDA_EMIT_CUBIN, wanted = j->ptxas && strcmp(j->ptxas, "none") != 0;
+  if (!must && (j->emit != TN_CUDA_EMIT_PACKAGE || !wanted)) return TN_OK;
+  tn_buf log = {0};
+  double begin = tn_now();
+  const char *named = wanted && strcmp(j->ptxas, "auto") != 0 ? j->ptxas : NULL;
+  tn_status s = tn_cuda_assemble(j->c, j->unit.target, tn_buf_cstr(ptx), named, j->cache, cubin, &log);
+  tn_buf_fini(&log);
+  took(j, "ptxas", begin);
+  if (s == TN_OK && must && !cubin->len)
+    s = tn_cuda_fail(j->c, j->m, 0, TN_NOT_FOUND,
+                     "no ptxas is found, which makes a cubin; set CUDA_HOME or TENON_PTXAS");
+  return s;
+}
+
 static tn_status put_image(job *j) {
-  tn_buf text = {0}, image = {0};
+  tn_buf text = {0}, cubin = {0}, image = {0};
   double begin = tn_now();
   tn_status s = tn_cuda_codegen(&j->unit, j->functions.items, j->functions.count, j->emit, &text);
   took(j, "codegen", begin);
+  if (s == TN_OK) s = assemble(j, &text, &cubin);
   bool whole = j->emit == TN_CUDA_EMIT_PACKAGE;
   if (s == TN_OK && whole)
-    s = tn_cuda_package_write(&j->unit, j->functions.items, j->functions.count, (tn_bytes){0},
-                              (tn_str){text.text, text.len}, &image);
-  tn_buf *out = whole ? &image : &text;
+    s = tn_cuda_package_write(&j->unit, j->functions.items, j->functions.count,
+                              (tn_bytes){cubin.text, cubin.len}, (tn_str){text.text, text.len}, &image);
+  tn_buf *out = whole ? &image : j->emit == TN_CUDA_EMIT_CUBIN ? &cubin : &text;
   if (s == TN_OK) s = j->out.image(j->out.ctx, (tn_bytes){out->text, out->len});
   tn_buf_fini(&text);
+  tn_buf_fini(&cubin);
   tn_buf_fini(&image);
   return s;
 }

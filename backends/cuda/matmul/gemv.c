@@ -296,16 +296,17 @@ static void read_operands(gemv *g) {
   s->ctx = g;
 }
 
-/* Which columns, rows and batch this block has. */
+/* Which columns, rows and batch this block has. Neighbouring blocks have the same columns: their weights come
+ * from memory once. */
 static void find_block(gemv *g, tn_dim column_blocks, tn_dim tiles) {
   tn_cuda_kernel *k = g->k;
   tn_ll *e = k->e;
   ll_val block = tn_cuda_i64(k, tn_cuda_block(k, 0)), across = tn_ll_dim(&k->body, column_blocks),
          down = tn_ll_dim(&k->body, tiles);
-  g->s.n0 = ll_imul(e, ll_imod(e, block, across), ll_k(e, g->s.columns));
-  block = ll_idiv(e, block, across);
   g->row0 = ll_imul(e, ll_imod(e, block, down), ll_k(e, g->s.tile));
-  g->batch = ll_idiv(e, block, down);
+  block = ll_idiv(e, block, down);
+  g->s.n0 = ll_imul(e, ll_imod(e, block, across), ll_k(e, g->s.columns));
+  g->batch = ll_idiv(e, block, across);
   g->rows = tn_ll_dim(&k->body, g->rows_dim);
   ll_val b = g->batch;
   for (uint32_t i = g->to.rank - 2; i-- > 0 && !g->flat;) {

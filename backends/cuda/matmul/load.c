@@ -67,6 +67,7 @@ void tn_cuda_mm_load_init(tn_cuda_mm_load *l, tn_cuda_mm *x, bool is_rhs, tn_dty
   l->t = is_rhs ? x->tr : x->tl;
   l->along_k = tn_cuda_mm_along_k(x, is_rhs);
   l->paired = is_rhs && x->pair ? paired : 0;
+  l->depth = x->depth;
   find_base(l);
 }
 
@@ -124,7 +125,7 @@ void tn_cuda_mm_load_open(void *ctx, uint32_t chunk, uint32_t lines, ll_val row,
 /* Is the chunk inside the matrix at k? Nothing that lives through the loop but `left`: all is asked anew. */
 static ll_val inside(tn_cuda_mm_load *l, uint32_t chunk, ll_val k) {
   tn_ll *e = l->x->k->e;
-  ll_val step = ll_icmp(e, LLVMIntSLT, k, l->x->depth);
+  ll_val step = ll_icmp(e, LLVMIntSLT, k, l->depth);
   if (l->is_rhs ? l->x->whole_n : l->x->whole_m) return step;
   return ll_icmp(e, LLVMIntSGT, ll_select(e, step, l->left, i32(l, 0)), i32(l, l->columns_on[chunk]));
 }
@@ -135,6 +136,7 @@ ll_val tn_cuda_mm_load_address(void *ctx, uint32_t chunk, ll_val k0, ll_val *val
   ll_val size = ll_k(e, tn_ll_dtype_of(l->stage).bytes);
   ll_val line = ll_imul(e, l->line, size);
   bool whole = tn_ll_dim_multiple(&l->x->k->body, l->x->k_dim, l->step);
+  if (l->again) k0 = ll_urem(e, k0, l->again);
   *valid = inside(l, chunk, whole ? k0 : ll_iadd(e, k0, l->k[chunk]));
   ll_val p = ll_at(e, l->start, ll_imul(e, wide(l, k0), l->along_k ? size : line));
   return ll_at(e, p, ll_imul(e, l->lines_on[chunk], line));

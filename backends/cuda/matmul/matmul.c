@@ -267,11 +267,12 @@ static void emit(tn_cuda_kernel *k) {
   tn_cuda_mm_read(&x, k);
   if (few) only = tn_cuda_many(k, rows, TN_CUDA_GEMV_ROWS);
   if (!tn_cuda_mm_mma_takes(&x, &kind)) {
-    tn_cuda_mm_simt(&x, only);
+    only = tn_cuda_mm_split(&x, only);
+    if (!k->nlaunches || !tn_cuda_never(k, only)) tn_cuda_mm_simt(&x, only);
     return;
   }
-  only = tn_cuda_mm_wgmma(&x, kind, only);
-  if (!tn_cuda_never(k, only)) tn_cuda_mm_mma(&x, kind, only);
+  tn_dim left = tn_cuda_mm_wgmma(&x, kind, only);
+  if (!k->nlaunches || !tn_cuda_never(k, left)) tn_cuda_mm_mma(&x, kind, left != only, left);
 }
 
 const tn_cuda_skeleton tn_cuda_skeleton_matmul = {roots, claim, prologue, epilogue, emit};

@@ -18,7 +18,7 @@ typedef struct tn_cuda_mm_part {
 /* An operand in scratch: see tn_cuda_mm_stage. */
 typedef struct tn_cuda_mm_staged {
   bool used;
-  tn_dim at, line; /* scratch; elements of a line */
+  tn_dim at, line, term; /* scratch; elements of a line, and of each of its terms */
 } tn_cuda_mm_staged;
 
 typedef struct tn_cuda_mm {
@@ -69,6 +69,8 @@ typedef struct tn_cuda_mm_load {
   uint32_t step;   /* of k */
   ll_val base;     /* global pointer to the batch's matrix; NULL: it is not plain */
   ll_val line;     /* elements from one line of memory to the next; i64 */
+  ll_val depth;    /* of k; i32 */
+  ll_val again; /* k after which the operand is read again from its begin, for the next term; NULL: never */
   /* of the thread's first chunk: its row, rows of the matrix from there on (i32), its address at k0 = 0 */
   ll_val row0, left, start;
   /* of each chunk: its row and k (i32); lines of memory (i64) and columns behind the first one */
@@ -91,15 +93,22 @@ ll_val tn_cuda_mm_load_values(void *ctx, uint32_t chunk, ll_val k0);
 ll_val tn_cuda_mm_convert(tn_cuda_kernel *k, tn_dtype from, tn_dtype stage, ll_val v);
 
 /* ---- stage.c ---- */
-/* A launch that writes an operand to scratch as `stage`; when: 1 or 0. It counts as direct from then on. */
-void tn_cuda_mm_stage(tn_cuda_mm *x, bool is_rhs, tn_dtype stage, tn_dim when);
+/* A launch that writes an operand to scratch as `stage`; when: 1 or 0. It counts as direct from then on.
+ * terms: 1; or 3, as whose sum f32 is written in bf16, along k: those of a line follow each other, zeros
+ * filling each up to a multiple of TN_CUDA_MM_TERM. */
+enum { TN_CUDA_MM_TERM = 64 };
+void tn_cuda_mm_stage(tn_cuda_mm *x, bool is_rhs, tn_dtype stage, uint32_t terms, tn_dim when);
 
 /* ---- simt.c, mma.c ---- */
 /* only (1 or 0): factor of all grids. */
 void tn_cuda_mm_simt(tn_cuda_mm *x, tn_dim only);
 /* Is it a product for tensor cores? */
 bool tn_cuda_mm_mma_takes(const tn_cuda_mm *x, tn_cuda_mma *kind);
-void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, tn_dim only);
+/* few: many rows are somebody else's. */
+void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, bool few, tn_dim only);
+/* f32 by bf16 at precision "high": exact products by tensor cores, lhs as the sum of three terms. The
+ * launches for many rows; gives what is left of `only`. */
+tn_dim tn_cuda_mm_split(tn_cuda_mm *x, tn_dim only);
 /* wgmma.c: the launches for products that warpgroups take; gives what is left of `only`, for mma.sync. */
 tn_dim tn_cuda_mm_wgmma(tn_cuda_mm *x, tn_cuda_mma kind, tn_dim only);
 /* Tiles of a launch, and what writes it, `when` being 1 or 0. */

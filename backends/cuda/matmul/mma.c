@@ -1,4 +1,5 @@
 /* mma.c - products by tensor cores: which products may use them, and with what tiles. */
+#include "backends/cuda/matmul/gemv.h"
 #include "backends/cuda/matmul/matmul.h"
 #include "backends/llvm/convert.h"
 
@@ -7,6 +8,7 @@ enum {
   WIDE = 512,           /* columns from which tiles of 128 x 256 pay */
   STAGE_ROWS = 128,     /* rows for which weights are converted beforehand */
   STAGE_MOST = 1 << 29, /* bytes, of a staged operand */
+  TERMS = 3             /* of bf16 that make an f32 */
 };
 
 static bool is_f8(tn_dtype t) { return t == TN_DT_f8e4m3 || t == TN_DT_f8e5m2; }
@@ -32,7 +34,8 @@ static const tn_dtype staged[] = {
 
 typedef struct product {
   tn_cuda_tile t;
-  bool stage[2]; /* operands that the large form stages */
+  bool stage[2];  /* operands that the large form stages */
+  uint32_t terms; /* as which lhs is staged; 0: as it is */
   tn_cuda_mma kind;
   tn_cuda_mm_load load[2];
 } product;
@@ -55,6 +58,15 @@ static tn_cuda_tile_source source_of(product *p, tn_cuda_mm *x, bool is_rhs, uin
   return s;
 }
 
+/* Along lhs's terms rhs is read as many times; the depth of all. */
+static ll_val read_terms(product *p, tn_cuda_mm *x) {
+  tn_ll *e = x->k->e;
+  ll_val term = tn_ll_dim(&x->k->body, x->staged[0].term);
+  p->load[1].again = LLVMBuildTrunc(e->b, term, e->i32, "");
+  p->load[0].depth = ll_imul(e, p->load[1].again, ll_int(e, e->i32, p->terms));
+  return p->load[0].depth;
+}
+
 static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, void *ctx) {
   tn_ll *e = x->k->e;
   product *p = ctx;
@@ -67,7 +79,7 @@ static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, vo
   tn_cuda_mm_open(x, f->m, f->n);
   p->t.a = source_of(p, x, false, 0);
   p->t.b = source_of(p, x, true, p->t.shape.warp_n);
-  tn_cuda_tile_run(&p->t, x->depth);
+  tn_cuda_tile_run(&p->t, p->terms ? read_terms(p, x) : x->depth);
   x->sums = give_sums;
   x->ctx = p;
   tn_cuda_tile_finish(&p->t, wide, x->pair, finish, p);
@@ -76,7 +88,7 @@ static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, vo
 static void write_large(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, void *ctx) {
   product *p = ctx;
   for (uint32_t i = 0; i < 2; i++)
-    if (p->stage[i]) tn_cuda_mm_stage(x, i, staged[p->kind], when);
+    if (p->stage[i]) tn_cuda_mm_stage(x, i, staged[p->kind], !i && p->terms ? p->terms : 1, when);
   write_tiles(x, f, when, ctx);
   for (uint32_t i = 0; i < 2; i++) x->staged[i].used = false;
 }
@@ -121,16 +133,30 @@ static tn_cuda_tile_shape large_shape(tn_cuda_mm *x, product *p) {
   return s;
 }
 
-void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, tn_dim only) {
+void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, bool few, tn_dim only) {
   product p = {.kind = kind};
   uint32_t part = x->pair ? 2 : 1;
   tn_dtype stage = staged[kind];
   int64_t n;
-  bool narrow = tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n * part <= NARROW;
+  bool narrow = few || (tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n * part <= NARROW);
   tn_cuda_tile_shape large = large_shape(x, &p), small = {64, 64, 32, 32, 64, 4};
   if (tn_cuda_mm_direct(x, false, stage) && tn_cuda_mm_direct(x, true, stage))
     small = (tn_cuda_tile_shape){64, 64, 32, 32, 128, 3};
   tn_cuda_mm_form small_form = {small.m, small.n / part, write_tiles, &small},
                   large_form = {large.m, large.n / part, write_large, &large};
   tn_cuda_mm_forms(x, &small_form, narrow ? NULL : &large_form, p.stage[1] ? STAGE_ROWS : 0, only, &p);
+}
+
+tn_dim tn_cuda_mm_split(tn_cuda_mm *x, tn_dim only) {
+  tn_cuda_kernel *k = x->k;
+  product p = {.kind = TN_CUDA_MMA_BF16, .terms = TERMS};
+  bool takes = x->tl.dtype == TN_DT_f32 && x->tr.dtype == TN_DT_bf16 && !x->trans_a;
+  if (k->u->precision != TN_CUDA_HIGH || !takes) return only;
+  tn_cuda_tile_shape large = large_shape(x, &p);
+  if (!p.stage[0]) return only;
+  tn_dim many = tn_cuda_many(k, x->m_dim, STAGE_ROWS - 1), when = tn_cuda_dim_mul(k, many, only);
+  tn_dim few = tn_cuda_dim_add(k, tn_cuda_dim_k(k, 1), tn_cuda_dim_mul(k, many, tn_cuda_dim_k(k, -1)));
+  tn_cuda_mm_form form = {large.m, large.n / (x->pair ? 2 : 1), write_large, &large};
+  if (!tn_cuda_never(k, when)) form.write(x, &form, when, &p);
+  return tn_cuda_dim_mul(k, only, few);
 }

@@ -54,8 +54,10 @@ void tn_cuda_stream_plan(tn_cuda_stream *s) {
   int64_t depth;
   s->lanes = lanes_of(s);
   s->chunk = STAGED / s->tile;
-  if (tn_ll_dim_const(&s->k->body, s->depth, &depth) && depth < s->chunk)
-    s->chunk = (uint32_t)tn_align_up((uint64_t)depth, 256);
+  if (tn_ll_dim_const(&s->k->body, s->depth, &depth)) { /* chunks of nearly one size */
+    int64_t chunks = depth / s->chunk + (depth % s->chunk != 0);
+    s->chunk = (uint32_t)tn_align_up((uint64_t)(chunks ? (depth + chunks - 1) / chunks : 1), 256);
+  }
   if (s->by_columns)
     plan_columns(s);
   else

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 typedef struct toy {
-  const tn_host *host;
+  tn_host host; /* a copy: what is passed in is valid during the call only */
 } toy;
 static toy instance; /* one host per process; init fills it in */
 
@@ -25,7 +25,7 @@ static int is_f32(const tn_ir *ir, tn_module *m, tn_value v, tn_type *type) {
 }
 
 static uint32_t claim(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why) {
-  const tn_ir *ir = ((toy *)self)->host->ir;
+  const tn_ir *ir = ((toy *)self)->host.ir;
   uint32_t code = ir->opcode(m, op);
   tn_type a, b;
   (void)t;
@@ -44,7 +44,7 @@ static tn_status targets(void *self, void (*each)(void *user, const tn_target *t
 /* The package: one line "symbol sign" per kernel. */
 static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_options *o,
                          const tn_package_sink *out) {
-  const tn_ir *ir = ((toy *)self)->host->ir;
+  const tn_ir *ir = ((toy *)self)->host.ir;
   char image[65536];
   size_t len = 0;
   (void)t, (void)o;
@@ -128,7 +128,7 @@ static tn_status load_on(const tn_host *host, tn_bytes image, tn_exec **out) {
 
 static tn_status load(void *self, const tn_target *t, tn_bytes image, tn_exec **out) {
   (void)t;
-  return load_on(((toy *)self)->host, image, out);
+  return load_on(&((toy *)self)->host, image, out);
 }
 
 static tn_status find_kernel(tn_exec *x, const char *symbol, tn_kernel_fn *fn, void **ctx) {
@@ -152,7 +152,8 @@ static const tn_backend backend = {.size = sizeof backend,
                                    .unload = unload};
 
 static tn_status init(const tn_host *host, void **self) {
-  instance.host = host;
+  tn_take(&instance.host, sizeof instance.host, host);
+  if (!instance.host.ir) return TN_PRECONDITION;
   *self = &instance;
   return TN_OK;
 }
