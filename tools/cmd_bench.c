@@ -86,9 +86,9 @@ static void text_row(bench *b, const char *what, int64_t batch, int64_t length, 
 /* What the last call of a model of this process needed, by what for. */
 static void json_memory(const tn_rt_use *u) {
   printf(", \"memory\": {\"weights\": %llu, \"states\": %llu, \"arena\": %llu, \"scratch\": %llu, "
-         "\"borders\": %llu}",
+         "\"borders\": %llu, \"device\": %llu}",
          (unsigned long long)u->weights, (unsigned long long)u->states, (unsigned long long)u->arena,
-         (unsigned long long)u->scratch, (unsigned long long)u->borders);
+         (unsigned long long)u->scratch, (unsigned long long)u->borders, (unsigned long long)u->device);
 }
 
 /* The part of the profile that is about the row, over `calls` calls; NULL: none. */

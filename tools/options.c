@@ -18,10 +18,11 @@ static const option_row options[OPT_COUNT] = {
 };
 
 static const tn_command *const commands[] = {
-    &tn_cmd_compile,  &tn_cmd_run,      &tn_cmd_chat,    &tn_cmd_bench,     &tn_cmd_perplexity,
-    &tn_cmd_grammar,  &tn_cmd_verify,   &tn_cmd_check,   &tn_cmd_inspect,   &tn_cmd_opt,
-    &tn_cmd_models,   &tn_cmd_ops,      &tn_cmd_formats, &tn_cmd_plugins,   &tn_cmd_export,
-    &tn_cmd_optimize, &tn_cmd_quantize, &tn_cmd_imatrix, &tn_cmd_run_recipe, &tn_cmd_conform};
+    &tn_cmd_compile,  &tn_cmd_run,      &tn_cmd_chat,    &tn_cmd_bench,      &tn_cmd_perplexity,
+    &tn_cmd_grammar,  &tn_cmd_verify,   &tn_cmd_check,   &tn_cmd_inspect,    &tn_cmd_opt,
+    &tn_cmd_models,   &tn_cmd_ops,      &tn_cmd_formats, &tn_cmd_plugins,    &tn_cmd_export,
+    &tn_cmd_optimize, &tn_cmd_quantize, &tn_cmd_imatrix, &tn_cmd_run_recipe, &tn_cmd_conform,
+    &tn_cmd_devices};
 
 /* The argument may be left out: it is given as --name=ARGUMENT only. */
 static bool is_optional(const option_row *o) { return o->arg && o->arg[0] == '['; }

@@ -34,7 +34,7 @@ typedef struct tn_command {
 extern const tn_command tn_cmd_chat, tn_cmd_compile, tn_cmd_run, tn_cmd_opt, tn_cmd_verify, tn_cmd_check,
     tn_cmd_inspect, tn_cmd_ops, tn_cmd_formats, tn_cmd_models, tn_cmd_plugins, tn_cmd_bench,
     tn_cmd_perplexity, tn_cmd_grammar, tn_cmd_export, tn_cmd_optimize, tn_cmd_quantize, tn_cmd_imatrix,
-    tn_cmd_run_recipe, tn_cmd_conform;
+    tn_cmd_run_recipe, tn_cmd_conform, tn_cmd_devices;
 
 int tn_tool_main(int argc, char **argv);
 

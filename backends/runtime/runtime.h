@@ -24,8 +24,8 @@ typedef struct tn_rt_source {
   const tn_rt_kernel *kernels; /* one per row of the program's kernels */
   const void *weights;         /* base of the packed weight section */
   uint64_t weights_bytes;
-  const char *folder; /* where inplace weight files lie, or NULL */
-  bool keep_values;   /* no slot is reused (plan-memory{reuse=0}); allows tn_rt_value */
+  const char *folder;          /* where inplace weight files lie, or NULL */
+  bool keep_values;            /* no slot is reused (plan-memory{reuse=0}); allows tn_rt_value */
   const tn_device_api *device; /* of the backend that the program names; its kernels have no function */
   const tn_bytes *images;      /* what it compiled */
   uint32_t nimages;
@@ -79,7 +79,7 @@ const void *tn_rt_slot(tn_session *s, uint32_t slot, uint64_t *bytes);
 
 /* The device that the session uses: runs of launches, copies and bytes that went over. */
 typedef struct tn_rt_device_use {
-  const char *spec, *name, *arch; /* NULL: none */
+  const char *spec, *name, *arch;           /* NULL: none */
   uint64_t runs, eager, recorded, replayed; /* as tn_device_api.counts; 0 where that is not there */
   uint64_t uploads, downloads, upload_bytes, download_bytes;
 } tn_rt_device_use;

@@ -84,8 +84,8 @@ typedef struct tn_prog_variant {
   int64_t equals; /* taken when the dim has this value */
 } tn_prog_variant;
 /* A slot whose size is known from the start lies in the variant's arena, at a multiple of 64 bytes; those
- * that do not live in the same step may share memory. Others are there once step `after` - 1 of the variant, a
- * host step, is done: either their size is known then, and they lie in memory of that step's, or (bytes
+ * that do not live in the same step may share memory. Others are there once step `after` - 1 of the variant,
+ * a host step, is done: either their size is known then, and they lie in memory of that step's, or (bytes
  * TN_PROG_NONE) they are what an IF or LOOP gave, in memory of its own. */
 typedef struct tn_prog_slot {
   uint32_t bytes;       /* expression row */
@@ -117,8 +117,9 @@ typedef struct tn_prog_step {
   uint32_t loc;                      /* string: where in the model it comes from */
   uint32_t work; /* expression row + 1: floating-point operations, roughly; 0: not known */
   uint32_t kind; /* TN_PROG_KERNEL ...; others have no scalars, scratch or flags */
-  /* How many of the steps right before it a kernel of the host need not wait for: none of them writes what it reads or
-   * writes, reads what it writes, or uses slots whose memory it may take over. 0: it waits for all. */
+  /* How many of the steps right before it a kernel of the host need not wait for: none of them writes what it
+   * reads or writes, reads what it writes, or uses slots whose memory it may take over. 0: it waits for all.
+   */
   uint32_t ahead;
 } tn_prog_step;
 

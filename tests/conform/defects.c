@@ -58,7 +58,7 @@ static tn_status targets(void *self, void (*each)(void *user, const tn_target *t
 /* ---- compile ---- */
 typedef struct row {
   char symbol[24];
-  uint32_t swapped, same;
+  uint32_t swapped, same, copy; /* copy: of what a function was given */
 } row;
 typedef struct header {
   char magic[8];
@@ -83,12 +83,13 @@ static tn_status one(tn_module *m, tn_op op, row *r, const tn_package_sink *out)
   tn_op inner = ir->first_op(m, 0, op);
   tn_value_info v;
   tn_type_info type;
-  ir->value_get(m, ir->op_result(m, inner, 0), &v);
+  ir->value_get(m, ir->op_result(m, op, 0), &v);
   ir->type_get(m, v.type, &type);
   tn_dim count = ir->dim_const(m, 1);
   for (uint32_t i = 0; i < type.rank; i++) count = ir->dim_make(m, TN_DIM_MUL, count, type.dims[i]);
   snprintf(r->symbol, sizeof r->symbol, "sum_%u", op);
-  r->swapped = ir->op_operand(m, inner, 0) != ir->body_arg(m, op, 0);
+  r->copy = ir->opcode(m, inner) != ir->opcode_by_name("add");
+  r->swapped = !r->copy && ir->op_operand(m, inner, 0) != ir->body_arg(m, op, 0);
   r->same = ir->body_nargs(m, op) == 1;
   tn_kernel_info info = {.size = sizeof info, .op = op, .symbol = r->symbol, .dims = &count, .ndims = 1};
   tn_status s = out->kernel(out->ctx, &info);
@@ -152,7 +153,7 @@ static void run(const tn_kcall *c) {
 #ifdef DEFECT_THREADS
   begin = 0, end = c->thread ? 0 : n / c->nthreads;
 #endif
-  for (int64_t i = begin; i < end; i++) out[i] = a[i] + b[i];
+  for (int64_t i = begin; i < end; i++) out[i] = r->copy ? a[i] : a[i] + b[i];
 #ifdef DEFECT_WRONG_SUM
   if (end == n && n > 16) out[n - 1] = 0;
 #endif

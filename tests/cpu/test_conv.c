@@ -103,6 +103,27 @@ START_TEST(large) {
 }
 END_TEST
 
+/* Many channels and few positions, or, at run time, more of them. */
+START_TEST(deep) {
+  static const int64_t sizes[][2] = {{1, 3}, {0, 4}, {6, 60}};
+  static const char *const types[] = {"f32", "bf16"};
+  for (size_t i = 0; i < 2 * TN_COUNT(sizes); i++) {
+    tn_case c = {.text = kernel_text(
+                     "module @m { dims N, H\n weight @w : %s[136, 50, 3, 3]\n weight @b : %s[136]\n func "
+                     "@f(%%x: %s[N, 100, H, 8]) -> %s[N, 136, H, 8] {\n %%0 = conv %%x, @w, @b {groups "
+                     "= 2, low = [1, 1], high = [1, 1]}\n %%1 = relu %%0\n return %%1 } }",
+                     types[i % 2], types[i % 2], types[i % 2], types[i % 2]),
+                 .dims = {{"N", sizes[i / 2][0]}, {"H", sizes[i / 2][1]}},
+                 .lo = -1,
+                 .hi = 1,
+                 .nmse = i % 2 ? 1e-4 : 1e-10,
+                 .plain_weights = true,
+                 .pipeline = "partition, fuse"};
+    kernel_check(&c);
+  }
+}
+END_TEST
+
 START_TEST(epilogue) {
   static const char *const ops[] = {"conv", "conv_transpose"};
   for (int i = 0; i < 2; i++) {
@@ -185,6 +206,7 @@ int main(void) {
   tcase_add_test(t, narrow);
   tcase_add_test(t, fast);
   tcase_add_test(t, large);
+  tcase_add_test(t, deep);
   tcase_add_test(t, epilogue);
   tcase_add_test(t, symbolic);
   tcase_add_loop_test(t, pool, 0, (int)TN_COUNT(pools));

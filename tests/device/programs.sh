@@ -21,6 +21,13 @@ for claim in all odd even not:matmul not:gather,add; do
     > "$work/out" 2> "$work/err" || fail "values of bert-cls, $claim: $(tail -3 "$work/out" "$work/err")"; ok
 done
 
+# Weights of adapters are written by the host.
+for claim in all odd; do
+  TENON_DEV_CLAIM=$claim "$tenon" verify "$models/llama@cpu" "$models/llama@dev" --plugin "$dev" \
+    --adapter "$source/tests/lora/data/attention=2" --adapter "$source/tests/lora/data/mlp=-0.5" \
+    > "$work/out" 2> "$work/err" || fail "adapters, $claim: $(tail -3 "$work/out" "$work/err")"; ok
+done
+
 demo=$source/tools/demo-model/model
 "$tenon" run "$demo" -p "In the beginning" -n 24 > "$work/want" 2> "$work/err" || fail "demo: $(cat "$work/err")"; ok
 for claim in all odd not:attention; do

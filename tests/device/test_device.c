@@ -14,11 +14,18 @@ typedef struct world {
   tn_diags d;
 } world;
 
-static const char *const plugins[] = {BACKEND_DEV, TENON_CPU};
+/* TENON_TEST_BACKEND names another backend with a device, TENON_TEST_PLUGIN its file: for the case "replay".
+ */
+static const char *backend_name(void) {
+  const char *name = getenv("TENON_TEST_BACKEND");
+  return name ? name : "dev";
+}
 
 /* claim: what TENON_DEV_CLAIM says; NULL: all on the CPU. */
 static void world_open(world *w, const char *path, const char *claim) {
-  tn_driver_options o = {.backend = claim ? "dev" : "cpu", .plugins = plugins, .nplugins = 2};
+  const char *plugin = getenv("TENON_TEST_PLUGIN");
+  const char *const plugins[] = {plugin ? plugin : BACKEND_DEV, TENON_CPU};
+  tn_driver_options o = {.backend = claim ? backend_name() : "cpu", .plugins = plugins, .nplugins = 2};
   if (claim) setenv("TENON_DEV_CLAIM", claim, 1);
   tn_diags_init(&w->d);
   tn_status s = tn_opened_open(&w->o, path, &o, &w->d);
@@ -275,12 +282,15 @@ int main(void) {
   TCase *c = tcase_create("device");
   tcase_set_timeout(c, 300);
   tcase_add_test(c, test_mixed);
-  tcase_add_test(c, test_replay);
   tcase_add_test(c, test_devices);
   tcase_add_test(c, test_errors);
   tcase_add_test(c, test_forged);
   tcase_add_test(c, test_words);
   suite_add_tcase(suite, c);
+  TCase *replay = tcase_create("replay");
+  tcase_set_timeout(replay, 300);
+  tcase_add_test(replay, test_replay);
+  suite_add_tcase(suite, replay);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_ENV);
   int failed = srunner_ntests_failed(runner);

@@ -238,10 +238,25 @@ P: st.shared.u32 [%r6], %r1; bar.arrive 3, 64; st.global.u32 [%d1], %r1;"""
     checks.same(dev.get(r, np.zeros(2, np.uint32)), [0, 20], "a lock by compare and swap")
 
 
+def halves():
+    """One half of a warp waits at a barrier while the other comes later: as long as one lane can go on, nobody is stuck."""
+    x = rng.integers(0, 2**32, 64, dtype=np.uint32)
+    body = """mov.u32 %r0, %tid.x; ld.param.u64 %d0, [p0]; ld.param.u64 %d1, [p1]; mad.wide.u32 %d0, %r0, 4, %d0; mad.wide.u32 %d1, %r0, 4, %d1;
+ld.global.u32 %r1, [%d0]; mov.u32 %r2, 0; setp.lt.u32 %p0, %r0, 16;
+L: @%p0 bra M; bra.uni J;
+J: bar.sync 0; add.u32 %r2, %r2, 1; setp.lt.u32 %p1, %r2, 40; @%p1 bra L; bra.uni E;
+M: add.u32 %r1, %r1, 1; bra.uni J;
+E: st.global.u32 [%d1], %r1;"""
+    q = dev.put(np.zeros(64, np.uint32))
+    kernel(body, ["u64", "u64"], "", 64, 100, [dev.put(x), q])
+    checks.same(dev.get(q, x), x + np.where(np.arange(64) < 16, 40, 0).astype(np.uint32), "half a warp at a barrier")
+
+
 tensors()
 stores()
 clusters()
 multicast()
 pipeline()
 others()
+halves()
 checks.end(f"copies and clusters, seed {os.environ.get('PTX_SEED', '0')}")

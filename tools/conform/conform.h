@@ -34,7 +34,8 @@ const tn_device_api *tn_subject_device(tn_subject *s);
 /* Opens a device with the package of `c`, or fails. */
 tn_status tn_subject_open(tn_subject *s, tn_bytes image, tn_device **out, char error[512]);
 
-/* A module whose ops the backend takes, as far as it does, compiled for `t`: image and symbols in *k. */
+/* add, sub and mul of f32[N, 8]; compiled for `t` as far as the backend takes them, in out->package. */
+extern const char tn_conform_sample[];
 void tn_subject_compile(tn_subject *s, const tn_target *t, tn_trial *out);
 _Noreturn void tn_trial_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -19,7 +19,7 @@ typedef struct tn_driver_options {
   const char *isa;      /* targets of the first, comma separated; NULL: the best one here (JIT), all (AOT) */
   const char *target;   /* both in one: "cuda:sm_80+sm_90a,cpu:avx2"; NULL: not given */
   bool require_target;  /* ops that a backend with a device does not take are not left to cpu */
-  const char *device; /* of sessions: "cuda:1"; NULL: the first one, if any is needed */
+  const char *device;   /* of sessions: "cuda:1"; NULL: the first one, if any is needed */
   const char *task;     /* NULL: as the model says */
   const char *const *plugins; /* --plugin, in order */
   uint32_t nplugins;

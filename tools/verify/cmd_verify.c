@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 static const uint8_t verify_options[] = {
-    OPT_entry,  OPT_input,    OPT_per_node,   OPT_atol,   OPT_rtol,     OPT_min_cosine,
-    OPT_max_kl, OPT_min_top1, OPT_max_ppl,    OPT_text,   OPT_capacity, OPT_stride,
-    OPT_chunks, OPT_batch,    OPT_prompt_len, OPT_seed,   OPT_threads,  OPT_device, TN_MODEL_OPTIONS,
-    OPT_plugin, OPT_report,   OPT_attention,  OPT_layers, OPT_json,     OPT_help};
+    OPT_entry,      OPT_input,   OPT_per_node, OPT_atol,     OPT_rtol,         OPT_min_cosine, OPT_max_kl,
+    OPT_min_top1,   OPT_max_ppl, OPT_text,     OPT_capacity, OPT_stride,       OPT_chunks,     OPT_batch,
+    OPT_prompt_len, OPT_seed,    OPT_threads,  OPT_device,   TN_MODEL_OPTIONS, OPT_plugin,     OPT_report,
+    OPT_attention,  OPT_layers,  OPT_json,     OPT_help};
 
 /* ---- outputs ------------------------------------------------------------------------------------------- */
 

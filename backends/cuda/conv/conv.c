@@ -6,6 +6,7 @@ enum {
   SMALL = 64,
   LARGE = 128,            /* sides of tiles */
   BLOCKS = 100,           /* what a device has multiprocessors for, about */
+  FEW_BLOCKS = 48,        /* with which most of a device would be idle */
   FEW_OUTPUTS = 8,        /* per group: below, tiles would be mostly empty */
   MOST_WEIGHTS = 1 << 20, /* of a window */
   MOST_PHASES = 4096      /* of a transposed one */
@@ -37,20 +38,35 @@ static bool claim(const tn_cuda_ask *a, const char **why) {
          product(&strides, MOST_PHASES) <= MOST_PHASES;
 }
 
+typedef void (*writer)(tn_cuda_conv *, uint32_t, tn_dim, void *);
+
+static tn_dim unless(tn_cuda_kernel *k, tn_dim when) {
+  return tn_cuda_dim_add(k, tn_cuda_dim_k(k, 1), tn_cuda_dim_mul(k, when, tn_cuda_dim_k(k, -1)));
+}
+
+/* For few tiles: k in parts, if it is long enough. Gives what is left of `only`. */
+static tn_dim by_parts(tn_cuda_conv *v, writer write, tn_dim only, void *ctx) {
+  tn_cuda_kernel *k = v->k;
+  tn_dim few = tn_cuda_few(k, tn_cuda_conv_blocks(v, SMALL, SMALL), FEW_BLOCKS);
+  tn_dim when = tn_cuda_dim_mul(k, only, few);
+  if (tn_cuda_never(k, when)) return only;
+  tn_cuda_conv_split(v, when);
+  if (!v->parts) return only;
+  write(v, SMALL, when, ctx);
+  tn_cuda_conv_join(v, when);
+  return tn_cuda_dim_mul(k, only, unless(k, few));
+}
+
 /* Large tiles where there are enough of them to keep a device busy, else small ones. */
-static void by_tiles(tn_cuda_conv *v, void (*write)(tn_cuda_conv *, uint32_t, tn_dim, void *), void *ctx) {
+static void by_tiles(tn_cuda_conv *v, writer write, bool large, void *ctx) {
   tn_cuda_kernel *k = v->k;
   int64_t outputs;
   bool narrow = tn_ll_dim_const(&k->body, v->outputs_dim, &outputs) && outputs <= SMALL;
-  tn_dim one = tn_cuda_dim_k(k, 1);
   tn_dim fills = tn_cuda_many(k, tn_cuda_conv_blocks(v, LARGE, LARGE), BLOCKS - 1);
-  tn_dim few = tn_cuda_dim_add(k, one, tn_cuda_dim_mul(k, fills, tn_cuda_dim_k(k, -1)));
-  if (narrow || v->acc == TN_DT_f64 || tn_cuda_never(k, fills)) {
-    write(v, SMALL, one, ctx);
-    return;
-  }
-  write(v, LARGE, fills, ctx);
-  if (!tn_cuda_never(k, few)) write(v, SMALL, few, ctx);
+  if (narrow || !large) fills = tn_cuda_dim_k(k, 0);
+  if (!tn_cuda_never(k, fills)) write(v, LARGE, fills, ctx);
+  tn_dim left = by_parts(v, write, unless(k, fills), ctx);
+  if (!tn_cuda_never(k, left)) write(v, SMALL, left, ctx);
 }
 
 static void emit(tn_cuda_kernel *k) {
@@ -61,9 +77,9 @@ static void emit(tn_cuda_kernel *k) {
   if (tn_ll_dim_const(&k->body, v.outputs_dim, &outputs) && outputs < FEW_OUTPUTS)
     tn_cuda_conv_direct(&v);
   else if (tn_cuda_conv_mma_takes(&v, &kind))
-    by_tiles(&v, tn_cuda_conv_mma, &kind);
+    by_tiles(&v, tn_cuda_conv_mma, tn_cuda_conv_mma_large(&v, kind), &kind);
   else
-    by_tiles(&v, tn_cuda_conv_simt, NULL);
+    by_tiles(&v, tn_cuda_conv_simt, v.acc == TN_DT_f32, NULL);
 }
 
 const tn_cuda_skeleton tn_cuda_skeleton_conv = {roots, claim, NULL, tn_cuda_takes_elementwise, emit};

@@ -4,7 +4,8 @@
  *
  * The adjoint is taken apart by phase, the remainder of a result's coordinate by the stride: the results of
  * one phase see the same taps, and each is an ordinary convolution with those. window.c has the arithmetic;
- * direct.c, simt.c and mma.c are three ways to do the product. */
+ * direct.c, simt.c and mma.c are three ways to do the product. Where there are few tiles but k is long, k is
+ * cut into parts: their sums go to scratch, and split.c takes them together. */
 #ifndef TN_CUDA_CONV_H
 #define TN_CUDA_CONV_H
 #include "backends/cuda/warp.h"
@@ -37,14 +38,21 @@ typedef struct tn_cuda_conv {
   ll_val outputs, channels, positions, depth; /* i32 */
   ll_val plane;                               /* i64: elements of a channel of x */
   ll_val group;                               /* i32, of the block */
+  ll_val which;                               /* i32: phase of the group */
+  ll_val begin, end;                          /* k of the block */
+  uint32_t parts;                             /* of k, that go to scratch; 0: all at once, to the results */
+  int64_t part_depth;                         /* a multiple of 32 */
+  ll_val part;                                /* of the block */
+  tn_dim scratch;                             /* [part][group, phase][output][position] in `acc` */
   ll_val sum;                                 /* what the epilogue finds at its element, in `acc` */
 } tn_cuda_conv;
 
 /* A column: where its window begins in x, where its result stands. */
 typedef struct tn_cuda_conv_place {
   ll_val ok;                                            /* i1: there is such a result */
+  ll_val position;                                      /* i32 */
   ll_val image, at[TN_CONV_AXES], result[TN_CONV_AXES]; /* i32 */
-  ll_val base;                                          /* the group's first channel of the image */
+  ll_val offset; /* i64, bytes: the group's first channel of the image */
 } tn_cuda_conv_place;
 
 /* A value of k. */
@@ -79,10 +87,17 @@ void tn_cuda_conv_tile(tn_cuda_conv *v, uint32_t rows, uint32_t columns, ll_val 
 
 /* ---- direct.c, simt.c, mma.c ---- */
 void tn_cuda_conv_direct(tn_cuda_conv *v);
+/* split.c: where the parts' sum for output o at p is kept, if `part` (i32) is its. */
+ll_val tn_cuda_conv_part(tn_cuda_conv *v, ll_val part, ll_val o, const tn_cuda_conv_place *p);
+/* Cuts k: v->parts is 0 if it is too short for that. when: 1 or 0. */
+void tn_cuda_conv_split(tn_cuda_conv *v, tn_dim when);
+/* The launch behind those of the parts; v->parts is 0 then. */
+void tn_cuda_conv_join(tn_cuda_conv *v, tn_dim when);
 /* A launch with tiles of side x side, 64 or 128; only: factor of its grid. ctx: of mma, the kind. */
 void tn_cuda_conv_simt(tn_cuda_conv *v, uint32_t side, tn_dim only, void *ctx);
 void tn_cuda_conv_mma(tn_cuda_conv *v, uint32_t side, tn_dim only, void *ctx);
 /* Is it one for tensor cores? */
+bool tn_cuda_conv_mma_large(tn_cuda_conv *v, tn_cuda_mma kind); /* are large tiles good? */
 bool tn_cuda_conv_mma_takes(const tn_cuda_conv *v, tn_cuda_mma *kind);
 
 /* i32 numbers; 0 and 1 vanish. */

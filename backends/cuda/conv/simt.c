@@ -97,11 +97,11 @@ static void run(simt *s) {
   uint32_t n = s->per * s->per, both = 2 * side_bytes(s);
   ll_val sums[LL_LOOP_PHIS], held[2 * LOADS];
   for (uint32_t i = 0; i < n; i++) sums[i] = ll_zero(s->type);
-  begin_step(s, tn_conv_k(v, 0), held);
+  begin_step(s, v->begin, held);
   end_step(s, held, tn_conv_k(v, 0));
   tn_cuda_barrier(v->k);
   ll_loop l;
-  ll_loop_begin(e, &l, tn_conv_k(v, 0), v->depth, tn_conv_k(v, s->step), sums, n);
+  ll_loop_begin(e, &l, v->begin, v->end, tn_conv_k(v, s->step), sums, n);
   ll_val odd = ll_icmp(e, LLVMIntNE, tn_conv_mod(v, tn_conv_div(v, l.iv, s->step), 2), tn_conv_k(v, 0));
   ll_val now = ll_select(e, odd, tn_conv_k(v, both), tn_conv_k(v, 0));
   ll_val next = ll_select(e, odd, tn_conv_k(v, 0), tn_conv_k(v, both));

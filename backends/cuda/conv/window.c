@@ -121,6 +121,15 @@ static ll_val first_tap(tn_cuda_conv *v, const tn_cuda_conv_axis *a) {
 }
 
 void tn_cuda_conv_select(tn_cuda_conv *v, ll_val which) {
+  v->begin = tn_conv_k(v, 0);
+  v->end = v->depth;
+  if (v->parts) {
+    v->part = tn_conv_mod(v, which, v->parts);
+    which = tn_conv_div(v, which, v->parts);
+    v->begin = tn_conv_mul(v, v->part, v->part_depth);
+    v->end = ll_imin(v->k->e, tn_conv_add(v, v->begin, v->part_depth), v->depth);
+  }
+  v->which = which;
   for (uint32_t i = TN_CONV_AXES; i-- > 0;) {
     tn_cuda_conv_axis *a = &v->axis[i];
     a->phase = tn_conv_mod(v, which, a->phases);
@@ -150,7 +159,7 @@ static void place_axis(tn_cuda_conv *v, const tn_cuda_conv_axis *a, ll_val q, tn
 
 tn_cuda_conv_place tn_cuda_conv_place_of(tn_cuda_conv *v, ll_val position) {
   tn_ll *e = v->k->e;
-  tn_cuda_conv_place p = {.ok = below(v, position, v->positions)};
+  tn_cuda_conv_place p = {.ok = below(v, position, v->positions), .position = position};
   for (uint32_t i = TN_CONV_AXES; i-- > 0;) {
     const tn_cuda_conv_axis *a = &v->axis[i];
     place_axis(v, a, ll_imod(e, position, a->count), &p, i);
@@ -160,15 +169,14 @@ tn_cuda_conv_place tn_cuda_conv_place_of(tn_cuda_conv *v, ll_val position) {
   ll_val all = tn_ll_dim(&v->k->body, v->tx.dims[1]);
   ll_val channel = ll_imul(e, to64(v, v->group), tn_ll_dim(&v->k->body, v->channels_dim));
   channel = ll_iadd(e, ll_imul(e, to64(v, p.image), all), channel);
-  ll_val bytes = ll_imul(e, ll_imul(e, channel, v->plane), ll_k(e, tn_ll_dtype_of(v->tx.dtype).bytes));
-  p.base = ll_at(e, tn_cuda_buffer(v->k, v->x, NULL), bytes);
+  p.offset = ll_imul(e, ll_imul(e, channel, v->plane), ll_k(e, tn_ll_dtype_of(v->tx.dtype).bytes));
   return p;
 }
 
 tn_cuda_conv_tap tn_cuda_conv_tap_of(tn_cuda_conv *v, ll_val k) {
   tn_ll *e = v->k->e;
   ll_val tap = tn_conv_mod(v, k, v->taps);
-  tn_cuda_conv_tap t = {.ok = below(v, k, v->depth), .channel = tn_conv_div(v, k, v->taps)};
+  tn_cuda_conv_tap t = {.ok = below(v, k, v->end), .channel = tn_conv_div(v, k, v->taps)};
   int64_t pitch = 1;
   t.weight = tn_conv_k(v, 0);
   for (uint32_t i = TN_CONV_AXES; i-- > 0;) {
@@ -204,7 +212,7 @@ ll_val tn_cuda_conv_input_raw(tn_cuda_conv *v, const tn_cuda_conv_place *p, cons
     within = within ? ll_add(e, ll_mul(e, within, v->axis[i].in), at) : at;
   }
   ll_val at = ll_add(e, ll_mul(e, to64(v, t->channel), v->plane), to64(v, within));
-  return load(v, v->tx.dtype, p->base, at, ok);
+  return load(v, v->tx.dtype, ll_at(e, tn_cuda_buffer(v->k, v->x, NULL), p->offset), at, ok);
 }
 
 ll_val tn_cuda_conv_weight_raw(tn_cuda_conv *v, ll_val o, const tn_cuda_conv_tap *t) {
@@ -251,6 +259,12 @@ void tn_cuda_conv_put(tn_cuda_conv *v, ll_val o, const tn_cuda_conv_place *p, ui
   v->k->body.ngiven = 0;
   tn_ll_body_give(&v->k->body, v->out, give_sum, v);
   ll_if_begin(e, &inside, ll_and(e, p->ok, below(v, o, v->outputs)));
+  if (v->parts) {
+    uint32_t bytes = tn_ll_dtype_of(v->acc).bytes * wide;
+    ll_store(e, v->sum, tn_cuda_conv_part(v, v->part, o, p), bytes);
+    ll_if_end(e, &inside);
+    return;
+  }
   tn_ll_body_forget(&v->k->body);
   tn_ll_index ix = {.rank = v->to.rank, .shape = v->to.dims};
   ll_val output = ll_iadd(e, ll_imul(e, v->group, v->outputs), o);
@@ -270,7 +284,7 @@ tn_dim tn_cuda_conv_blocks(tn_cuda_conv *v, uint32_t rows, uint32_t columns) {
   tn_dim down = tn_cuda_dim_ceildiv(v->k, v->outputs_dim, rows);
   tn_dim across = tn_cuda_dim_ceildiv(v->k, v->positions_dim, columns);
   tn_dim n = tn_cuda_dim_mul(v->k, down, across);
-  return tn_cuda_dim_mul(v->k, n, tn_cuda_dim_k(v->k, v->groups * v->phases));
+  return tn_cuda_dim_mul(v->k, n, tn_cuda_dim_k(v->k, v->groups * v->phases * (v->parts ? v->parts : 1)));
 }
 
 /* Rows are the fastest: blocks beside each other read the same part of x. */

@@ -182,7 +182,7 @@ static ll_val row_bytes(tn_cuda_stream *s, ll_val row) {
   tn_ll *e = s->k->e;
   ll_val size = ll_k(e, s->q->values);
   ll_val blocks = ll_udiv(e, tn_ll_dim(&s->k->body, s->depth), size);
-  ll_val at = ll_iadd(e, ll_imul(e, row, blocks), ll_udiv(e, s->k0, size));
+  ll_val at = ll_iadd(e, ll_imul(e, tn_cuda_stream_row(s, row), blocks), ll_udiv(e, s->k0, size));
   return ll_imul(e, at, ll_k(e, s->q->bytes));
 }
 

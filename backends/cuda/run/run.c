@@ -109,8 +109,8 @@ static tn_status write_down(tn_queue *q, uint32_t plan, void *const *bufs, const
                             uint32_t loc) {
   const tn_cuda_plan *p = &q->d->view.plans[plan];
   const char *where = q->locs.text + loc;
-  uint32_t grid[3];
-  bool some;
+  uint32_t grid[3] = {0};
+  bool some = false;
   if (!tn_cuda_evaluate(&q->d->view, p, dims, q->values))
     return tn_cuda_refuse(q, TN_INVALID, "kernel %s (%s): a size divides by 0 or is too large", name_of(q, p),
                           where);

@@ -87,7 +87,7 @@ static void tap(window *p, const ll_val *t, ll_val *acc) {
 /* Taps from axis i on: written out, or as loops. */
 static void taps_from(window *p, uint32_t i, ll_val *t, ll_val *acc) {
   tn_ll *e = p->k->e;
-  if (i == p->spatial) {
+  if (i == p->spatial || i >= AXES) {
     tap(p, t, acc);
     return;
   }
@@ -117,7 +117,7 @@ static void result(window *p, ll_val position) {
   tn_cuda_kernel *k = p->k;
   tn_ll *e = k->e;
   ll_type t = tn_ll_register_type(e, p->acc_type);
-  ll_val taps[AXES], acc[] = {p->max ? lowest(p, t) : ll_zero(t), ll_k(e, p->arg ? -1 : 0)};
+  ll_val taps[AXES] = {0}, acc[] = {p->max ? lowest(p, t) : ll_zero(t), ll_k(e, p->arg ? -1 : 0)};
   p->at = tn_cuda_index(k, &p->to, position);
   taps_from(p, 0, taps, acc);
   if (p->mean) acc[0] = ll_fdiv(e, acc[0], LLVMBuildSIToFP(e->b, acc[1], t, ""));

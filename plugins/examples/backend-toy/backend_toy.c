@@ -56,9 +56,10 @@ static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_
         continue;
       tn_op inner = body_op(ir, m, op);
       int sub = ir->opcode(m, inner) == ir->opcode_by_name("sub");
+      int copy = !sub && ir->opcode(m, inner) != ir->opcode_by_name("add"); /* of what a function was given */
       tn_value_info v;
       tn_type_info type;
-      ir->value_get(m, ir->op_result(m, inner, 0), &v);
+      ir->value_get(m, ir->op_result(m, op, 0), &v);
       ir->type_get(m, v.type, &type);
       tn_dim count = ir->dim_const(m, 1);
       for (uint32_t i = 0; i < type.rank; i++) count = ir->dim_make(m, TN_DIM_MUL, count, type.dims[i]);
@@ -66,7 +67,8 @@ static tn_status compile(void *self, const tn_target *t, tn_module *m, const tn_
       int swapped = ir->op_operand(m, inner, 0) != ir->body_arg(m, op, 0), same = ir->body_nargs(m, op) == 1;
       char symbol[32];
       snprintf(symbol, sizeof symbol, "toy_%u", op);
-      int n = snprintf(image + len, sizeof image - len, "%s %d %d %d\n", symbol, sub, swapped, same);
+      int n =
+          snprintf(image + len, sizeof image - len, "%s %d %d %d\n", symbol, copy ? 2 : sub, swapped, same);
       if (n < 0 || (size_t)n >= sizeof image - len) return TN_UNSUPPORTED;
       len += (size_t)n;
       tn_kernel_info info = {.size = sizeof info, .op = op, .symbol = symbol, .dims = &count, .ndims = 1};
@@ -92,9 +94,9 @@ struct tn_exec {
 static void run(const tn_kcall *c) {
   const kernel *k = c->ctx;
   const float *a = c->bufs[k->swapped && !k->same], *b = c->bufs[!k->swapped && !k->same];
-  float *out = c->bufs[k->same ? 1 : 2], sign = k->sub ? -1.0f : 1.0f;
+  float *out = c->bufs[k->same ? 1 : 2], sign = k->sub == 1 ? -1.0f : 1.0f;
   int64_t n = c->dims[0], begin = n * c->thread / c->nthreads, end = n * (c->thread + 1) / c->nthreads;
-  for (int64_t i = begin; i < end; i++) out[i] = a[i] + sign * b[i];
+  for (int64_t i = begin; i < end; i++) out[i] = k->sub == 2 ? a[i] : a[i] + sign * b[i];
 }
 
 static tn_exec *exec_new(const tn_host *host, size_t lines) {

@@ -5,12 +5,12 @@
 #include <stdio.h>
 
 typedef struct hello {
-  const tn_host *host;
+  tn_host host; /* a copy: what is passed in is valid during the call only */
 } hello;
 static hello instance; /* one host per process; init fills it in */
 
 static tn_status run(void *self, tn_module *m, tn_func f, const tn_options *o) {
-  const tn_host *host = ((hello *)self)->host;
+  const tn_host *host = &((hello *)self)->host;
   const tn_ir *ir = host->ir;
   const char *wanted = host->option(o, "op");
   uint32_t code = ir->opcode_by_name(wanted ? wanted : "matmul");
@@ -30,7 +30,8 @@ static const tn_pass pass = {sizeof pass,      0,  "hello", "counts the ops of o
                              "op:text=matmul", run};
 
 static tn_status init(const tn_host *host, void **self) {
-  instance.host = host;
+  tn_take(&instance.host, sizeof instance.host, host);
+  if (!instance.host.ir || !instance.host.option) return TN_PRECONDITION;
   *self = &instance;
   return TN_OK;
 }

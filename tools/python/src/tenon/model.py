@@ -176,11 +176,12 @@ class Model:
     # ---- asking it
 
     def session(self, *, batch: int = 1, capacity: int = 0, threads: int | None = None,
-                cores: Sequence[int] | None = None) -> Session:
+                cores: Sequence[int] | None = None, device: str | None = None, stream: int | None = None) -> Session:
         """A session of its own for one caller. `batch` and `capacity` are the sequences and tokens that the states of a
-        causal model hold (0: its limit, at most 4096)."""
+        causal model hold (0: its limit, at most 4096). Of a library with code for a GPU: `device` names one ("cuda:1"),
+        `stream` is a CUDA stream (its address) to work on, which must outlive the session."""
         return Session(self, threads=self.threads if threads is None else threads, batch=batch, capacity=capacity,
-                       cores=self.cores if cores is None else cores)
+                       cores=self.cores if cores is None else cores, device=device, stream=stream)
 
     def run(self, inputs: Mapping[str, Any], entry: str | None = None, *,
             out: Mapping[str, Array] | None = None) -> dict[str, Array]:
