@@ -6,33 +6,13 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-static const uint8_t compile_options[] = {OPT_output,
-                                          OPT_O0,
-                                          OPT_O1,
-                                          OPT_O2,
-                                          OPT_O3,
-                                          OPT_passes,
-                                          OPT_backend,
-                                          OPT_isa,
-                                          OPT_target,
-                                          OPT_require_target,
-                                          OPT_weights,
-                                          OPT_emit,
-                                          TN_MODEL_OPTIONS,
-                                          OPT_tune,
-                                          OPT_tuning,
-                                          OPT_plugin,
-                                          OPT_verify_each,
-                                          OPT_time_passes,
-                                          OPT_fusion_report,
-                                          OPT_require_fusion,
-                                          OPT_no_locs,
-                                          OPT_report,
-                                          OPT_attention,
-                                          OPT_layers,
-                                          OPT_json,
-                                          OPT_verbose,
-                                          OPT_help};
+static const uint8_t compile_options[] = {
+    OPT_output,         OPT_O0,      OPT_O1,          OPT_O2,           OPT_O3,
+    OPT_passes,         OPT_backend, OPT_isa,         OPT_target,       OPT_require_target,
+    OPT_ptxas,          OPT_weights, OPT_emit,        TN_MODEL_OPTIONS, OPT_tune,
+    OPT_tuning,         OPT_plugin,  OPT_verify_each, OPT_time_passes,  OPT_fusion_report,
+    OPT_require_fusion, OPT_no_locs, OPT_report,      OPT_attention,    OPT_layers,
+    OPT_json,           OPT_verbose, OPT_help};
 
 static int weights_mode(const char *text) {
   static const char *const names[] = {"embed", "external", "inplace"};
@@ -133,6 +113,8 @@ static tn_status optimize_module(const tn_args *a, tn_driver *d, tn_module *m, t
 static tn_status compile_stages(const tn_args *a, tn_driver *d, tn_module **m, tn_report *report) {
   double begin = tn_now();
   int emit = emit_kind(a->last[OPT_emit]);
+  bool machine_code = emit == EMIT_LIB || emit == EMIT_CUBIN;
+  d->options.ptxas = !machine_code ? NULL : a->last[OPT_ptxas] ? a->last[OPT_ptxas] : "auto";
   TN_TRY(tn_driver_pick(d, true));
   TN_TRY(tn_driver_load(d, a->positional[0], m));
   if (emit == EMIT_IR) return emit_module(a, *m);

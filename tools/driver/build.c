@@ -169,10 +169,11 @@ static tn_status compile_backend(tn_driver *d, tn_module *m, uint32_t i, tn_buil
     tn_target *target = tn_driver_target(d, i, t);
     tn_buf tuning = {0};
     if (d->tuning && target) tn_tuning_text(d->tuning, target->name, &tuning);
-    const char *keys[2], *values[2];
+    const char *keys[3], *values[3];
     tn_options o = {keys, values, 0};
     if (tuning.len) keys[o.count] = "tuning", values[o.count++] = tn_buf_cstr(&tuning);
     if (cache) keys[o.count] = "cache", values[o.count++] = cache;
+    if (d->options.ptxas) keys[o.count] = "ptxas", values[o.count++] = d->options.ptxas;
     tn_status s = tuning.failed ? TN_OOM : ref->table.compile(ref->self, target, m, &o, &sink);
     tn_buf_fini(&tuning);
     if (s != TN_OK && d->diags->errors == errors)

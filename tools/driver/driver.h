@@ -33,6 +33,7 @@ typedef struct tn_driver_options {
   const char *fix;          /* inputs of an ONNX model that are constants: "axes=0,2;ratio=0.5"; NULL: none */
   const char *tuning;       /* file with tuned numbers of kernels (tune.h); NULL: none */
   const char *shapes;       /* of an ONNX model's inputs: "x:1x3,y:Bx3"; NULL: as the model says */
+  const char *ptxas;        /* path, "auto" or "none": machine code beside PTX; NULL: none */
   bool no_cache;            /* kernels are compiled whether or not the object cache has them */
   bool report;              /* notes on what is in the model, as the frontend sees it */
   bool keep_values;         /* every value keeps its own slot, for verify --per-node */
