@@ -10,11 +10,12 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 usage() { sed -n 's/^# //p' "$0" >&2; exit 2; }
 
-# A tenth of all cases: they are many, and each opens a device.
+# One of TENON_GPU_EVERY cases (40): they are many, and each opens a device. TENON_GPU_TESTS: of these tests alone.
 pack_cases() { # BUILD DIR TARGET EVERY
   all=$(mktemp -d)
   for test in "$1"/tests/cuda/cuda_test_*; do
     case $(basename "$test") in *_driver | *_run | *_package | *_assemble) continue ;; esac
+    case " ${TENON_GPU_TESTS:-${test##*/cuda_test_}} " in *" ${test##*/cuda_test_} "*) ;; *) continue ;; esac
     TENON_CUDA_CASES=$all TENON_TEST_TARGET=$3 "$test" >/dev/null || { echo "$test fails for $3" >&2; exit 1; }
     ls "$all" | awk -v every="$4" 'NR % every == 1' | while read -r name; do mv "$all/$name" "$2/cases/$3-$name"; done
     rm -f "$all"/*.case

@@ -190,7 +190,7 @@ int main(void) {
   const TTest *const strict[] = {packed, packed_all, plain,     not_transposed,
                                  values, gathered,   epilogues, other_lhs};
   const TTest *const fast[] = {fast_exact, fast_random};
-  Suite *suite = suite_create("cpu blocks");
+  Suite *suite = suite_create("blocks");
   add_case(suite, "strict", strict, TN_COUNT(strict));
   add_case(suite, "fast", fast, TN_COUNT(fast));
   SRunner *runner = srunner_create(suite);

@@ -198,7 +198,7 @@ START_TEST(pool) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("cpu conv");
+  Suite *suite = suite_create("conv");
   TCase *t = tcase_create("all");
   tcase_set_timeout(t, 900);
   tcase_add_loop_test(t, packed, 0, (int)TN_COUNT(shapes));

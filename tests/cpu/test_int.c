@@ -109,7 +109,7 @@ END_TEST
 
 int main(void) {
   const TTest *const tests[] = {formats, sizes, fused};
-  Suite *suite = suite_create("cpu int");
+  Suite *suite = suite_create("int");
   TCase *all = tcase_create("all");
   tcase_set_timeout(all, 900);
   for (size_t i = 0; i < TN_COUNT(tests); i++) tcase_add_loop_test(all, tests[i], 0, (int)tn_quant_count());
