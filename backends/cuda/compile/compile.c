@@ -3,8 +3,8 @@
 #include "backends/cuda/assemble.h"
 #include "backends/cuda/claim.h"
 #include "backends/cuda/compile/unit.h"
+#include "backends/llvm/kernels.h"
 #include "backends/llvm/key.h"
-#include <stdlib.h>
 
 typedef struct job {
   tn_cuda *c;
@@ -15,26 +15,9 @@ typedef struct job {
   const char *ptxas, *cache;
   tn_arena arena;
   tn_map keys; /* key text -> position in `functions` */
-  TN_VEC(tn_op) ops;
+  tn_ll_ops ops;
   TN_VEC(tn_cuda_written) functions;
 } job;
-
-static int by_id(const void *a, const void *b) {
-  tn_op x = *(const tn_op *)a, y = *(const tn_op *)b;
-  return x < y ? -1 : x > y;
-}
-static tn_status collect(job *j) {
-  const tn_ir *ir = &j->c->ir;
-  for (tn_func f = 1; f <= ir->func_count(j->m); f++)
-    for (tn_op op = ir->first_op(j->m, f, 0); op; op = ir->next_op(j->m, op)) {
-      tn_attr backend = {0};
-      if (strcmp(ir->opcode_name(ir->opcode(j->m, op)), "kernel")) continue;
-      if (!ir->op_attr(j->m, op, "backend", &backend) || strcmp(backend.u.s, "cuda")) continue;
-      if (!tn_vec_push(&j->ops, op)) return TN_OOM;
-    }
-  if (j->ops.count) qsort(j->ops.items, j->ops.count, sizeof(tn_op), by_id);
-  return TN_OK;
-}
 
 static tn_status write_kernel(job *j, tn_op op, tn_cuda_written *w) {
   tn_attr root = {0};
@@ -155,7 +138,7 @@ static tn_status run(job *j, const tn_target *t, const tn_options *o) {
   if (s == TN_INTERNAL) tn_cuda_fail(j->c, j->m, 0, s, "LLVM makes no code for '%s'", j->unit.target->cpu);
   TN_TRY(s);
   j->unit.precision = precision_of(&j->c->ir, j->m);
-  TN_TRY(collect(j));
+  TN_TRY(tn_ll_kernels(j->unit.ir, j->m, "cuda", &j->ops));
   TN_TRY(write_all(j));
   took(j, "kernels", begin);
   return put_image(j);
