@@ -37,9 +37,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Runner:
     def __init__(self, options):
         self.options = options
-        where = ["--target", options.target] if options.target else ["--backend", options.backend]
+        target, device = getattr(options, "target", None), getattr(options, "device", None)
+        where = ["--target", target] if target else ["--backend", options.backend]
         self.compiling = [*where, f"-{options.level}", "--precision", options.precision]
-        self.flags = ([] if options.aot else self.compiling) + (["--device", options.device] if options.device else [])
+        self.flags = ([] if options.aot else self.compiling) + (["--device", device] if device else [])
         self.fast = options.precision == "fast"
         self.failures = 0
         self.errors = {}  # per folder: the largest NMSE and 1 - cosine of any output
