@@ -44,6 +44,41 @@ START_TEST(lengths) {
   }
 }
 END_TEST
+/* Many queries: tiles of 128 queries and 128 keys of one head, and what is left of them. */
+START_TEST(tiles) {
+  static const int each[][5] = {{65, 1, 1, 1, 64},    {66, 300, 4, 1, 128}, {128, 129, 8, 1, 64},
+                                {127, 384, 8, 8, 64}, {257, 129, 4, 4, 64}, {200, 513, 3, 1, 128},
+                                {385, 385, 2, 2, 64}, {300, 90, 5, 1, 128}};
+  for (size_t i = 0; i < 2 * TN_COUNT(each); i++) {
+    const int *x = each[i / 2];
+    attend(&(shape){i / 2 % 2 ? "f16" : "bf16", i % 2 ? ", causal" : "", "", "", x[2], x[3], x[4], x[4], x[0],
+                    x[1]});
+  }
+}
+END_TEST
+
+/* Behind a cache that has room for more keys; results go on to other ops, and to another type. */
+START_TEST(followed) {
+  static const int64_t steps[][3] = {{70, 0, 300}, {130, 140, 270}, {128, 128, 512}};
+  for (size_t i = 0; i < TN_COUNT(steps); i++)
+    for (int d = 64; d <= 128; d *= 2) {
+      tn_case c = {.text =
+                       kernel_text("module @m { dims B, S, P, R\n state @k : bf16[B, R, 2, %d]\n state @v : "
+                                   "bf16[B, R, 2, %d]\n func "
+                                   "@f(%%q: bf16[B, S, 4, %d], %%x: bf16[B, S, 2, %d], %%y: bf16[B, S, 2, "
+                                   "%d], %%z: f32[B, S, 4, %d]) "
+                                   "-> f32[B, S, 4, %d] {\n %%k1 = kv_update @k, %%x {pos = P}\n %%v1 = "
+                                   "kv_update @v, %%y {pos = P}\n"
+                                   " %%r = attention %%q, %%k1, %%v1 {scale = 0x1p-3, causal, keys = P + S}\n"
+                                   " %%c = cast %%r {to = f32}\n %%o = add %%c, %%z\n return %%o } }",
+                                   d, d, d, d, d, d, d),
+                   .dims = {{"B", 2}, {"S", steps[i][0]}, {"P", steps[i][1]}, {"R", steps[i][2]}},
+                   .nmse = 2e-5,
+                   .pipeline = "partition, fuse"};
+      kernel_check(&c);
+    }
+}
+END_TEST
 START_TEST(windows) {
   static const int sizes[] = {1, 32, 33, 100};
   for (size_t i = 0; i < TN_COUNT(sizes); i++) {
@@ -117,4 +152,4 @@ START_TEST(caches) {
 }
 END_TEST
 
-KERNEL_TESTS("attention in 16 bits", heads, lengths, windows, masks, pieces, caches)
+KERNEL_TESTS("attention in 16 bits", heads, lengths, tiles, followed, windows, masks, pieces, caches)

@@ -1,6 +1,7 @@
 /* attention.c - the skeleton of attention with an online softmax (Milakov and Gimelshein 2018, Dao 2023):
  * what is taken, operands, which keys a row sees, and how queries, keys and values are read. */
 #include "backends/cuda/attention/attention.h"
+#include "backends/cuda/matmul/gemv.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/groups.h"
 #include "backends/llvm/math.h"
@@ -265,10 +266,13 @@ static void emit(tn_cuda_kernel *k) {
   tn_cuda_att a = {.k = k};
   read_operands(&a);
   tn_ll_body_give(&k->body, a.out, give_now, &a);
-  if (tn_cuda_att_flash_takes(&a))
-    tn_cuda_att_flash(&a, tn_cuda_dim_k(k, 1));
-  else
-    tn_cuda_att_few(&a, tn_cuda_dim_k(k, 1));
+  tn_dim left = tn_cuda_dim_k(k, 1);
+  if (!tn_cuda_att_flash_takes(&a)) {
+    tn_cuda_att_few(&a, left);
+    return;
+  }
+  left = tn_cuda_att_wgmma(&a, left);
+  if (!tn_cuda_never(k, left)) tn_cuda_att_flash(&a, left);
 }
 
 /* ---- claim and fuse ------------------------------------------------------------------------------------ */

@@ -1,4 +1,4 @@
-/* attention.h - what the two ways of writing attention share: rows by tiles and tensor cores (flash.c), and
+/* attention.h - what the ways of writing attention share: rows by tiles and tensor cores (flash.c), and
  * few rows, or any type, by fma straight from the keys as they lie (few.c).
  *
  * A row is a pair (query, head of the group) of one batch entry and key/value head. Keys go by their
@@ -73,5 +73,7 @@ static inline ll_val tn_cuda_to32(tn_cuda_att *a, ll_val x) {
 void tn_cuda_att_few(tn_cuda_att *a, tn_dim only);
 bool tn_cuda_att_flash_takes(const tn_cuda_att *a);
 void tn_cuda_att_flash(tn_cuda_att *a, tn_dim only);
+/* A third one, for many rows of 16-bit floats by warpgroups (wgmma.c). Gives what is left of `only`. */
+tn_dim tn_cuda_att_wgmma(tn_cuda_att *a, tn_dim only);
 
 #endif
