@@ -81,6 +81,17 @@ void tn_cuda_warp_sync(tn_cuda_kernel *k) {
   tn_cuda_call(k, "llvm.nvvm.bar.warp.sync", NULL, 0, &mask, 1);
 }
 
+void tn_cuda_await(tn_cuda_kernel *k, ll_val barrier, ll_val parity) {
+  tn_ll *e = k->e;
+  LLVMBasicBlockRef again = ll_block(e, "wait"), done = ll_block(e, "ready");
+  LLVMBuildBr(e->b, again);
+  LLVMPositionBuilderAtEnd(e->b, again);
+  ll_val args[] = {barrier, parity};
+  ll_val ready = tn_cuda_call(k, "llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta", NULL, 0, args, 2);
+  LLVMBuildCondBr(e->b, ready, done, again);
+  LLVMPositionBuilderAtEnd(e->b, done);
+}
+
 static ll_val shuffle_word(tn_cuda_kernel *k, const char *name, ll_val v, ll_val lane, int64_t clamp) {
   ll_val args[] = {i32(k, EVERY), v, lane, i32(k, clamp)};
   return tn_cuda_call(k, name, NULL, 0, args, 4);

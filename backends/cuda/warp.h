@@ -30,6 +30,8 @@ ll_val tn_cuda_position(tn_cuda_kernel *k, uint32_t threads);
 void tn_cuda_barrier(tn_cuda_kernel *k);                                   /* all threads of the block */
 void tn_cuda_barrier_of(tn_cuda_kernel *k, uint32_t id, uint32_t threads); /* named, 1 .. 15 */
 void tn_cuda_warp_sync(tn_cuda_kernel *k);
+/* Until the phase of that parity (i32) of an mbarrier in shared memory is over. sm_90 and later. */
+void tn_cuda_await(tn_cuda_kernel *k, ll_val barrier, ll_val parity);
 ll_val tn_cuda_shuffle_xor(tn_cuda_kernel *k, ll_val v,
                            uint32_t mask); /* any first-class scalar of up to 64 bits */
 ll_val tn_cuda_shuffle(tn_cuda_kernel *k, ll_val v, ll_val lane);    /* lane: i32 */

@@ -105,18 +105,8 @@ static void init_barriers(groups *f) {
   tn_cuda_barrier(f->a->k);
 }
 
-static void wait_for(groups *f, ll_val barrier, ll_val parity) {
-  tn_ll *e = f->a->k->e;
-  LLVMBasicBlockRef again = ll_block(e, "wait"), done = ll_block(e, "ready");
-  LLVMBuildBr(e->b, again);
-  LLVMPositionBuilderAtEnd(e->b, again);
-  ll_val args[] = {barrier, parity};
-  ll_val ready = call(f, "llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta", args, 2);
-  LLVMBuildCondBr(e->b, ready, done, again);
-  LLVMPositionBuilderAtEnd(e->b, done);
-}
 static void wait_full(groups *f, uint32_t which, ll_val step) {
-  wait_for(f, barrier_at(f, f->rings[which].full, step), parity_of(f, step));
+  tn_cuda_await(f->a->k, barrier_at(f, f->rings[which].full, step), parity_of(f, step));
 }
 /* This warp gives a slot back. */
 static void give_back(groups *f, uint32_t which, ll_val step) {
@@ -164,7 +154,7 @@ static void copy_tile(groups *f, uint32_t which, ll_val step, ll_val head, ll_va
 
 static void copy_step(groups *f, uint32_t which, ll_val step) {
   ll_val free = barrier_at(f, f->rings[which].empty, step);
-  wait_for(f, free, ll_xor(f->a->k->e, parity_of(f, step), n32(f, 1)));
+  tn_cuda_await(f->a->k, free, ll_xor(f->a->k->e, parity_of(f, step), n32(f, 1)));
   copy_tile(f, which, step, f->key_head, times(f, step, KEYS));
 }
 

@@ -87,18 +87,7 @@ static void init_barriers(product *p) {
   tn_cuda_barrier(p->x->k);
 }
 
-static void wait_for(product *p, ll_val barrier, ll_val parity) {
-  tn_ll *e = p->x->k->e;
-  LLVMBasicBlockRef again = ll_block(e, "wait"), done = ll_block(e, "ready");
-  LLVMBuildBr(e->b, again);
-  LLVMPositionBuilderAtEnd(e->b, again);
-  ll_val args[] = {barrier, parity};
-  ll_val ready = call(p, "llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta", args, 2);
-  LLVMBuildCondBr(e->b, ready, done, again);
-  LLVMPositionBuilderAtEnd(e->b, done);
-}
-
-/* Step `count` of the block's steps uses this slot, for the time whose parity is `parity`. */
+/* Step `count` of the block's steps uses this slot, for the time whose parity is `parity_of`. */
 static ll_val slot_of(product *p, ll_val count) { return rest(p, count, STAGES); }
 static ll_val parity_of(product *p, ll_val count) { return rest(p, over(p, count, STAGES), 2); }
 
@@ -167,7 +156,7 @@ static void copy_rhs(product *p, ll_val to, ll_val barrier, ll_val k0) {
 static void copy_step(product *p, ll_val count, ll_val k0) {
   tn_ll *e = p->x->k->e;
   ll_val slot = slot_of(p, count), full = barrier_at(p, p->full, slot);
-  wait_for(p, barrier_at(p, p->empty, slot), ll_xor(e, parity_of(p, count), i32(p, 1)));
+  tn_cuda_await(p->x->k, barrier_at(p, p->empty, slot), ll_xor(e, parity_of(p, count), i32(p, 1)));
   ll_val expect[] = {full, i32(p, p->slot_bytes)};
   call(p, "llvm.nvvm.mbarrier.arrive.expect.tx.scope.cta.space.cta", expect, 2);
   ll_val to = shared_at(p, p->ring, times(p, slot, p->slot_bytes));
@@ -268,7 +257,7 @@ static void multiply_tile(product *p, ll_val count, ll_val group) {
   for (uint32_t i = 0; i < p->sums_count; i++) LLVMBuildStore(e->b, ll_real(e, e->f32, 0), p->sums[i]);
   ll_loop_begin(e, &l, i32(p, 0), p->steps, i32(p, 1), NULL, 0);
   ll_val now = ll_add(e, count, l.iv), slot = slot_of(p, now);
-  wait_for(p, barrier_at(p, p->full, slot), parity_of(p, now));
+  tn_cuda_await(p->x->k, barrier_at(p, p->full, slot), parity_of(p, now));
   multiply(p, slot, group);
   wait_products(p, 1);
   give_back(p, plus(p, now, -1), ll_icmp(e, LLVMIntNE, l.iv, i32(p, 0)));
