@@ -52,10 +52,18 @@ python_environment() {
   fi
 }
 
+# configure PRESET...: so that a configuration that can't be had is known before the first hour of tests.
+configure() {
+  local preset
+  for preset in "$@"; do
+    [ -f "build/$preset/build.ninja" ] || { say "configure: $preset"; cmake --preset "$preset" -DTENON_PYTHON="$root/build/venv/bin/python" >/dev/null; }
+  done
+}
+
 # build PRESET [TARGET...]
 build() {
   local preset=$1; shift
-  [ -f "build/$preset/build.ninja" ] || { say "configure: $preset"; cmake --preset "$preset" -DTENON_PYTHON="$root/build/venv/bin/python" >/dev/null; }
+  configure "$preset"
   say "build: $preset"
   cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} -- --quiet
 }
