@@ -219,16 +219,37 @@ ll_val tn_ll_erf(tn_ll *e, ll_val x) {
   return ll_select(e, ll_fcmp(e, LLVMRealUNO, x, x), x, r);
 }
 
+/* log2(erfc(x / sqrt(2)) / 2) on 0 <= x < 6.5, to 6e-8 of the gelu that it makes. */
+static const double gelu_tail[] = {-1.0,
+                                   -1.151107073,
+                                   -4.591914713e-01,
+                                   -5.254396796e-02,
+                                   7.120814174e-03,
+                                   -1.643187570e-04,
+                                   -1.874392765e-04,
+                                   4.522315430e-05,
+                                   -4.758734576e-06,
+                                   1.981610467e-07};
+
+/* x times the normal distribution's share below x, as max(x, 0) - |x| times the share beyond |x|: nothing
+ * cancels where x is negative. NaN stays; below -6.5 it is -2.6e-10. */
+static ll_val gelu_erf(tn_ll *e, ll_val x) {
+  ll_val zero = ll_f(e, x, 0), most = ll_f(e, x, 6.5), a = ll_call1(e, "llvm.fabs", x);
+  ll_val t = ll_select(e, ll_fcmp(e, LLVMRealOLT, a, most), a, most);
+  ll_val share = tn_ll_exp2_neg(e, ll_poly(e, t, gelu_tail, TN_COUNT(gelu_tail)), false);
+  ll_val above = ll_select(e, ll_fcmp(e, LLVMRealOLT, x, zero), zero, x);
+  return ll_fma(e, ll_neg(e, t), share, above);
+}
+
 ll_val tn_ll_gelu(tn_ll *e, ll_val x, const char *form) {
   if (!strcmp(form, "quick")) return ll_fmul(e, x, tn_ll_sigmoid(e, ll_fmul(e, x, ll_f(e, x, 1.702))));
-  ll_val half = ll_fmul(e, x, ll_f(e, x, 0.5)), t;
-  if (!strcmp(form, "tanh")) {
+  if (!strcmp(form, "tanh")) { /* (1 + tanh(u)) / 2 is the sigmoid of 2 u */
     ll_val u = ll_fma(e, ll_fmul(e, x, x), ll_f(e, x, 0.044715), ll_f(e, x, 1));
-    t = tn_ll_tanh(e, ll_fmul(e, ll_fmul(e, x, ll_f(e, x, 0.79788456080286535588)), u));
-  } else {
-    t = tn_ll_erf(e, ll_fmul(e, x, ll_f(e, x, 0.70710678118654752440)));
+    return ll_fmul(e, x, tn_ll_sigmoid(e, ll_fmul(e, ll_fmul(e, x, ll_f(e, x, 1.59576912160573071176)), u)));
   }
-  return ll_fma(e, half, t, half);
+  if (!wide(e, x)) return gelu_erf(e, x);
+  ll_val half = ll_fmul(e, x, ll_f(e, x, 0.5));
+  return ll_fma(e, half, tn_ll_erf(e, ll_fmul(e, x, ll_f(e, x, 0.70710678118654752440))), half);
 }
 
 static ll_val pow64(tn_ll *e, ll_val x, ll_val y) {

@@ -16,6 +16,7 @@
  * that more rows use what has been unpacked. */
 #define TN_CPU_MM_CHUNK 512
 #define TN_CPU_MM_WHOLE 2048
+#define TN_CPU_MM_GROUPS 4 /* of panels that share a chunk of k of the rows */
 
 /* One result of the split behind a product of pairs. */
 typedef struct tn_cpu_mm_part {

@@ -174,10 +174,10 @@ static void fetch_ahead(tn_cpu_mm *x, ll_val next, ll_val depth, ll_val i, ll_va
   ll_val part = tn_cpu_ahead_step(x->k, x->dt, depth, calls, &t->ahead_step);
   t->ahead = ll_at(e, next, ll_mul(e, part, i));
 }
-/* The panels of the group behind this one's, from the first k on. */
-static ll_val next_group(tn_cpu_mm *x, const tn_cpu_tile *t) {
+/* The panels `groups` behind this one's, from the first k on. */
+static ll_val next_group(tn_cpu_mm *x, const tn_cpu_tile *t, uint32_t groups) {
   tn_ll *e = x->k->e;
-  ll_val group = ll_mul(e, t->panel_stride, ll_k(e, tn_cpu_mm_width(x) / TN_CPU_PANEL));
+  ll_val group = ll_mul(e, t->panel_stride, ll_k(e, groups * tn_cpu_mm_width(x) / TN_CPU_PANEL));
   return ll_at(e, t->b, ll_sub(e, group, tn_cpu_panel_bytes(x->k, x->dt, x->k0)));
 }
 
@@ -195,7 +195,7 @@ static void add_chunk(tn_cpu_mm *x) {
   if (!tn_cpu_mm_staged(x)) {
     ll_val last = ll_icmp(e, LLVMIntSGE, ll_add(e, x->k0, x->kc), whole_depth(x));
     ll_val chunk = ll_at(e, t.b, tn_cpu_panel_bytes(x->k, x->dt, x->kc));
-    fetch_ahead(x, ll_select(e, last, next_group(x, &t), chunk), x->kc, l.iv, blocks, &t);
+    fetch_ahead(x, ll_select(e, last, next_group(x, &t, TN_CPU_MM_GROUPS), chunk), x->kc, l.iv, blocks, &t);
   }
   multiply(x, ll_sub(e, r1, r0), &t);
   ll_loop_end(e, &l, NULL);
@@ -254,7 +254,7 @@ void tn_cpu_mm_unit(tn_cpu_mm *x) {
   ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
   tn_cpu_mm_block(x, blocks, l.iv, &r0, &r1);
   tn_cpu_tile t = tile_of(x, r0);
-  if (x->packed && !x->blocks) fetch_ahead(x, next_group(x, &t), x->kc, l.iv, blocks, &t);
+  if (x->packed && !x->blocks) fetch_ahead(x, next_group(x, &t, 1), x->kc, l.iv, blocks, &t);
   multiply(x, ll_sub(e, r1, r0), &t);
   tn_cpu_mm_finish(x, r0, r1);
   ll_loop_end(e, &l, NULL);

@@ -13,7 +13,6 @@
 #define PAGE_ELEMENTS 1024 /* f32 values in a page */
 #define SET_ROWS 10 /* rows whose lines may share a set of the first-level cache with those of panels */
 #define FEW_COLUMNS 1536
-#define CHUNK_GROUPS 4 /* of panels that share a chunk of k of the rows */
 
 static void read_operands(tn_cpu_mm *x) {
   tn_cpu_kernel *k = x->k;
@@ -69,7 +68,7 @@ static void ask_scratch(tn_cpu_mm *x, bool direct) {
     x->b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, depth, width), 4);
   }
   if (!tn_cpu_mm_in_chunks(x)) return;
-  x->parts = tn_cpu_scratch(k, tn_cpu_dim_mul(k, limit, width), 4 * CHUNK_GROUPS);
+  x->parts = tn_cpu_scratch(k, tn_cpu_dim_mul(k, limit, width), 4 * TN_CPU_MM_GROUPS);
 }
 
 /* How many rows of lhs the micro-kernel may read in place, 0: none. Rows a multiple of a page apart all fall
@@ -89,7 +88,7 @@ static void write_many(tn_cpu_mm *x) {
   if (tn_cpu_matmul_int(x)) return;
   tn_cpu_mm_path p = {isa->panels, in_place ? in_place : isa->mr, .unit = tn_cpu_mm_unit};
   if (!in_place) p.stage = tn_cpu_mm_stage_lhs;
-  if (x->parts) p.groups = CHUNK_GROUPS;
+  if (x->parts) p.groups = TN_CPU_MM_GROUPS;
   tn_cpu_mm_walk(x, &p);
 }
 
