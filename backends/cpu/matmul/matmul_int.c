@@ -38,8 +38,8 @@ static void stage_rows(tn_cpu_mm *x) {
 
 static ll_val codes_bytes(tn_cpu_mm *x, ll_val depth) {
   const blocks_path *b = x->own;
-  ll_val steps = ll_udiv(x->k->e, depth, ll_k(x->k->e, TN_CPU_INT_BLOCK));
-  return ll_imul(x->k->e, steps, ll_k(x->k->e, tn_cpu_int_step_bytes(&b->form)));
+  ll_val blocks = ll_udiv(x->k->e, depth, ll_k(x->k->e, b->form.block));
+  return ll_imul(x->k->e, blocks, ll_k(x->k->e, tn_cpu_int_block_bytes(&b->form)));
 }
 
 /* The unit's panels, the chunk's part of k. */
@@ -51,7 +51,7 @@ static void stage_panels(tn_cpu_mm *x) {
   for (uint32_t j = 0; j < x->panels; j++) {
     ll_val from = ll_iadd(e, ll_mul(e, tn_cpu_mm_panel(x, j), size), within);
     ll_val to = ll_at(e, b->panels_at, ll_imul(e, codes_bytes(x, x->kc), ll_k(e, j)));
-    tn_cpu_int_unpack(x->k, dt, ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs), from), x->kc, to);
+    tn_cpu_int_unpack(x->k, dt, &b->form, ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs), from), x->kc, to);
   }
 }
 
@@ -62,7 +62,7 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1, uint32_t j) {
   blocks_path *b = x->own;
   ll_val at = ll_sub(e, r0, x->m0), row = ll_at(e, b->rows_at, ll_mul(e, at, b->rows.bytes));
   ll_val sums = ll_udiv(e, x->k0, ll_k(e, b->rows.run / 4));
-  ll_val scales = ll_udiv(e, x->k0, ll_k(e, TN_CPU_INT_BLOCK / 4));
+  ll_val scales = ll_udiv(e, x->k0, ll_k(e, b->form.block / 4));
   tn_cpu_int_tile t = {.depth = x->kc,
                        .q = ll_at(e, row, x->k0),
                        .d = ll_at(e, row, ll_iadd(e, b->rows.d, scales)),
@@ -103,15 +103,14 @@ static bool write_blocks(tn_cpu_mm *x) {
   const tn_cpu_isa *isa = k->u->isa;
   blocks_path b = {0};
   if (k->u->precision != TN_CPU_FAST || !x->blocks ||
-      !tn_cpu_int_form_of(tn_quant_of(x->tr.dtype), &b.form) || !tn_cpu_int_fits(isa, &b.form))
+      !tn_cpu_int_form_of(k, tn_quant_of(x->tr.dtype), x->k_dim, &b.form) || !tn_cpu_int_fits(isa, &b.form))
     return false;
   uint32_t taken = tn_cpu_int_panels(isa);
-  int64_t limit = rows_limit(x), panels = tn_cpu_mm_panels(x, taken),
-          steps = TN_CPU_MM_CHUNK / TN_CPU_INT_BLOCK;
+  int64_t limit = rows_limit(x), panels = tn_cpu_mm_panels(x, taken), blocks = TN_CPU_MM_CHUNK / b.form.block;
   tn_dim rows = tn_cpu_dim_mul(k, tn_cpu_int_row_dim(k, x->k_dim), tn_cpu_dim_k(k, limit));
-  b.rows = tn_cpu_int_rows_of(k, x->depth, b.form.run, tn_cpu_int_times(isa, &b.form));
+  b.rows = tn_cpu_int_rows_of(k, x->depth, b.form.block, b.form.run, tn_cpu_int_times(isa, &b.form));
   b.rows_at = tn_cpu_scratch(k, rows, 1);
-  b.panels_at = tn_cpu_scratch(k, tn_cpu_dim_k(k, steps * panels * tn_cpu_int_step_bytes(&b.form)), 1);
+  b.panels_at = tn_cpu_scratch(k, tn_cpu_dim_k(k, blocks * panels * tn_cpu_int_block_bytes(&b.form)), 1);
   b.parts = tn_cpu_scratch(k, tn_cpu_dim_k(k, limit * panels * TN_CPU_PANEL), 4);
   x->own = &b;
   tn_cpu_mm_path p = {.panels = taken,

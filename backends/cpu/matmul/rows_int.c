@@ -5,18 +5,19 @@
 #define MAGIC 12582912.0      /* 1.5 * 2^23 */
 #define MAGIC_BITS 0x4b400000 /* the same as f32 bits */
 #define TINY 0x1p-100         /* below, a block counts as zeros: 127 / amax must be finite */
-#define MAX_VECTORS 8         /* of a block */
+#define MAX_VECTORS 16        /* of a block */
 
 static ll_val lines(tn_ll *e, ll_val bytes) {
   return ll_and(e, ll_iadd(e, bytes, ll_k(e, 63)), ll_k(e, -64));
 }
 
-tn_cpu_int_rows tn_cpu_int_rows_of(tn_cpu_kernel *k, ll_val depth, uint32_t run, int32_t times) {
+tn_cpu_int_rows tn_cpu_int_rows_of(tn_cpu_kernel *k, ll_val depth, uint32_t block, uint32_t run,
+                                   int32_t times) {
   tn_ll *e = k->e;
-  tn_cpu_int_rows r = {.run = run, .times = times};
+  tn_cpu_int_rows r = {.block = block, .run = run, .times = times};
   ll_val sums = lines(e, ll_imul(e, ll_udiv(e, depth, ll_k(e, run)), ll_k(e, 4)));
   r.d = lines(e, depth);
-  r.isum = ll_iadd(e, r.d, lines(e, ll_udiv(e, depth, ll_k(e, TN_CPU_INT_BLOCK / 4))));
+  r.isum = ll_iadd(e, r.d, lines(e, ll_udiv(e, depth, ll_k(e, block / 4))));
   r.fsum = ll_iadd(e, r.isum, sums);
   /* an odd number of lines: rows do not fall into the same sets of the cache */
   ll_val end = ll_iadd(e, ll_iadd(e, r.fsum, sums), ll_k(e, 63));
@@ -47,7 +48,7 @@ static void store_sums(tn_cpu_kernel *k, const tn_cpu_int_rows *r, const ll_val 
                        ll_val to) {
   tn_ll *e = k->e;
   uint32_t per = r->run / e->lanes;
-  for (uint32_t i = 0; i < TN_CPU_INT_BLOCK / r->run; i++) {
+  for (uint32_t i = 0; i < r->block / r->run; i++) {
     ll_val sum = q[i * per];
     for (uint32_t v = 1; v < per; v++) sum = ll_add(e, sum, q[i * per + v]);
     sum = ll_reduce_with(e, sum, ll_add);
@@ -61,10 +62,10 @@ static void store_sums(tn_cpu_kernel *k, const tn_cpu_int_rows *r, const ll_val 
 void tn_cpu_int_prepare(tn_cpu_kernel *k, const tn_cpu_int_rows *r, ll_val depth, ll_val to,
                         tn_cpu_row_fn get, void *ctx) {
   tn_ll *e = k->e;
-  uint32_t n = TN_CPU_INT_BLOCK / e->lanes;
+  uint32_t n = r->block / e->lanes;
   ll_val x[MAX_VECTORS], q[MAX_VECTORS], inverse;
   ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), depth, ll_k(e, TN_CPU_INT_BLOCK), NULL, 0);
+  ll_loop_begin(e, &l, ll_k(e, 0), depth, ll_k(e, r->block), NULL, 0);
   tn_ll_body_forget(&k->body);
   for (uint32_t i = 0; i < n; i++)
     x[i] = get(k, ctx, tn_ll_ix_lanes(ll_iadd(e, l.iv, ll_k(e, (int64_t)i * e->lanes)), true));
@@ -76,7 +77,7 @@ void tn_cpu_int_prepare(tn_cpu_kernel *k, const tn_cpu_int_rows *r, ll_val depth
     ll_store(e, LLVMBuildTrunc(e->b, q[i], ll_vec(e, e->i8), ""), at, 1);
     q[i] = ll_sub(e, q[i], ll_i(e, q[i], MAGIC_BITS));
   }
-  ll_val scale_at = ll_iadd(e, r->d, ll_udiv(e, l.iv, ll_k(e, TN_CPU_INT_BLOCK / 4)));
+  ll_val scale_at = ll_iadd(e, r->d, ll_udiv(e, l.iv, ll_k(e, r->block / 4)));
   ll_store(e, d, ll_at(e, to, scale_at), 4);
   store_sums(k, r, q, d, l.iv, to);
   ll_loop_end(e, &l, NULL);

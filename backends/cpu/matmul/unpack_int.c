@@ -3,25 +3,34 @@
 #include "backends/cpu/ukernel/ukernel_int.h"
 #include <stdio.h>
 
-bool tn_cpu_int_form_of(const tn_quant *q, tn_cpu_int_form *f) {
-  *f = (tn_cpu_int_form){.run = tn_cpu_block_chunk(q), .low = tn_cpu_scales_low(q)};
+/* Bytes without scales, as models with 8-bit activations have them: their products may go on over long runs.
+ */
+static bool takes_long(const tn_quant *q) {
+  return q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub && q->values == TN_CPU_STEP &&
+         !tn_cpu_scales_low(q);
+}
+
+bool tn_cpu_int_form_of(tn_cpu_kernel *k, const tn_quant *q, tn_dim depth, tn_cpu_int_form *f) {
+  *f =
+      (tn_cpu_int_form){.block = TN_CPU_INT_BLOCK, .run = tn_cpu_block_chunk(q), .low = tn_cpu_scales_low(q)};
+  if (takes_long(q) && tn_ll_dim_multiple(&k->body, depth, TN_CPU_INT_LONG_BLOCK))
+    f->block = f->run = TN_CPU_INT_LONG_BLOCK;
   return tn_cpu_codes_of(q, &f->codes);
 }
 
 typedef struct unpack {
   tn_cpu_scales s;
   tn_cpu_int_form f;
-  ll_val to; /* the step's */
+  ll_val to, numbers; /* the step's codes; its runs' scales and lows */
 } unpack;
 
 /* Scale and low of the run that begins at value t of the step. */
 static void put_run(unpack *u, uint32_t t) {
   tn_ll *e = u->s.b.e;
-  int64_t wide = (1 + u->f.low) * TN_CPU_PANEL * 4,
-          base = TN_CPU_INT_BLOCK * TN_CPU_PANEL + t / u->f.run * wide;
+  int64_t base = t / u->f.run * (1 + u->f.low) * TN_CPU_PANEL * 4;
   tn_cpu_scales_enter(&u->s, t);
   for (uint32_t v = 0; v < u->s.b.per; v++) {
-    ll_val scale = u->s.scale[v], at = ll_at(e, u->to, ll_k(e, base + (int64_t)v * e->lanes * 4));
+    ll_val scale = u->s.scale[v], at = ll_at(e, u->numbers, ll_k(e, base + (int64_t)v * e->lanes * 4));
     if (u->f.codes.unit != 1) scale = ll_fmul(e, scale, ll_f(e, scale, 1 / (double)u->f.codes.unit));
     ll_store(e, scale, at, e->lanes * 4);
     if (u->f.low) ll_store(e, u->s.low[v], ll_at(e, at, ll_k(e, TN_CPU_PANEL * 4)), e->lanes * 4);
@@ -41,30 +50,42 @@ static void put_step(unpack *u) {
 }
 
 enum { FROM, TO, BLOCKS, ARGS };
-static void write_body(tn_cpu_kernel *k, const tn_quant *q, const ll_val *p) {
+/* Step i of the block of the weight that goes to `to`, or, where blocks of rows are longer, step `more` of
+ * those. */
+static void go_to(unpack *u, ll_val to, uint32_t i, ll_val more) {
+  tn_ll *e = u->s.b.e;
+  int64_t codes = TN_CPU_STEP * TN_CPU_PANEL, block = u->f.block * TN_CPU_PANEL;
+  u->to = ll_at(e, to, ll_k(e, (int64_t)i * tn_cpu_int_block_bytes(&u->f)));
+  u->numbers = ll_at(e, u->to, ll_k(e, block));
+  if (more) u->to = ll_at(e, u->to, ll_mul(e, more, ll_k(e, codes)));
+}
+
+static void write_body(tn_cpu_kernel *k, const tn_quant *q, const tn_cpu_int_form *f, const ll_val *p) {
   tn_ll *e = k->e;
-  uint32_t steps = q->values / TN_CPU_STEP, per = TN_CPU_PANEL / e->lanes;
-  unpack u = {.s.b = {.k = k, .e = e, .q = q, .panels = 1, .per = per, .fixed = true}};
-  tn_cpu_int_form_of(q, &u.f);
-  int64_t size = tn_cpu_int_step_bytes(&u.f);
+  uint32_t steps = q->values / TN_CPU_STEP, per = TN_CPU_PANEL / e->lanes, together = f->block / TN_CPU_STEP;
+  unpack u = {.s.b = {.k = k, .e = e, .q = q, .panels = 1, .per = per, .fixed = true}, .f = *f};
+  int64_t size =
+      steps * tn_cpu_int_block_bytes(f); /* of a block of the weight, or of several in one of the rows */
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), p[BLOCKS], ll_k(e, 1), NULL, 0);
   u.s.b.group[0] = ll_at(e, p[FROM], ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS)));
-  ll_val to = ll_at(e, p[TO], ll_mul(e, l.iv, ll_k(e, steps * size)));
+  ll_val at = together > 1 ? ll_udiv(e, l.iv, ll_k(e, together)) : l.iv;
+  ll_val more = together > 1 ? ll_urem(e, l.iv, ll_k(e, together)) : NULL;
+  ll_val to = ll_at(e, p[TO], ll_mul(e, at, ll_k(e, size)));
   tn_cpu_scales_read(&u.s);
   for (uint32_t i = 0; i < steps; i++) {
     u.s.b.step = ll_k(e, i);
-    u.to = ll_at(e, to, ll_k(e, i * size));
+    go_to(&u, to, i, more);
     put_step(&u);
   }
   ll_loop_end(e, &l, NULL);
   LLVMBuildRetVoid(e->b);
 }
 
-static ll_val function_of(tn_cpu_kernel *k, const tn_quant *q) {
+static ll_val function_of(tn_cpu_kernel *k, const tn_quant *q, const tn_cpu_int_form *f) {
   tn_ll *e = k->e;
   char name[64];
-  snprintf(name, sizeof name, "codes_%s", q->name);
+  snprintf(name, sizeof name, "codes_%s_%u", q->name, f->block);
   ll_val fn = LLVMGetNamedFunction(e->mod, name), outer = e->fn, p[ARGS];
   if (fn) return fn;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b);
@@ -72,15 +93,16 @@ static ll_val function_of(tn_cpu_kernel *k, const tn_quant *q) {
   fn = ll_func(e, name, e->tvoid, args, ARGS, true, true);
   ll_func_attr(e, fn, "prefer-vector-width", k->u->isa->vector_width);
   LLVMGetParams(fn, p);
-  write_body(k, q, p);
+  write_body(k, q, f, p);
   e->fn = outer;
   LLVMPositionBuilderAtEnd(e->b, here);
   return fn;
 }
 
-void tn_cpu_int_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to) {
+void tn_cpu_int_unpack(tn_cpu_kernel *k, tn_dtype dt, const tn_cpu_int_form *f, ll_val from, ll_val depth,
+                       ll_val to) {
   tn_ll *e = k->e;
   const tn_quant *q = tn_quant_of(dt);
-  ll_val fn = function_of(k, q), args[ARGS] = {from, to, ll_udiv(e, depth, ll_k(e, q->values))};
+  ll_val fn = function_of(k, q, f), args[ARGS] = {from, to, ll_udiv(e, depth, ll_k(e, q->values))};
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, ARGS, "");
 }

@@ -52,7 +52,7 @@ static int32_t correction(const tn_cpu_isa *isa, const tn_cpu_codes *c) {
 static tn_cpu_int_rows layout_of(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, tn_cpu_codes *c) {
   const tn_quant *q = tn_quant_of(dt);
   tn_cpu_codes_of(q, c);
-  return tn_cpu_int_rows_of(k, depth, tn_cpu_block_chunk(q), correction(k->u->isa, c));
+  return tn_cpu_int_rows_of(k, depth, TN_CPU_INT_BLOCK, tn_cpu_block_chunk(q), correction(k->u->isa, c));
 }
 ll_val tn_cpu_few_row_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth) {
   tn_cpu_codes c;

@@ -16,7 +16,7 @@ typedef struct intukr {
   const tn_cpu_int_form *f;
   bool biased;
   uint32_t rows, panels, per, cells;     /* per: vectors of a panel; cells: rows * panels * per */
-  ll_val b[4], q, d, isum, fsum, stride; /* at the step */
+  ll_val b[4], q, d, isum, fsum, stride; /* at the block */
   ll_val y[MAX_CELLS], acc[MAX_CELLS], narrow[MAX_CELLS];
 } intukr;
 
@@ -25,8 +25,8 @@ static uint32_t pairs_held(const tn_cpu_int_form *f) { return INT16_MAX / (2 * L
 
 uint32_t tn_cpu_int_rows_max(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 7 : 3; }
 uint32_t tn_cpu_int_panels(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 2 : 1; }
-uint32_t tn_cpu_int_step_bytes(const tn_cpu_int_form *f) {
-  return TN_CPU_INT_BLOCK * TN_CPU_PANEL + TN_CPU_INT_BLOCK / f->run * TN_CPU_PANEL * 4 * (1 + f->low);
+uint32_t tn_cpu_int_block_bytes(const tn_cpu_int_form *f) {
+  return f->block * TN_CPU_PANEL + f->block / f->run * TN_CPU_PANEL * 4 * (1 + f->low);
 }
 bool tn_cpu_int_fits(const tn_cpu_isa *isa, const tn_cpu_int_form *f) {
   return isa->vnni || isa->lanes == 8 || pairs_held(f); /* vpsignb has no form of 512 bits */
@@ -74,40 +74,57 @@ static void multiply(intukr *u, uint32_t c, ll_val codes, ll_val q, uint32_t kk,
   u->narrow[c] = kk % held ? ll_add(e, u->narrow[c], p) : p;
   if (last || kk % held == held - 1) u->acc[c] = ll_add(e, u->acc[c], widen(u, u->narrow[c]));
 }
-/* ---- a step of 32 values ---- */
+/* ---- a block ---- */
 static ll_val in_row(intukr *u, ll_val base, uint32_t r, int64_t off) {
   tn_ll *e = u->e;
   return ll_at(e, ll_at(e, base, ll_imul(e, u->stride, ll_k(e, r))), ll_k(e, off));
 }
 static ll_val spread(intukr *u, ll_type t, ll_val p) { return ll_splat(u->e, ll_load(u->e, t, p, 4)); }
 
-/* Dot products of run j of the step. */
+/* Dot products of `quads` times four values from value `first` (i64) on of the block. */
+static void dot_quads(intukr *u, ll_val first, uint32_t quads) {
+  tn_ll *e = u->e;
+  uint32_t n = u->panels * u->per;
+  ll_val q0 = ll_at(e, u->q, first), within = ll_imul(e, first, ll_k(e, TN_CPU_PANEL));
+  for (uint32_t kk = 0; kk < quads; kk++) {
+    ll_val codes[8];
+    for (uint32_t v = 0; v < n; v++) {
+      int64_t at = (int64_t)kk * TN_CPU_PANEL * 4 + (int64_t)(v % u->per) * e->lanes * 4;
+      ll_type t = LLVMVectorType(e->i8, 4 * e->lanes);
+      codes[v] = ll_load(e, t, ll_at(e, ll_at(e, u->b[v / u->per], within), ll_k(e, at)), e->lanes * 4);
+    }
+    for (uint32_t r = 0; r < u->rows; r++) {
+      ll_val q = bytes_of(u, spread(u, e->i32, in_row(u, q0, r, 4 * (int64_t)kk)));
+      for (uint32_t v = 0; v < n; v++) multiply(u, r * n + v, codes[v], q, kk, kk == quads - 1);
+    }
+  }
+}
+
+/* Dot products of run j of the block: a long run is a loop. */
 static void dot_run(intukr *u, uint32_t j) {
   tn_ll *e = u->e;
-  uint32_t n = u->panels * u->per, quads = u->f->run / 4;
+  uint32_t n = u->panels * u->per, run = u->f->run;
   for (uint32_t c = 0; c < u->cells; c++) {
     ll_val at = in_row(u, u->isum, c / n, 4 * (int64_t)j);
     u->acc[c] = !u->biased ? ll_zero(ll_vec(e, e->i32)) : c % n ? u->acc[c - 1] : spread(u, e->i32, at);
   }
-  for (uint32_t kk = 0; kk < quads; kk++) {
-    ll_val codes[8];
-    for (uint32_t v = 0; v < n; v++) {
-      int64_t at = (int64_t)(j * quads + kk) * TN_CPU_PANEL * 4 + (int64_t)(v % u->per) * e->lanes * 4;
-      ll_type t = LLVMVectorType(e->i8, 4 * e->lanes);
-      codes[v] = ll_load(e, t, ll_at(e, u->b[v / u->per], ll_k(e, at)), e->lanes * 4);
-    }
-    for (uint32_t r = 0; r < u->rows; r++) {
-      ll_val q = bytes_of(u, spread(u, e->i32, in_row(u, u->q, r, 4 * (int64_t)(j * quads + kk))));
-      for (uint32_t v = 0; v < n; v++) multiply(u, r * n + v, codes[v], q, kk, kk == quads - 1);
-    }
+  if (run <= TN_CPU_INT_BLOCK) {
+    dot_quads(u, ll_k(e, j * run), run / 4);
+    return;
   }
+  ll_loop l;
+  ll_loop_begin(e, &l, ll_k(e, j * run), ll_k(e, (j + 1) * run), ll_k(e, TN_CPU_INT_BLOCK), u->acc, u->cells);
+  memcpy(u->acc, l.phi, u->cells * sizeof *u->acc);
+  dot_quads(u, l.iv, TN_CPU_INT_BLOCK / 4);
+  ll_loop_end(e, &l, u->acc);
+  memcpy(u->acc, l.out, u->cells * sizeof *u->acc);
 }
 
 /* Adds run j to the float sums. */
 static void add_run(intukr *u, uint32_t j) {
   tn_ll *e = u->e;
   uint32_t n = u->panels * u->per;
-  int64_t vectors = 1 + u->f->low, base = TN_CPU_INT_BLOCK * TN_CPU_PANEL + j * vectors * TN_CPU_PANEL * 4;
+  int64_t vectors = 1 + u->f->low, base = u->f->block * TN_CPU_PANEL + j * vectors * TN_CPU_PANEL * 4;
   ll_val scale[8], low[8];
   ll_type t = ll_vec(e, e->f32);
   for (uint32_t v = 0; v < n; v++) {
@@ -144,18 +161,18 @@ static void write_body(intukr *u, const ll_val *p) {
   u->stride = p[A_STRIDE];
   for (uint32_t c = 0; c < u->cells; c++)
     u->y[c] = ll_load_masked(e, ll_vec(e, e->f32), cell(u, p, c), all, 4);
-  ll_val steps = ll_udiv(e, p[DEPTH], ll_k(e, TN_CPU_INT_BLOCK));
-  ll_loop_begin(e, &l, ll_k(e, 0), steps, ll_k(e, 1), u->y, u->cells);
+  ll_val blocks = ll_udiv(e, p[DEPTH], ll_k(e, u->f->block));
+  ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), u->y, u->cells);
   memcpy(u->y, l.phi, u->cells * sizeof *u->y);
-  ll_val sums = ll_mul(e, l.iv, ll_k(e, TN_CPU_INT_BLOCK / u->f->run * 4));
-  ll_val step = ll_mul(e, l.iv, ll_k(e, tn_cpu_int_step_bytes(u->f)));
+  ll_val sums = ll_mul(e, l.iv, ll_k(e, u->f->block / u->f->run * 4));
+  ll_val at = ll_mul(e, l.iv, ll_k(e, tn_cpu_int_block_bytes(u->f)));
   for (uint32_t j = 0; j < u->panels; j++)
-    u->b[j] = ll_at(e, ll_at(e, p[B], ll_imul(e, p[PANEL_STRIDE], ll_k(e, j))), step);
-  u->q = ll_at(e, p[Q], ll_mul(e, l.iv, ll_k(e, TN_CPU_INT_BLOCK)));
+    u->b[j] = ll_at(e, ll_at(e, p[B], ll_imul(e, p[PANEL_STRIDE], ll_k(e, j))), at);
+  u->q = ll_at(e, p[Q], ll_mul(e, l.iv, ll_k(e, u->f->block)));
   u->d = ll_at(e, p[D], ll_mul(e, l.iv, ll_k(e, 4)));
   u->isum = ll_at(e, p[ISUM], sums);
   u->fsum = ll_at(e, p[FSUM], sums);
-  for (uint32_t j = 0; j < TN_CPU_INT_BLOCK / u->f->run; j++) {
+  for (uint32_t j = 0; j < u->f->block / u->f->run; j++) {
     dot_run(u, j);
     add_run(u, j);
   }

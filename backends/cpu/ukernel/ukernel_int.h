@@ -1,9 +1,9 @@
 /* ukernel_int.h - the integer micro-kernel: rows prepared as 8-bit integers (rows_int.h) times panels of
  * codes.
  *
- * A panel of codes is, for every 32 values along k: codes u8 [32 / 4][16 columns][4 values] in the
- * order of codes_block.h, then per run f32
- * scale[16] and, where the form has lows, f32 low[16]. A product is, over all runs,
+ * A panel of codes is, for every block along k: codes u8 [block / 4][16 columns][4 values] in the order of
+ * codes_block.h, then per run f32 scale[16] and, where the form has lows, f32 low[16]. A product is, over all
+ * runs,
  *     scale * d * sum of (code - bias) * q  +  low * fsum. */
 #ifndef TN_CPU_UKERNEL_INT_H
 #define TN_CPU_UKERNEL_INT_H
@@ -12,12 +12,15 @@
 
 typedef struct tn_cpu_int_form {
   tn_cpu_codes codes;
-  uint32_t run; /* values of a scale: 16 or 32 */
+  uint32_t
+      block; /* values that share a scale of the rows: 32, or 128 where the weight's scales stand elsewhere */
+  uint32_t run; /* values of a scale: 16, 32 or the block */
   bool low;
 } tn_cpu_int_form;
 
-/* The form of a block format's codes; false: its levels are no integers of 8 bits. */
-bool tn_cpu_int_form_of(const tn_quant *q, tn_cpu_int_form *f);
+/* The form of a block format's codes in rows of `depth` values; false: its levels are no integers of 8 bits.
+ */
+bool tn_cpu_int_form_of(tn_cpu_kernel *k, const tn_quant *q, tn_dim depth, tn_cpu_int_form *f);
 /* Has the target instructions for them that are faster than floats? */
 bool tn_cpu_int_fits(const tn_cpu_isa *isa, const tn_cpu_int_form *f);
 /* `times` of the rows that are multiplied by such codes. */
@@ -26,13 +29,14 @@ int32_t tn_cpu_int_times(const tn_cpu_isa *isa, const tn_cpu_int_form *f);
 uint32_t tn_cpu_int_rows_max(const tn_cpu_isa *isa);
 uint32_t tn_cpu_int_panels(const tn_cpu_isa *isa);
 
-/* Bytes of 32 values of a panel. */
-uint32_t tn_cpu_int_step_bytes(const tn_cpu_int_form *f);
+/* Bytes of a block of a panel. */
+uint32_t tn_cpu_int_block_bytes(const tn_cpu_int_form *f);
 /* One panel of a packed weight ("panelq") at `from`, `depth` values, as codes at `to` (64-byte aligned). */
-void tn_cpu_int_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to);
+void tn_cpu_int_unpack(tn_cpu_kernel *k, tn_dtype dt, const tn_cpu_int_form *f, ll_val from, ll_val depth,
+                       ll_val to);
 
 typedef struct tn_cpu_int_tile {
-  ll_val depth;            /* a multiple of 32 */
+  ll_val depth;            /* a multiple of the block */
   ll_val q, d, isum, fsum; /* where a row's arrays begin, of the first row; the others a_stride apart */
   ll_val a_stride;         /* bytes */
   ll_val b, panel_stride;  /* panels of codes */
