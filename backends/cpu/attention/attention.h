@@ -62,6 +62,8 @@ ll_val tn_cpu_att_load_at(tn_cpu_att *a, tn_dtype t, ll_val at, ll_val j, ll_val
 void tn_cpu_att_fetch(tn_cpu_att *a, tn_value v, ll_val buffer, ll_val key, ll_val n);
 /* Scores of a vector of keys kb + j ..; -inf where the row's query does not see the key. */
 ll_val tn_cpu_att_mask(tn_cpu_att *a, ll_val x, ll_val query, ll_val head, ll_val j);
+/* What the mask operand says of a vector of keys kb + j ..; of lanes behind the block's last, anything. */
+ll_val tn_cpu_att_mask_at(tn_cpu_att *a, ll_val query, ll_val head, ll_val j);
 /* Does every score of a block need tn_cpu_att_mask? */
 static inline bool tn_cpu_att_touches(const tn_cpu_att *a) { return a->mask || a->bias || a->softcap > 0; }
 /* exp(x - top); `base`, of x's shape, is what tn_cpu_att_base makes of top. */

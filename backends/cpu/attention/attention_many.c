@@ -21,6 +21,7 @@ typedef struct many {
   ll_val k_panel, v_panel; /* bytes of a panel */
   /* of the tile */
   ll_val first, count, from, to, width; /* rows; keys [from, to) of the block, rounded up to width */
+  ll_val open; /* i1: a mask that is of keys alone hides none of the block's; NULL: there is none such */
 } many;
 
 static ll_val score_row(many *m, ll_val i) {
@@ -143,6 +144,34 @@ static void stage_values(many *m) {
   tn_cpu_columns(a->k, ll_k(e, 0), a->dv, v_column, &c, NULL, 0);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&a->k->body);
+}
+
+/* ---- a mask of keys alone, as padding makes it ---- */
+static bool masks_keys(many *m) {
+  tn_cpu_att *a = m->a;
+  int64_t one;
+  if (!a->mask || a->bias || a->softcap > 0) return false;
+  tn_type_info t = tn_cpu_type(a->k, a->mask);
+  for (uint32_t i = 2; i <= 3 && i <= t.rank; i++)
+    if (!tn_ll_dim_const(&a->k->body, t.dims[t.rank - i], &one) || one != 1) return false;
+  return true;
+}
+
+/* Is the block without a hidden key? */
+static ll_val none_hidden(many *m) {
+  tn_cpu_att *a = m->a;
+  tn_ll *e = a->k->e;
+  ll_type t = ll_vec(e, e->f32);
+  ll_val all = ll_real(e, t, 0), zero = ll_k(e, 0);
+  ll_loop l;
+  ll_loop_begin(e, &l, zero, a->kn, ll_k(e, e->lanes), &all, 1);
+  tn_ll_body_forget(&a->k->body);
+  ll_val in = ll_mask_below(e, ll_sub(e, a->kn, l.iv));
+  ll_val hidden = ll_and(e, in, ll_not(e, tn_cpu_att_mask_at(a, zero, zero, l.iv)));
+  all = ll_select(e, hidden, ll_real(e, t, 1), l.phi[0]);
+  ll_loop_end(e, &l, &all);
+  tn_ll_body_forget(&a->k->body);
+  return ll_fcmp(e, LLVMRealOEQ, ll_reduce_with(e, l.out[0], ll_fmax), ll_real(e, e->f32, 0));
 }
 
 /* ---- products ---- */
@@ -295,6 +324,7 @@ static ll_val tile_range(many *m) {
   if (a->window)
     all = ll_and(e, all, ll_icmp(e, LLVMIntSLE, ll_sub(e, ll_add(e, last, one), ll_k(e, a->window)), begin));
   if (a->least) all = ll_and(e, all, ll_icmp(e, LLVMIntSLE, a->least, begin));
+  if (m->open) return ll_and(e, all, m->open);
   return tn_cpu_att_touches(a) ? LLVMConstInt(e->i1, 0, 0) : all;
 }
 
@@ -350,6 +380,7 @@ static void unit(many *m) {
   tn_cpu_att_fetch(a, a->v, tn_cpu_arg_buffer(a->k, a->v), next, ahead);
   stage_keys(m);
   stage_values(m);
+  m->open = masks_keys(m) ? none_hidden(m) : NULL;
   tiles(m);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&a->k->body);

@@ -83,6 +83,13 @@ static ll_val by_position(tn_cpu_att *a, ll_val in, ll_val query, ll_val key) {
   return in;
 }
 
+ll_val tn_cpu_att_mask_at(tn_cpu_att *a, ll_val query, ll_val head, ll_val j) {
+  tn_ll *e = a->k->e;
+  tn_ll_ix key = tn_ll_ix_lanes(ll_add(e, a->kb, j), a->even);
+  ll_val m = at_keys(a, a->mask, query, head, key, ll_mask_below(e, ll_sub(e, a->kn, j)));
+  return tn_ll_convert(e, tn_cpu_type(a->k, a->mask).dtype, TN_DT_bool, m);
+}
+
 ll_val tn_cpu_att_mask(tn_cpu_att *a, ll_val x, ll_val query, ll_val head, ll_val j) {
   tn_ll *e = a->k->e;
   if (a->softcap > 0) {
@@ -95,10 +102,7 @@ ll_val tn_cpu_att_mask(tn_cpu_att *a, ll_val x, ll_val query, ll_val head, ll_va
     ll_val add = at_keys(a, a->bias, query, head, key, inside);
     x = ll_fadd(e, x, tn_ll_to_f32(e, tn_cpu_type(a->k, a->bias).dtype, add));
   }
-  if (a->mask) {
-    ll_val m = at_keys(a, a->mask, query, head, key, inside);
-    in = ll_and(e, in, tn_ll_convert(e, tn_cpu_type(a->k, a->mask).dtype, TN_DT_bool, m));
-  }
+  if (a->mask) in = ll_and(e, in, tn_cpu_att_mask_at(a, query, head, j));
   if (!a->single) in = by_position(a, in, query, key.v);
   return ll_select(e, in, x, ll_f(e, x, -__builtin_inf()));
 }
