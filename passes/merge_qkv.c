@@ -1,6 +1,6 @@
 /* merge_qkv.c - several matmuls of one left operand with weights [n, k] become one matmul with a weight [n1 +
- * n2 + ..., k] and a split: query, key and value; gate and up. No byte moves: the new weight is the list of
- * the old ones' parts.
+ * n2 + ..., k] and a split: query, key and value; gate and up. So do the scales and biases that follow each
+ * of them. No byte moves: the new weight is the list of the old ones' parts.
  *
  * A weight may be used in several functions. So groups are collected first over the whole module, under the
  * list of their weights, and a list is merged only if every use of each of its weights is in a group of
@@ -9,13 +9,21 @@
 #include "passes/rw.h"
 
 #define MAX_PARTS 8
+#define MAX_STEPS 2
+
+/* What follows every matmul of a group: a product with, or the addition of, a weight [n] of one element type.
+ */
+typedef struct step {
+  uint32_t code;
+  tn_op op[MAX_PARTS];
+  tn_weight weight[MAX_PARTS];
+} step;
 
 typedef struct group {
   tn_op matmul[MAX_PARTS];
-  tn_op bias_add[MAX_PARTS]; /* 0: none, or not only a bias */
-  tn_weight weight[MAX_PARTS], bias[MAX_PARTS];
-  uint32_t n;
-  bool biased; /* every part has a bias that is a weight of one element type */
+  tn_weight weight[MAX_PARTS];
+  uint32_t n, nsteps;
+  step steps[MAX_STEPS];
 } group;
 
 typedef struct merger {
@@ -66,35 +74,38 @@ static bool same_rows(tn_module *m, tn_weight a, tn_weight b) {
   return x.dtype == y.dtype && x.rank == y.rank && x.dims[x.rank - 1] == y.dims[y.rank - 1];
 }
 
-/* The add of a bias [n] that follows op: a weight, or a weight cast to the result's type. */
-static tn_weight find_bias(tn_module *m, tn_op op, tn_op *add) {
+/* The product with, or addition of, a weight [n] that follows op: the weight, maybe cast to the result's
+ * type. */
+static tn_weight find_step(tn_module *m, tn_op op, tn_op *next) {
   tn_value v = tn_ir_op_result(m, op, 0);
   uint32_t operand;
   if (tn_rw_nuses(m, v) != 1) return 0;
-  *add = tn_ir_value_use(m, v, 0, &operand);
-  if (!tn_rw_is(m, *add, TN_OPC_add) || tn_rw_type(m, tn_ir_op_result(m, *add, 0)) != tn_rw_type(m, v))
-    return 0;
-  tn_value b = tn_ir_op_operand(m, *add, 1 - operand);
+  *next = tn_ir_value_use(m, v, 0, &operand);
+  if (!tn_rw_is(m, *next, TN_OPC_add) && !tn_rw_is(m, *next, TN_OPC_mul)) return 0;
+  if (tn_rw_type(m, tn_ir_op_result(m, *next, 0)) != tn_rw_type(m, v)) return 0;
+  tn_value b = tn_ir_op_operand(m, *next, 1 - operand);
   tn_op cast = tn_rw_def_as(m, b, TN_OPC_cast);
   tn_weight w = weight_of(m, cast ? tn_ir_op_operand(m, cast, 0) : b);
   tn_type_info t;
-  if (!w) return 0;
+  if (!w || weight_info(m, w).form) return 0;
   tn_ir_type_get(m, weight_info(m, w).type, &t);
   tn_dim n = tn_rw_type_info(m, v).dims[tn_rw_type_info(m, v).rank - 1];
   return t.rank == 1 && t.dims[0] == n ? w : 0;
 }
 
-static void find_biases(tn_module *m, group *g) {
-  g->biased = true;
+/* The next step of all parts; false: they do not go on alike. */
+static bool common_step(tn_module *m, const group *g, step *s) {
   for (uint32_t i = 0; i < g->n; i++) {
-    g->bias[i] = find_bias(m, g->matmul[i], &g->bias_add[i]);
+    tn_op last = g->nsteps ? g->steps[g->nsteps - 1].op[i] : g->matmul[i];
+    s->weight[i] = find_step(m, last, &s->op[i]);
+    if (!s->weight[i]) return false;
+    s->code = tn_ir_opcode(m, s->op[0]);
     tn_type_info a, b;
-    if (g->bias[i]) {
-      tn_ir_type_get(m, weight_info(m, g->bias[0] ? g->bias[0] : g->bias[i]).type, &a);
-      tn_ir_type_get(m, weight_info(m, g->bias[i]).type, &b);
-    }
-    g->biased = g->biased && g->bias[i] && a.dtype == b.dtype;
+    tn_ir_type_get(m, weight_info(m, s->weight[0]).type, &a);
+    tn_ir_type_get(m, weight_info(m, s->weight[i]).type, &b);
+    if (tn_ir_opcode(m, s->op[i]) != s->code || a.dtype != b.dtype) return false;
   }
+  return true;
 }
 
 /* The matmuls that share op's left operand, in program order; op is the first of them. */
@@ -109,7 +120,7 @@ static tn_status collect(merger *x, tn_op op, const tn_marks *next) {
     g.weight[g.n++] = w;
   }
   if (g.n < 2) return TN_OK;
-  find_biases(m, &g);
+  while (g.nsteps < MAX_STEPS && common_step(m, &g, &g.steps[g.nsteps])) g.nsteps++;
   return tn_vec_push(&x->groups, g) ? TN_OK : TN_OOM;
 }
 
@@ -179,17 +190,17 @@ static tn_weight merged_weight(merger *x, const tn_weight *list, uint32_t n) {
   return made;
 }
 
-static tn_value merged_bias(merger *x, const group *g, tn_point at, tn_value sum, tn_loc loc) {
-  tn_weight w = merged_weight(x, g->bias, g->n);
+static tn_value merged_step(merger *x, const group *g, const step *st, tn_point at, tn_value v, tn_loc loc) {
+  tn_weight w = merged_weight(x, st->weight, g->n);
   if (!w) return 0;
   tn_value b = weight_info(x->m, w).value;
-  tn_dtype want = tn_rw_type_info(x->m, sum).dtype;
+  tn_dtype want = tn_rw_type_info(x->m, v).dtype;
   if (tn_rw_type_info(x->m, b).dtype != want) {
     tn_named_attr to = {"to", {.kind = TN_ATTR_DTYPE, .u.i = want}};
     b = tn_rw_build(x->m, at, TN_OPC_cast, &b, 1, &to, 1, loc);
   }
-  tn_value operands[2] = {sum, b};
-  return b ? tn_rw_build(x->m, at, TN_OPC_add, operands, 2, NULL, 0, loc) : 0;
+  tn_value operands[2] = {v, b};
+  return b ? tn_rw_build(x->m, at, st->code, operands, 2, NULL, 0, loc) : 0;
 }
 
 static tn_op build_split(merger *x, const group *g, tn_point at, tn_value v, tn_loc loc) {
@@ -210,18 +221,19 @@ static tn_loc group_loc(merger *x, const group *g) {
   tn_loc loc = 0;
   for (uint32_t i = 0; i < g->n; i++) {
     loc = tn_rw_fuse_locs(x->m, "merge-qkv", loc, tn_ir_op_loc(x->m, g->matmul[i]));
-    if (g->biased) loc = tn_rw_fuse_locs(x->m, "merge-qkv", loc, tn_ir_op_loc(x->m, g->bias_add[i]));
+    for (uint32_t j = 0; j < g->nsteps; j++)
+      loc = tn_rw_fuse_locs(x->m, "merge-qkv", loc, tn_ir_op_loc(x->m, g->steps[j].op[i]));
   }
   return loc;
 }
 
 static tn_status replace_part(merger *x, const group *g, uint32_t i, tn_value part) {
-  tn_op last = g->biased ? g->bias_add[i] : g->matmul[i];
+  tn_op last = g->nsteps ? g->steps[g->nsteps - 1].op[i] : g->matmul[i];
   tn_value old = tn_ir_op_result(x->m, last, 0);
   const char *name = tn_ir_value_name(x->m, old);
   if (name) TN_TRY(tn_ir_value_set_name(x->m, part, name));
   TN_TRY(tn_ir_value_replace(x->m, old, part));
-  if (g->biased) TN_TRY(tn_ir_op_erase(x->m, last));
+  for (uint32_t j = g->nsteps; j-- > 0;) TN_TRY(tn_ir_op_erase(x->m, g->steps[j].op[i]));
   return tn_ir_op_erase(x->m, g->matmul[i]);
 }
 
@@ -235,7 +247,7 @@ static tn_status merge(merger *x, const group *g) {
   tn_value operands[2] = {tn_ir_op_operand(x->m, g->matmul[0], 0), weight_info(x->m, w).value};
   tn_named_attr trans = {"trans_b", {.kind = TN_ATTR_BOOL, .u.i = 1}};
   tn_value v = tn_rw_build(x->m, at, TN_OPC_matmul, operands, 2, &trans, 1, loc);
-  if (v && g->biased) v = merged_bias(x, g, at, v, loc);
+  for (uint32_t j = 0; v && j < g->nsteps; j++) v = merged_step(x, g, &g->steps[j], at, v, loc);
   tn_op split = v ? build_split(x, g, at, v, loc) : 0;
   if (!split) return TN_INTERNAL;
   for (uint32_t i = 0; i < g->n; i++) TN_TRY(replace_part(x, g, i, tn_ir_op_result(x->m, split, i)));
@@ -243,13 +255,19 @@ static tn_status merge(merger *x, const group *g) {
   return TN_OK;
 }
 
-/* A bias may be merged only where all groups of its list of weights merge theirs with it. */
-static bool biases_agree(merger *x, const group *g, const uint32_t *chain, uint32_t first) {
+/* Steps that all groups of a list of weights take with the same weights of their own: others stay apart. */
+static uint32_t steps_agreed(merger *x, const group *g, const uint32_t *chain, uint32_t first) {
+  uint32_t n = g->nsteps;
   for (uint32_t i = first; i; i = chain[i - 1]) {
     const group *o = &x->groups.items[i - 1];
-    if (same_list(o, g) && (!o->biased || memcmp(o->bias, g->bias, g->n * sizeof *g->bias))) return false;
+    if (!same_list(o, g)) continue;
+    uint32_t same = 0;
+    while (same < n && same < o->nsteps && o->steps[same].code == g->steps[same].code &&
+           !memcmp(o->steps[same].weight, g->steps[same].weight, g->n * sizeof *g->steps->weight))
+      same++;
+    n = same;
   }
-  return true;
+  return n;
 }
 
 static tn_status merge_all(merger *x) {
@@ -269,8 +287,8 @@ static tn_status merge_all(merger *x) {
     if (!ok[i])
       tn_pass_fusion(x->c, "merge-qkv", tn_ir_op_loc(x->m, g->matmul[0]),
                      "a weight is also used outside of this group");
-    else if (g->biased && !biases_agree(x, g, chain, first))
-      g->biased = false;
+    else
+      g->nsteps = steps_agreed(x, g, chain, first);
   }
   for (uint32_t i = 0; i < n && status == TN_OK; i++)
     if (ok[i]) status = merge(x, &x->groups.items[i]);
