@@ -23,15 +23,9 @@ static tn_status read_schema(const char *path, tn_buf *out, tn_diags *d) {
 }
 
 static tn_status write_text(const tn_args *a, const tn_buf *text, tn_diags *d) {
-  const char *path = a->last[OPT_output], *why;
-  tn_outfile o;
-  if (!path) return fwrite(text->text, 1, text->len, stdout) == text->len ? TN_OK : TN_UNAVAILABLE;
-  tn_status s = tn_outfile_open(&o, path, &why);
-  if (s) return tn_fail(d, s, path, NULL, "%s", why);
-  s = tn_outfile_write(&o, text->text, text->len);
-  if (!s) s = tn_outfile_commit(&o, 0644);
-  tn_outfile_abort(&o);
-  return s ? tn_fail(d, s, path, NULL, "cannot be written") : TN_OK;
+  const char *path = a->last[OPT_output];
+  if (path) return tn_text_write(path, text, d);
+  return fwrite(text->text, 1, text->len, stdout) == text->len ? TN_OK : TN_UNAVAILABLE;
 }
 
 static int run_grammar(const tn_args *a) {

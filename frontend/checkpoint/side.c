@@ -31,17 +31,10 @@ static bool is_copied(const char *name) {
 static tn_status write_file(const char *folder, const char *name, const void *p, uint64_t n,
                             tn_diags *diags) {
   tn_arena arena;
-  tn_outfile out;
-  const char *why = "";
   tn_arena_init(&arena);
   char *path = tn_path_join(&arena, folder, name);
-  tn_status s = path ? tn_outfile_open(&out, path, &why) : TN_OOM;
-  if (s == TN_OK) {
-    s = tn_outfile_write(&out, p, n);
-    if (s == TN_OK) s = tn_outfile_commit(&out, 0644);
-    tn_outfile_abort(&out);
-  }
-  if (s != TN_OK) tn_fail(diags, s, path ? path : folder, NULL, "cannot write: %s", why);
+  tn_status s =
+      path ? tn_file_write(path, p, n, diags) : tn_fail(diags, TN_OOM, folder, NULL, "out of memory");
   tn_arena_fini(&arena);
   return s;
 }

@@ -128,15 +128,7 @@ tn_status tn_imatrix_dat_write(const tn_imatrix *m, const uint32_t *order, const
     if (has_data(&m->entries.items[order[i]])) put_entry(m, &m->entries.items[order[i]], &out);
   put_count(&out, m->chunks);
   put_text(&out, m->dataset ? m->dataset : "");
-  tn_outfile file;
-  const char *why = "out of memory";
-  tn_status s = out.failed ? TN_OOM : tn_outfile_open(&file, path, &why);
-  if (s == TN_OK) {
-    s = tn_outfile_write(&file, out.text, out.len);
-    if (s == TN_OK) s = tn_outfile_commit(&file, 0644);
-    if (s != TN_OK) why = "the disk may be full";
-    tn_outfile_abort(&file);
-  }
+  tn_status s = tn_text_write(path, &out, diags);
   tn_buf_fini(&out);
-  return s == TN_OK ? s : tn_fail(diags, s, path, NULL, "cannot write: %s", why);
+  return s;
 }

@@ -193,8 +193,6 @@ static void shard_name(char out[64], uint32_t i, uint32_t n) {
 static tn_status write_index(const tn_st_writer *w, const shard_list *shards, const char *path,
                              tn_diags *diags) {
   tn_buf text = {0};
-  tn_outfile out;
-  const char *why = "";
   uint64_t bytes = 0;
   char name[64];
   for (uint32_t i = 0; i < w->tensors.count; i++) bytes += w->tensors.items[i].bytes;
@@ -208,14 +206,9 @@ static tn_status write_index(const tn_st_writer *w, const shard_list *shards, co
       tn_buf_printf(&text, ": \"%s\"", name);
     }
   tn_buf_puts(&text, "\n  }\n}\n");
-  tn_status s = text.failed ? TN_OOM : tn_outfile_open(&out, path, &why);
-  if (s == TN_OK) {
-    s = tn_outfile_write(&out, text.text, text.len);
-    if (s == TN_OK) s = tn_outfile_commit(&out, 0644);
-    tn_outfile_abort(&out);
-  }
+  tn_status s = tn_text_write(path, &text, diags);
   tn_buf_fini(&text);
-  return s == TN_OK ? TN_OK : tn_fail(diags, s, path, NULL, "cannot write: %s", why);
+  return s;
 }
 
 /* Readers look for the single file first: what an earlier run left must not be found. */

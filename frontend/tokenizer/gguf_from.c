@@ -37,18 +37,9 @@ int32_t tn_tk_from_id(const tn_tk_from *c, const char *key) {
 /* ---- files ----------------------------------------------------------------------------------- */
 static tn_status write_file(const tn_tk_from *c, const char *folder, const char *name, tn_str text) {
   tn_arena a;
-  tn_outfile o;
-  const char *why = "";
   tn_arena_init(&a);
   char *path = tn_path_join(&a, folder, name);
-  tn_status s = path ? tn_outfile_open(&o, path, &why) : tn_tk_from_oom(c);
-  if (path && s != TN_OK) tn_fail(c->diags, s, path, NULL, "cannot be written: %s", why);
-  if (s == TN_OK) {
-    s = tn_outfile_write(&o, text.ptr, text.len);
-    if (s == TN_OK) s = tn_outfile_commit(&o, 0644);
-    if (s != TN_OK) tn_fail(c->diags, s, path, NULL, "cannot be written");
-    tn_outfile_abort(&o);
-  }
+  tn_status s = path ? tn_file_write(path, text.ptr, text.len, c->diags) : tn_tk_from_oom(c);
   tn_arena_fini(&a);
   return s == TN_NOT_FOUND ? TN_UNAVAILABLE : s; /* not that there is no tokenizer */
 }

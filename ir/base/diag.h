@@ -30,6 +30,9 @@ tn_status tn_fail(tn_diags *d, tn_status status, const char *file, const char *w
     TN_PRINTF(5, 6);
 tn_status tn_fail_at(tn_diags *d, tn_status status, const char *file, uint32_t line, uint32_t col,
                      const char *fmt, ...) TN_PRINTF(6, 7);
+/* A small file, which appears whole or not at all; a failure is reported. */
+tn_status tn_file_write(const char *path, const void *p, uint64_t n, tn_diags *d);
+tn_status tn_text_write(const char *path, const tn_buf *text, tn_diags *d);
 void tn_diags_text(const tn_diags *d, tn_buf *out, bool colour);
 void tn_diags_json(const tn_diags *d,
                    tn_buf *out); /* {"messages": [{"severity", "file", "line", "col", "where", "text"}]} */

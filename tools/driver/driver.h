@@ -175,9 +175,6 @@ tn_status tn_driver_aot(tn_driver *d, tn_module *m, const tn_build *b, uint32_t 
 /* program.c: the step program of the lowered module. */
 tn_status tn_program_write(tn_driver *d, tn_module *m, tn_build *b);
 
-/* text.c: writes a text to `path`, whole or not at all; a failure is reported. */
-tn_status tn_text_write(const char *path, const tn_buf *text, tn_diags *d);
-
 /* work.c: floating-point operations of a kernel, roughly; 0: not known. */
 tn_dim tn_kernel_work(tn_module *m, tn_op kernel);
 /* The same, 0 for kernels that only pass over their operands, for which it is a guess. */

@@ -38,18 +38,12 @@ static const char *const side_files[] = {"config.json",
 
 static tn_status copy_file(tn_driver *d, const char *from, const char *to) {
   tn_file f;
-  tn_outfile out;
   const char *why = "";
   tn_status s = tn_file_map(&f, from, &why);
   if (s != TN_OK) return tn_fail(d->diags, s, from, NULL, "cannot read: %s", why);
-  s = tn_outfile_open(&out, to, &why);
-  if (s == TN_OK) {
-    s = tn_outfile_write(&out, f.data, f.size);
-    if (s == TN_OK) s = tn_outfile_commit(&out, 0644);
-    tn_outfile_abort(&out);
-  }
+  s = tn_file_write(to, f.data, f.size, d->diags);
   tn_file_unmap(&f);
-  return s == TN_OK ? TN_OK : tn_fail(d->diags, s, to, NULL, "cannot write: %s", why);
+  return s;
 }
 
 tn_status tn_export_beside(tn_driver *d, const char *out) {
