@@ -1,7 +1,7 @@
 # What the link step puts into every artefact: base library, tokenizer engine and runtime as one relocatable object
-# with few global names. Compiled apart from the tool's copy: always optimised, never instrumented, every function in
-# a section of its own so that an artefact keeps only what it calls. pcre2 and utf8proc come from their static
-# archives, member by member as needed; their names become local, so two artefacts never share them.
+# with few global names. Compiled apart from the tool's copy: always optimised, instrumented for the thread sanitizer
+# alone, every function in a section of its own so that an artefact keeps only what it calls. pcre2 and utf8proc come
+# from their static archives, member by member as needed; their names become local, so two artefacts never share them.
 set(rooms tn_base tn_tokenizer tn_runtime tn_lib tn_cuda_run)
 set(sources "")
 foreach(room ${rooms})
@@ -42,11 +42,22 @@ list(TRANSFORM exports PREPEND "--keep-global-symbol=")
 
 set(TENON_RUNTIME_OBJECT ${CMAKE_BINARY_DIR}/lib/tenon/tenon-runtime.o)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/tenon)
+# Under the thread sanitizer artefacts are watched too. Then what the link step takes for the runtime is a linker script
+# that adds the sanitizer's library, so that the link step itself needs not know. (Clang has it in programs alone.)
+set(runtime ${TENON_RUNTIME_OBJECT})
+if(TENON_SANITIZE STREQUAL thread AND CMAKE_C_COMPILER_ID STREQUAL GNU)
+  target_compile_options(tn_artefact PRIVATE -fsanitize=thread -fno-omit-frame-pointer)
+  execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libtsan.so OUTPUT_VARIABLE tsan
+    OUTPUT_STRIP_TRAILING_WHITESPACE)
+  set(runtime ${CMAKE_BINARY_DIR}/lib/tenon/instrumented.o)
+  set(script COMMAND ${CMAKE_COMMAND} -E echo "INPUT(${runtime} AS_NEEDED(${tsan}))" > ${TENON_RUNTIME_OBJECT})
+endif()
 add_custom_command(OUTPUT ${TENON_RUNTIME_OBJECT}
-  COMMAND ${TENON_LD} -r --strip-debug -o ${TENON_RUNTIME_OBJECT}.all $<TARGET_OBJECTS:tn_artefact>
+  COMMAND ${TENON_LD} -r --strip-debug -o ${runtime}.all $<TARGET_OBJECTS:tn_artefact>
     --start-group ${PCRE2_ARCHIVE} ${UTF8PROC_ARCHIVE} --end-group
-  COMMAND ${TENON_OBJCOPY} ${exports} ${TENON_RUNTIME_OBJECT}.all ${TENON_RUNTIME_OBJECT}
-  COMMAND ${CMAKE_COMMAND} -E rm ${TENON_RUNTIME_OBJECT}.all
+  COMMAND ${TENON_OBJCOPY} ${exports} ${runtime}.all ${runtime}
+  COMMAND ${CMAKE_COMMAND} -E rm ${runtime}.all
+  ${script}
   DEPENDS tn_artefact $<TARGET_OBJECTS:tn_artefact> COMMAND_EXPAND_LISTS VERBATIM)
 add_custom_target(tenon-runtime ALL DEPENDS ${TENON_RUNTIME_OBJECT})
 install(FILES ${TENON_RUNTIME_OBJECT} DESTINATION ${CMAKE_INSTALL_LIBDIR}/tenon)
