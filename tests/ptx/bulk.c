@@ -76,7 +76,8 @@ static void arrive_after(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
 typedef struct ptx_bulk { /* towards shared memory: one row of bytes, or a box of a tensor */
   ptx_warp *warp;
   const ptx_ins *at;
-  ptx_cta *cta; /* where it writes */
+  ptx_cta *cta;    /* where it writes */
+  uint32_t *known; /* the warp's clock when it asked; NULL without race checks */
   uint64_t from, to;
   uint32_t bytes, mbarrier;
   bool tensor;
@@ -84,9 +85,10 @@ typedef struct ptx_bulk { /* towards shared memory: one row of bytes, or a box o
   int32_t origin[5];
 } ptx_bulk;
 
-/* Copies every element of the box between the tensor (outside of it: zeros) and shared memory. */
+/* Copies every element of the box between the tensor (outside of it: zeros) and shared memory. known: of a
+ * load, for race checks. */
 static bool walk_box(ptx_warp *w, const ptx_tensor_map *t, const int32_t *origin, ptx_cta *cta, uint64_t to,
-                     bool store) {
+                     bool store, const uint32_t *known) {
   uint64_t n = 1, size = t->element;
   for (uint32_t d = 0; d < t->rank; d++) n *= t->box[d];
   for (uint64_t e = 0; e < n; e++) {
@@ -113,6 +115,7 @@ static bool walk_box(ptx_warp *w, const ptx_tensor_map *t, const int32_t *origin
       else
         memset(here, 0, size);
       memset(cta->written + offset, 1, size);
+      ptx_race_land(w, known, cta, offset, size);
     } else if (there) {
       memcpy(there, here, size);
     }
@@ -124,16 +127,18 @@ static void land(ptx_machine *m, ptx_bulk *b) {
   const ptx_ins *before = m->at;
   m->at = b->at;
   bool good = true;
+  m->landed++;
   if (b->tensor) {
-    good = walk_box(b->warp, &b->map, b->origin, b->cta, b->to, false);
+    good = walk_box(b->warp, &b->map, b->origin, b->cta, b->to, false, b->known);
   } else {
     uint8_t *from = ptx_resolve_quiet(b->warp, PS_global, b->from, b->bytes, false);
     uint8_t *to = ptx_resolve_quiet(b->warp, PS_shared, b->to | (uint64_t)b->cta->rank << PTX_SHARED_RANK,
                                     b->bytes, true);
     good = from && to;
     if (good) memcpy(to, from, b->bytes);
+    if (good) ptx_race_land(b->warp, b->known, b->cta, b->to, b->bytes);
   }
-  if (good) ptx_mbarrier_bytes(m, b->mbarrier, b->bytes);
+  if (good) ptx_mbarrier_landed(m, b->mbarrier, b->bytes);
   m->at = before;
 }
 
@@ -145,6 +150,7 @@ bool ptx_bulk_land(ptx_machine *m, int mbarrier) {
             (m->flying.count - k - 1) * sizeof *m->flying.items);
     m->flying.count--;
     land(m, b);
+    tn_mem_free(b->known);
     tn_mem_free(b);
     return true;
   }
@@ -182,6 +188,8 @@ static void fly(ptx_warp *w, const ptx_bulk *one, uint32_t lane) {
     return;
   }
   *b = *one;
+  if (w->clock) b->known = tn_mem_alloc(w->machine->nclocks * sizeof *b->known);
+  ptx_clock_join(w->machine, b->known, w->clock);
 }
 
 static void coordinates(ptx_warp *w, const ptx_arg *a, uint32_t lane, uint32_t rank, int32_t *out) {
@@ -236,7 +244,7 @@ static void store(ptx_warp *w, const ptx_ins *i, uint32_t lane) {
     int32_t origin[5] = {0};
     if (!t) return;
     coordinates(w, &i->args[0], lane, t->rank, origin);
-    walk_box(w, t, origin, w->cta, ptx_address(w, &i->args[1], lane) & low, true);
+    walk_box(w, t, origin, w->cta, ptx_address(w, &i->args[1], lane) & low, true, NULL);
     return;
   }
   uint64_t bytes = ptx_get(w, &i->args[2], lane) & UINT32_MAX;
@@ -280,7 +288,10 @@ void ptx_run_cp(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
 }
 
 void ptx_async_end(ptx_machine *m) {
-  for (uint32_t k = 0; k < m->flying.count; k++) tn_mem_free(m->flying.items[k]);
+  for (uint32_t k = 0; k < m->flying.count; k++) {
+    tn_mem_free(m->flying.items[k]->known);
+    tn_mem_free(m->flying.items[k]);
+  }
   m->flying.count = 0;
   for (uint32_t k = 0; k < m->mbarriers.count; k++) {
     tn_mem_free(m->mbarriers.items[k]->clock);

@@ -192,7 +192,7 @@ static uint32_t most_types(const ptx_ins *i) {
   }
 }
 
-const char *ptx_check(ptx_ins *i, uint32_t sm) {
+const char *ptx_check(ptx_ins *i, uint32_t sm, uint32_t version) {
   i->collective = collective(i);
   if (i->ntypes > most_types(i)) return most_types(i) == 1 ? "one type is needed" : "too many types";
   switch (i->op) {
@@ -234,6 +234,7 @@ const char *ptx_check(ptx_ins *i, uint32_t sm) {
   case PO_cp: return check_cp(i, sm);
   case PO_bar:
   case PO_barrier: return check_bar(i);
+  case PO_cvta: return i->space == PS_param && version < 77 ? "cvta.param is of PTX 7.7 and newer" : NULL;
   case PO_bra: return i->args[0].kind == PK_LABEL ? NULL : "a label is expected";
   case PO_brx: return i->args[1].kind == PK_LABEL ? NULL : "a list of targets is expected";
   default: return NULL;

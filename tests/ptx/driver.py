@@ -180,11 +180,13 @@ def refused(checks):
         "st.param.b32 [p0], %r0": "not written", "add.rz.f16 %h0, %h1, %h2": "nearest", "setp.u32 %p0, %r0, %r1": "comparison",
         "tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r0], 32": "not an instruction", "ld.global.b32.b32 %r0, [%d0]": "one type",
         "add.rn.f64.f16 %d0, %h1, %d2": "another type", "min.f32.f16 %r0, %h1, %r2": "one type", "add.rn.f32.f16 %r0, %h1, %r2": "sm_100",
-        "mov.u32 %r0, 12monkeys": "number", "red.async.add.u32 [%d0], %r0": ".async", "bar %r0": ".sync",
+        "mov.u32 %r0, 12monkeys": "number", "red.async.add.u32 [%d0], %r0": ".async", "bar %r0": ".sync", "cvta.param.u64 %d0, %d1": "7.7",
     }
     for line, words in lines.items():
         m = C.c_void_p()
-        code = dev.cu.cuModuleLoadData(C.byref(m), C.c_char_p(device.wrap(line + ";", ["u32"]).encode()))
+        version = "76" if words == "7.7" else None
+        target = "sm_80" if version else "sm_90a"
+        code = dev.cu.cuModuleLoadData(C.byref(m), C.c_char_p(device.wrap(line + ";", ["u32"], target=target, version=version).encode()))
         said = dev.cu.fake_cuda_error().decode()
         checks.that(code == 218 and words in said and said.startswith("line "), f"'{line}': {code} {said}")
 

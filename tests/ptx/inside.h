@@ -127,8 +127,9 @@ typedef struct ptx_lexer {
 /* false: *why is static text. */
 bool ptx_lex(ptx_lexer *l, ptx_token *t, const char **why);
 
-/* check.c: what combinations of types and modifiers mean; NULL: fine, else what is wrong (static text). */
-const char *ptx_check(ptx_ins *i, uint32_t sm);
+/* check.c: what combinations of types and modifiers mean; NULL: fine, else what is wrong (static text). version: of PTX, 80
+ * for 8.0. */
+const char *ptx_check(ptx_ins *i, uint32_t sm, uint32_t version);
 
 /* ---- the machine
  * ------------------------------------------------------------------------------------------------- */
@@ -167,7 +168,7 @@ struct ptx_warp {
   uint32_t carry;              /* CC.CF by lane */
   const ptx_ins *tried;        /* the try_wait that was false last, of which barrier and phase (plus 1) */
   uint32_t tried_barrier, tried_phase;
-  uint32_t *clock;                /* by warp of the gang; NULL without race checks */
+  uint32_t *clock;                /* [nclocks]; NULL without race checks */
   TN_VEC(ptx_copy) copies;        /* of cp.async, by group of each lane, oldest first */
   uint32_t group_open[PTX_LANES]; /* number of the group that is being filled */
   struct ptx_products *products;  /* wgmma.c; NULL: none yet */
@@ -176,7 +177,7 @@ struct ptx_warp {
 typedef struct ptx_barrier {
   uint32_t arrived, expected, generation;
   uint32_t
-      *clock; /* [2][warps]: what those know that arrived in this phase and before; and in phases before */
+      *clock; /* [2][nclocks]: what those know that arrived in this phase and before; and in phases before */
   uint32_t ands, ors, sum;                /* of bar.red: of the phase that gathers */
   uint32_t last_ands, last_ors, last_sum; /* of the one before */
 } ptx_barrier;
@@ -200,6 +201,7 @@ struct ptx_machine {
   uint32_t cluster[3], grid_clusters[3];
   ptx_cta *ctas; /* of the gang that runs */
   uint32_t nctas, nwarps;
+  uint32_t nclocks, landed; /* clocks: of the gang's warps, and one of all bulk copies, which counts landings */
   ptx_barrier *cluster_barriers;
   uint32_t nclusters;
   TN_VEC(struct ptx_mbarrier *) mbarriers; /* mbarrier.c: those in shared memory */
@@ -248,6 +250,8 @@ void ptx_wgmma_end(ptx_warp *w);
 /* race.c */
 void ptx_race_begin(ptx_machine *m);
 void ptx_race_check(ptx_warp *w, ptx_cta *cta, uint64_t offset, uint64_t bytes, int lane, bool write);
+/* A bulk copy that w has asked for, when it knew `known`, is written as landing number m->landed. */
+void ptx_race_land(ptx_warp *w, const uint32_t *known, ptx_cta *cta, uint64_t offset, uint64_t bytes);
 void ptx_clock_tick(ptx_warp *w);
 /* All that `from` knows, `into` knows; NULLs are left alone. */
 void ptx_clock_join(const ptx_machine *m, uint32_t *into, const uint32_t *from);

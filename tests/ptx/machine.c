@@ -196,6 +196,7 @@ static bool start_gang(ptx_machine *m, uint64_t first, uint32_t n) {
   m->ctas = tn_mem_alloc((uint64_t)n * size * sizeof *m->ctas);
   m->cluster_barriers = tn_mem_alloc(n * sizeof *m->cluster_barriers);
   m->nwarps = n * size * nwarps;
+  m->nclocks = m->nwarps + 1;
   if (!m->ctas || !m->cluster_barriers) return false;
   m->nclusters = n;
   for (uint32_t i = 0; i < n * size; i++) {

@@ -36,9 +36,19 @@ bool ptx_mbarrier_passed(ptx_machine *m, uint32_t index, uint32_t phase) {
 
 static void settle(const ptx_machine *m, ptx_mbarrier *b) {
   if (b->pending || b->bytes) return;
-  if (b->clock) memcpy(b->clock + m->nwarps, b->clock, m->nwarps * sizeof *b->clock);
+  if (b->clock) memcpy(b->clock + m->nclocks, b->clock, m->nclocks * sizeof *b->clock);
   b->phase++;
   b->pending = b->expected;
+}
+
+/* Who waits for a copy's bytes knows of its landing. */
+void ptx_mbarrier_landed(ptx_machine *m, uint32_t index, int64_t bytes) {
+  ptx_mbarrier *b = at(m, index);
+  if (m->launch->flags & PTX_CHECK_RACES) {
+    if (!b->clock) b->clock = tn_mem_alloc(2 * m->nclocks * sizeof *b->clock);
+    if (b->clock) b->clock[m->nwarps] = m->landed;
+  }
+  ptx_mbarrier_bytes(m, index, bytes);
 }
 
 void ptx_mbarrier_bytes(ptx_machine *m, uint32_t index, int64_t bytes) {
@@ -54,7 +64,7 @@ void ptx_mbarrier_arrive(ptx_warp *w, uint32_t index, uint32_t count, int lane) 
     return;
   }
   b->pending -= count;
-  if (w->clock && !b->clock) b->clock = tn_mem_alloc(2 * w->machine->nwarps * sizeof *b->clock);
+  if (w->clock && !b->clock) b->clock = tn_mem_alloc(2 * w->machine->nclocks * sizeof *b->clock);
   ptx_clock_join(w->machine, b->clock, w->clock);
   ptx_clock_tick(w);
   settle(w->machine, b);
@@ -90,7 +100,7 @@ static void wait(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
     uint64_t asked = ptx_get(w, &i->args[2], l);
     phase = b->phase;
     bool passed = parity ? (b->phase & 1) != (asked & 1) : b->phase != (uint32_t)asked;
-    if (passed) ptx_clock_join(m, w->clock, b->clock ? b->clock + m->nwarps : NULL);
+    if (passed) ptx_clock_join(m, w->clock, b->clock ? b->clock + m->nclocks : NULL);
     ptx_put(w, &i->args[0], l, passed);
     waiting |= (uint32_t)!passed << l;
   }

@@ -16,5 +16,7 @@ typedef struct ptx_mbarrier {
 uint32_t ptx_mbarrier_find(ptx_warp *w, ptx_space space, uint64_t address, int lane);
 /* Bytes that came, or that are to come (negative). */
 void ptx_mbarrier_bytes(ptx_machine *m, uint32_t index, int64_t bytes);
+/* Those of the bulk copy that landed last. */
+void ptx_mbarrier_landed(ptx_machine *m, uint32_t index, int64_t bytes);
 void ptx_mbarrier_arrive(ptx_warp *w, uint32_t index, uint32_t count, int lane);
 #endif

@@ -232,7 +232,7 @@ bool ptx_parse_instruction(ptx_parser *p) {
   if (row->types && !i.ntypes && row->least && i.op != PO_bar && i.op != PO_barrier && i.op != PO_cp &&
       i.op != PO_nanosleep)
     return ptx_fail(p, "%s has no type", row->name);
-  const char *why = ptx_check(&i, p->m->sm);
+  const char *why = ptx_check(&i, p->m->sm, p->m->version);
   if (why) return ptx_fail(p, "%s: %s", row->name, why);
   if (!i.text || !tn_vec_push(&p->code, i)) return ptx_fail(p, "no memory");
   return ptx_expect(p, ";");

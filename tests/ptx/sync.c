@@ -118,13 +118,13 @@ uint32_t ptx_members(ptx_warp *w, const ptx_ins *i, uint32_t mask) {
 
 /* Who arrives leaves what it knows. */
 static void leave_clock(ptx_warp *w, ptx_barrier *b) {
-  if (w->clock && !b->clock) b->clock = tn_mem_alloc(2 * w->machine->nwarps * sizeof *b->clock);
+  if (w->clock && !b->clock) b->clock = tn_mem_alloc(2 * w->machine->nclocks * sizeof *b->clock);
   ptx_clock_join(w->machine, b->clock, w->clock);
   ptx_clock_tick(w);
 }
 
 static void complete(const ptx_machine *m, ptx_barrier *b) {
-  if (b->clock) memcpy(b->clock + m->nwarps, b->clock, m->nwarps * sizeof *b->clock);
+  if (b->clock) memcpy(b->clock + m->nclocks, b->clock, m->nclocks * sizeof *b->clock);
   b->generation++;
   b->arrived = 0;
   b->last_ands = b->ands, b->last_ors = b->ors, b->last_sum = b->sum;
@@ -194,7 +194,7 @@ bool ptx_may_go(ptx_warp *w, const ptx_group *g) {
   case PW_BARRIER:
     b = &w->cta->barriers[g->barrier];
     if (b->generation == g->generation) return false;
-    ptx_clock_join(w->machine, w->clock, b->clock ? b->clock + w->machine->nwarps : NULL);
+    ptx_clock_join(w->machine, w->clock, b->clock ? b->clock + w->machine->nclocks : NULL);
     if (ptx_has(before, PM_red)) PTX_EACH(l, g->mask)
     ptx_put(w, &before->args[0], l,
             ptx_has(before, PM_popc)  ? b->last_sum
@@ -204,7 +204,7 @@ bool ptx_may_go(ptx_warp *w, const ptx_group *g) {
   case PW_CLUSTER:
     b = &w->machine->cluster_barriers[w->cta->cluster];
     if (b->generation == g->generation) return false;
-    ptx_clock_join(w->machine, w->clock, b->clock ? b->clock + w->machine->nwarps : NULL);
+    ptx_clock_join(w->machine, w->clock, b->clock ? b->clock + w->machine->nclocks : NULL);
     return true;
   case PW_MBARRIER:
     return ptx_mbarrier_passed(w->machine, g->barrier, g->generation) ||

@@ -33,7 +33,8 @@ static uint8_t *element(ptx_warp *w, uint64_t d, uint32_t row, uint32_t k, uint3
     a = start + row * size / width * leading + k / 8 * stride + k % 8 * width + row * size % width;
   }
   a = ptx_swizzle(bits, a);
-  if (a + size <= w->machine->shared_bytes) return w->cta->shared + a;
+  if (a + size <= w->machine->shared_bytes)
+    return ptx_resolve(w, PS_shared, a | (uint64_t)w->cta->rank << PTX_SHARED_RANK, size, 1, 0, 0).data;
   ptx_stop(w, PTX_BAD_ADDRESS, -1, "a descriptor 0x%llx leads to shared address 0x%llx",
            (unsigned long long)d, (unsigned long long)a);
   return NULL;
