@@ -201,6 +201,16 @@ static tn_status build_group(builder *b, const tn_fgroup *g) {
 }
 
 /* ---- what host ops and the return read --------------------------------------------------------------- */
+/* A constant is written by the backend that took it; whoever else is to copy is asked. */
+static tn_status choose_copier(builder *b, tn_op leaf) {
+  tn_pass_ctx *c = b->x->c;
+  if (!c->backends || !c->backends->count) return TN_OK;
+  if (leaf && leaf < c->assigned.count && c->assigned.items[leaf]) return TN_OK;
+  TN_TRY(tn_partition_op(c, b->kernel));
+  const char *name = tn_partition_name(c, c->assigned.items[b->kernel]);
+  return tn_ir_op_set_attr(b->m, b->kernel, "backend", &(tn_attr){.kind = TN_ATTR_STR, .u.s = name});
+}
+
 /* A kernel that only copies v. Results of a function are buffers of their own, so an argument, weight or
  * state, a leaf, what a host op gives and whatever is returned twice need one; so do leaves that a host op
  * reads. */
@@ -213,11 +223,11 @@ static tn_status build_copy(builder *b, tn_value v, tn_value *out) {
   add_input(b, v);
   if (!tn_vec_push(&b->outputs, v)) return TN_OOM;
   uint32_t assigned = leaf && leaf < b->x->c->assigned.count ? b->x->c->assigned.items[leaf] : 0;
-  if (!assigned && b->x->c->backends && b->x->c->backends->count) assigned = 1;
   tn_status status =
       b->oom ? TN_OOM : create_kernel(b, "loop", assigned, def ? tn_ir_op_loc(b->m, def) : loc);
   if (status == TN_OK) status = create_yield(b, def ? tn_ir_op_loc(b->m, def) : loc);
   forget_inner(b);
+  if (status == TN_OK) status = choose_copier(b, leaf);
   *out = status == TN_OK ? tn_ir_op_result(b->m, b->kernel, 0) : 0;
   return status;
 }

@@ -23,7 +23,7 @@ static bool assign(tn_pass_ctx *c, tn_op op, uint32_t backend) {
 }
 
 /* Asks all backends; an error names each one's reason. */
-static tn_status choose(tn_pass_ctx *c, tn_op op) {
+tn_status tn_partition_op(tn_pass_ctx *c, tn_op op) {
   const tn_pass_backends *b = c->backends;
   tn_buf reasons = {0};
   for (uint32_t i = 0; i < b->count; i++) {
@@ -46,7 +46,7 @@ tn_status tn_partition_func(tn_pass_ctx *c, tn_func f) {
   tn_status status = TN_OK;
   for (tn_op op = tn_ir_first_op(c->m, f, 0); op; op = tn_ir_next_op(c->m, op)) {
     if (structural(c->m, op) || (op < c->assigned.count && c->assigned.items[op])) continue;
-    tn_status s = choose(c, op);
+    tn_status s = tn_partition_op(c, op);
     if (s == TN_OOM) return s;
     if (s != TN_OK) status = s; /* go on: all of them are reported */
   }

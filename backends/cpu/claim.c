@@ -124,6 +124,13 @@ static uint32_t claim_root(tn_cpu *c, tn_module *m, tn_op op, uint32_t wants, co
   return window_fits(c, m, op);
 }
 
+/* A kernel that gives what it gets: blocks go as they are. */
+static uint32_t claim_copy(tn_cpu *c, tn_module *m, tn_op kernel, const char **why) {
+  tn_dtype t = type_of(c, m, c->ir.op_result(m, kernel, 0)).dtype;
+  *why = "this type cannot be copied";
+  return t >= TN_DT_BLOCK || tn_ll_dtype_of(t).known;
+}
+
 uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why) {
   tn_cpu *c = self;
   const char *none;
@@ -136,6 +143,7 @@ uint32_t tn_cpu_claim(void *self, const tn_target *t, tn_module *m, tn_op op, co
     if (!sizes_known(c, m, c->ir.op_result(m, op, i))) return 0;
   const struct root_row *row = root_of(name_of(c, m, op));
   if (row) return claim_root(c, m, op, row->wants, why);
+  if (!strcmp(name_of(c, m, op), "kernel")) return claim_copy(c, m, op, why);
   return tn_ll_can_eval(&c->ir, m, op, why);
 }
 

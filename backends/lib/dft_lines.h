@@ -218,14 +218,18 @@ static void TN_FN(block)(const job *j, const plan *p, int64_t first, int64_t cou
   }
 }
 
+/* Lines meet in vectors by their number, whoever transforms them: how a line is rounded depends on its place
+ * in a vector. What is left over is one more vector, or, where that would be nearly empty, lines by
+ * themselves, whose later steps have vectors, too. */
 static void TN_FN(run)(const job *j, const plan *p, TN_T *room) {
-  int64_t lo, hi, width = TN_STEPS[j->c->isa].width;
-  tn_lib_share(j->c, j->pairs ? (j->lines + 1) / 2 : j->lines, &lo, &hi);
-  while (lo < hi) {
-    int64_t count = hi - lo < width ? hi - lo : width, lanes = width;
-    if (count < 3) count = lanes = 1; /* a line by itself: its later steps have vectors, too */
-    TN_FN(block)(j, p, lo, count, lanes, room);
-    lo += count;
+  int64_t lo, hi, width = TN_STEPS[j->c->isa].width, all = j->pairs ? (j->lines + 1) / 2 : j->lines;
+  int64_t whole = all / width, rest = all % width, single = rest < 3 ? rest : 0;
+  tn_lib_share(j->c, whole + (single ? single : rest > 0), &lo, &hi);
+  for (; lo < hi; lo++) {
+    bool alone = lo >= whole && single;
+    int64_t first = alone ? whole * width + (lo - whole) : lo * width;
+    int64_t count = alone ? 1 : all - first < width ? all - first : width;
+    TN_FN(block)(j, p, first, count, alone ? 1 : width, room);
   }
 }
 #undef TN_T

@@ -42,6 +42,7 @@ static uint32_t claim(void *self, const tn_target *t, tn_module *m, tn_op op, co
 #ifdef DEFECT_CRASH_CLAIM
   if (ir->opcode(m, op) == ir->opcode_by_name("matmul")) abort();
 #endif
+  if (ir->opcode(m, op) == ir->opcode_by_name("kernel")) return is_f32(m, ir->op_operand(m, op, 0), &a);
   if (ir->opcode(m, op) != ir->opcode_by_name("add")) return 0;
   return is_f32(m, ir->op_operand(m, op, 0), &a) && is_f32(m, ir->op_operand(m, op, 1), &b) && a == b;
 }

@@ -1,5 +1,5 @@
 /* test_elementwise.c - elementwise ops of every type against the reference: shapes around the vector width,
- * broadcast, several results, special values. */
+ * broadcast, several results, special values; and copies. */
 #include "tests/kernels/case.h"
 #include <math.h>
 #include <stdlib.h>
@@ -163,5 +163,28 @@ START_TEST(chain) {
 }
 END_TEST
 
+/* What a function gives as it got it, and a state behind an update: kernels that copy, blocks too. */
+START_TEST(copies) {
+  static const char *const types[] = {"f32",  "bf16", "f8e4m3", "i64",  "u8",
+                                      "bool", "q8_0", "q4_k",   "q6_k", "mxfp4"};
+  for (size_t t = 0; t < TN_COUNT(types); t++)
+    for (int64_t rows = 0; rows < 4; rows += 3) {
+      tn_case c = {.text = kernel_text(
+                       "module @m { dims N\n weight @w : %s[3, 256]\n func @f(%%x: %s[N, 2, 256]) -> "
+                       "(a: %s[N, 2, 256], b: %s[3, 256], c: %s[N, 2, 256]) {\n return %%x, @w, %%x } }",
+                       types[t], types[t], types[t], types[t], types[t]),
+                   .dims = {{"N", rows}}};
+      kernel_check(&c);
+    }
+  for (int64_t pos = 0; pos < 10; pos += 3) {
+    tn_case c = {
+        .text = "module @m { dims B, P, C where P + 2 <= C\n state @k : q8_0[B, C, 3, 64]\n func @f(%x: "
+                "f32[B, 2, 3, 64]) -> q8_0[B, C, 3, 64] {\n %0 = kv_update @k, %x {pos = P}\n return %0 } }",
+        .dims = {{"B", 2}, {"P", pos}, {"C", 12}}};
+    kernel_check(&c);
+  }
+}
+END_TEST
+
 KERNEL_TESTS("elementwise", unary_f32, unary_types, binary_types, power, compares, casts, special_values,
-             chain)
+             chain, copies)

@@ -104,6 +104,38 @@ START_TEST(the_first_backend_that_claims_gets_the_op) {
 }
 END_TEST
 
+/* Arguments that are results are copied by who says that it can; a constant by who took it. */
+static bool claim_copies(void *ctx, uint32_t b, tn_module *m, tn_op op, const char **why) {
+  const char *taker = ctx;
+  *why = "makes no copies";
+  return tn_ir_opcode(m, op) != TN_OPC_kernel || taker[b] == '1';
+}
+START_TEST(copies_are_asked_for) {
+  static const char text[] = "module @t {\n dims B\n func @f(%x: f32[B]) -> (a: f32[B], b: f32[2]) {\n"
+                             "  %c = constant {value = [1.0, 2.0]} : f32[2]\n  return %x, %c\n }\n}\n";
+  static const struct {
+    const char *takers, *name;
+  } rows[] = {{"10", "first"}, {"01", "second"}, {"11", "first"}, {"00", NULL}};
+  for (size_t i = 0; i < TN_COUNT(rows); i++) {
+    tn_module *m = parse(text);
+    tn_pass_backends b = {(void *)(uintptr_t)rows[i].takers, 2, two_names, claim_copies, fuse_all};
+    tn_attr a;
+    ck_assert_int_eq(exec(m, "partition, fuse", &b), rows[i].name ? TN_OK : TN_UNSUPPORTED);
+    if (rows[i].name) {
+      tn_op op = tn_ir_first_op(m, 1, 0);
+      ck_assert(tn_ir_op_attr(m, op, "backend", &a));
+      ck_assert_str_eq(a.u.s, rows[i].name);
+      ck_assert(tn_ir_op_attr(m, tn_ir_next_op(m, op), "backend", &a));
+      ck_assert_str_eq(a.u.s, "first");
+    } else {
+      ck_assert_str_eq(diags.list.items[0].text, "kernel: no backend takes this op (first: makes no copies; "
+                                                 "second: makes no copies)");
+    }
+    tn_module_free(m);
+  }
+}
+END_TEST
+
 /* ---- passes of plugins ----------------------------------------------------------------------- */
 typedef struct seen {
   uint32_t calls;
@@ -349,6 +381,7 @@ int main(void) {
   tcase_add_test(t, levels_have_text);
   tcase_add_test(t, all_unclaimed_ops_are_named);
   tcase_add_test(t, the_first_backend_that_claims_gets_the_op);
+  tcase_add_test(t, copies_are_asked_for);
   tcase_add_test(t, plugin_passes_run_at_points_and_by_name);
   tcase_add_test(t, the_verifier_runs_after_each_pass);
   tcase_add_test(t, rules_of_plugins_run);

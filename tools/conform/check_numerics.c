@@ -100,8 +100,7 @@ static void same_results(const tn_host_run *a, const tn_host_run *b, const char 
       tn_trial_fail("on 3 threads value %u is not what it is on one\n%s", i, text);
   }
 }
-/* Of a module of which the backend takes nothing it may yet get copies of arguments that are results; whether
- * it can make those is not the question. */
+/* A module of which the backend takes nothing proves nothing. */
 static void on_host(tn_subject *s, const tn_target *t, tn_world *ref, tn_op ret, const char *pipeline) {
   tn_host_run r[2];
   char where[128];

@@ -1,5 +1,5 @@
-/* skel_copy.c - rows of a block format gathered as they are: each block's bytes from a plain or packed buffer
- * to a plain one. Only where nothing in the same kernel takes the blocks apart. */
+/* skel_copy.c - rows of a block format as they are, all of them or gathered: each block's bytes from a plain
+ * or packed buffer to a plain one. Only where nothing in the same kernel takes the blocks apart. */
 #include "backends/cpu/kernel.h"
 #include "backends/llvm/block.h"
 #include "backends/llvm/convert.h"
@@ -7,7 +7,7 @@
 typedef struct copy {
   tn_cpu_kernel *k;
   const tn_quant *q;
-  tn_value data, indices;
+  tn_value data, indices; /* indices 0: all rows */
   tn_type_info td, ti, to;
   uint32_t axis;
   ll_val blocks; /* of a row */
@@ -52,9 +52,10 @@ static void copy_row(copy *c, ll_val from, ll_val row, ll_val size, ll_val to) {
   ll_loop_end(e, &l, NULL);
 }
 
-static void gather_row(copy *c, const tn_cpu_rows *rows, ll_val out) {
+static void take_row(copy *c, const tn_cpu_rows *rows, ll_val out) {
   tn_ll *e = c->k->e;
-  ll_val in, row = source_row(c, rows, &in), lane = NULL, size = ll_k(e, c->q->bytes);
+  ll_val in = NULL, row = c->indices ? source_row(c, rows, &in) : rows->flat, lane = NULL,
+         size = ll_k(e, c->q->bytes);
   ll_val to = ll_at(e, out, ll_mul(e, rows->flat, ll_mul(e, c->blocks, size)));
   if (c->td.layout) {
     lane = ll_urem(e, row, ll_k(e, TN_BLOCK_ROWS));
@@ -63,34 +64,44 @@ static void gather_row(copy *c, const tn_cpu_rows *rows, ll_val out) {
   }
   ll_val from = ll_at(e, tn_cpu_arg_buffer(c->k, c->data), ll_mul(e, row, ll_mul(e, c->blocks, size)));
   ll_if found;
-  ll_if_begin(e, &found, in);
+  if (in) ll_if_begin(e, &found, in);
   copy_row(c, from, lane, size, to);
+  if (!in) return;
   ll_if_else(e, &found);
   copy_row(c, NULL, NULL, size, to);
   ll_if_end(e, &found);
 }
 
-void tn_cpu_copy_blocks(tn_cpu_kernel *k, tn_value v, ll_val out) {
+/* Where v comes from; false: it is made in some other way. */
+static bool read_source(copy *c, tn_value v) {
+  tn_cpu_kernel *k = c->k;
   const tn_ir *ir = k->u->ir;
   tn_value_info i;
   ir->value_get(k->u->m, v, &i);
-  bool gather = i.kind == TN_VALUE_RESULT && !strcmp(ir->opcode_name(ir->opcode(k->u->m, i.op)), "gather");
+  c->data = v;
+  if (i.kind == TN_VALUE_RESULT && !strcmp(ir->opcode_name(ir->opcode(k->u->m, i.op)), "gather")) {
+    c->data = ir->op_operand(k->u->m, i.op, 0);
+    c->indices = ir->op_operand(k->u->m, i.op, 1);
+    c->ti = tn_cpu_type(k, c->indices);
+    c->axis = tn_ll_axis(tn_ll_attr_int(&k->body, i.op, "axis"), tn_cpu_type(k, c->data).rank);
+  }
+  c->td = tn_cpu_type(k, c->data);
+  return tn_cpu_arg_buffer(k, c->data) != NULL;
+}
+
+void tn_cpu_copy_blocks(tn_cpu_kernel *k, tn_value v, ll_val out) {
   copy c = {.k = k, .to = tn_cpu_type(k, v)};
   c.q = tn_quant_of(c.to.dtype);
-  if (gather) c.data = ir->op_operand(k->u->m, i.op, 0), c.indices = ir->op_operand(k->u->m, i.op, 1);
-  if (!gather || !tn_cpu_arg_buffer(k, c.data)) {
-    tn_ll_fail(k->e, "blocks of '%s' can only be gathered from a buffer", c.q->name);
+  if (!read_source(&c, v)) {
+    tn_ll_fail(k->e, "blocks of '%s' can only be copied or gathered from a buffer", c.q->name);
     return;
   }
-  c.td = tn_cpu_type(k, c.data);
-  c.ti = tn_cpu_type(k, c.indices);
-  c.axis = tn_ll_axis(tn_ll_attr_int(&k->body, i.op, "axis"), c.td.rank);
   c.blocks = ll_udiv(k->e, tn_ll_dim(&k->body, c.to.dims[c.to.rank - 1]), ll_k(k->e, c.q->values));
   ll_val sizes[TN_MAX_RANK], lo, hi;
   for (uint32_t d = 0; d + 1 < c.to.rank; d++) sizes[d] = tn_ll_dim(&k->body, c.to.dims[d]);
   tn_cpu_share(k, tn_ll_dims(&k->body, c.to.dims, 0, c.to.rank - 1), &lo, &hi);
   tn_cpu_rows rows;
   tn_cpu_rows_begin(k, &rows, sizes, c.to.rank - 1, lo, hi);
-  gather_row(&c, &rows, out);
+  take_row(&c, &rows, out);
   tn_cpu_rows_end(k, &rows);
 }

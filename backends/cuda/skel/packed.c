@@ -1,6 +1,6 @@
 /* packed.c - see packed.h. A thread makes one byte of 4- or 2-bit integers, each evaluated by itself; or
- * moves a word of a row of blocks, gathered as they are. Only where nothing in the kernel takes the blocks
- * apart. */
+ * moves a word of a row of blocks as they are, gathered or not. Only where nothing in the kernel takes the
+ * blocks apart. */
 #include "backends/cuda/skel/packed.h"
 #include "backends/llvm/convert.h"
 #include "ir/quant/quant.h"
@@ -19,7 +19,7 @@ static tn_dim row_words(tn_cuda_kernel *k, const tn_type_info *t) {
 }
 
 typedef struct gather {
-  tn_value data, indices;
+  tn_value data, indices; /* indices 0: all rows */
   tn_type_info td, ti, to;
   uint32_t axis;
 } gather;
@@ -28,18 +28,18 @@ static bool read_gather(tn_cuda_kernel *k, tn_value v, gather *g) {
   const tn_ir *ir = k->u->ir;
   tn_value_info i;
   ir->value_get(k->u->m, v, &i);
-  bool is = i.kind == TN_VALUE_RESULT && !strcmp(ir->opcode_name(ir->opcode(k->u->m, i.op)), "gather");
-  g->to = tn_cuda_type(k, v);
-  if (!is || !tn_cuda_buffer(k, ir->op_operand(k->u->m, i.op, 0), NULL)) {
-    tn_ll_fail(k->e, "blocks of '%s' can only be gathered from a buffer", tn_quant_of(g->to.dtype)->name);
-    return false;
+  *g = (gather){.data = v, .to = tn_cuda_type(k, v)};
+  if (i.kind == TN_VALUE_RESULT && !strcmp(ir->opcode_name(ir->opcode(k->u->m, i.op)), "gather")) {
+    g->data = ir->op_operand(k->u->m, i.op, 0);
+    g->indices = ir->op_operand(k->u->m, i.op, 1);
+    g->ti = tn_cuda_type(k, g->indices);
+    g->axis = tn_ll_axis(tn_ll_attr_int(&k->body, i.op, "axis"), tn_cuda_type(k, g->data).rank);
   }
-  g->data = ir->op_operand(k->u->m, i.op, 0);
-  g->indices = ir->op_operand(k->u->m, i.op, 1);
   g->td = tn_cuda_type(k, g->data);
-  g->ti = tn_cuda_type(k, g->indices);
-  g->axis = tn_ll_axis(tn_ll_attr_int(&k->body, i.op, "axis"), g->td.rank);
-  return true;
+  if (tn_cuda_buffer(k, g->data, NULL)) return true;
+  tn_ll_fail(k->e, "blocks of '%s' can only be copied or gathered from a buffer",
+             tn_quant_of(g->to.dtype)->name);
+  return false;
 }
 
 /* The row of data (over all its dims but the last) that stands at row `at` of the result; *in: there is one.
@@ -64,13 +64,17 @@ static ll_val source_row(tn_cuda_kernel *k, const gather *g, ll_val at, ll_val *
 static void move_word(tn_cuda_kernel *k, tn_value v, ll_val out, ll_val unit) {
   tn_ll *e = k->e;
   gather g;
-  ll_val in;
+  ll_val in = NULL;
   if (!read_gather(k, v, &g)) return;
   uint32_t bytes = word_of(tn_quant_of(g.to.dtype));
   ll_type t = bytes == 4 ? e->i32 : bytes == 2 ? e->i16 : e->i8;
   ll_val words = tn_ll_dim(&k->body, row_words(k, &g.to));
-  ll_val row = source_row(k, &g, ll_idiv(e, unit, words), &in);
-  ll_val from = ll_iadd(e, ll_imul(e, row, words), ll_imod(e, unit, words)), size = ll_k(e, bytes);
+  ll_val from = unit;
+  if (g.indices) {
+    ll_val row = source_row(k, &g, ll_idiv(e, unit, words), &in);
+    from = ll_iadd(e, ll_imul(e, row, words), ll_imod(e, unit, words));
+  }
+  ll_val size = ll_k(e, bytes);
   tn_ll_index ix = {.pred = in}; /* a row that is not there: zeros */
   ll_val word = tn_ll_load_guarded(
       &k->body, t, ll_at(e, tn_cuda_buffer(k, g.data, NULL), ll_imul(e, from, size)), &ix, bytes);

@@ -214,7 +214,8 @@ typedef struct tn_backend { /* table "tn.backend/1" */
   /* Compile side: needs no device, so it works on any machine. */
   tn_status (*targets)(void *self, void (*each)(void *user, const tn_target *t), void *user);
   /* 1 if the backend can run `op` of module m for target t, else 0; `why` (static text) may name the reason.
-   */
+   * A `kernel` op that is asked about only gives what it gets: a copy of an argument, a weight or a state
+   * that is a result of the function. Who says no gets no such kernel. */
   uint32_t (*claim)(void *self, const tn_target *t, tn_module *m, tn_op op, const char **why);
   /* optional: 1 if `op` may be part of root's kernel in role `role`; NULL means never. */
   uint32_t (*fuse)(void *self, const tn_target *t, tn_module *m, tn_op root, tn_op op, uint32_t role);
