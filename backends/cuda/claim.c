@@ -77,11 +77,13 @@ static bool results_plain(const tn_cuda_ask *a) {
   return true;
 }
 
-/* What a loop writes besides: integers of less than a byte, and rows of blocks gathered as they are. */
+/* What a loop writes besides: integers of less than a byte, and rows of blocks as they are, gathered or (of a
+ * kernel that gives what it gets) all of them. */
 static bool results_written(const tn_cuda_ask *a) {
   for (uint32_t i = 0; i < a->ir->op_nresults(a->m, a->op); i++) {
     tn_dtype t = tn_cuda_type_of(a, a->ir->op_result(a->m, a->op, i)).dtype;
-    if (t >= TN_DT_BLOCK ? strcmp(a->name, "gather") != 0 : !tn_ll_dtype_of(t).known) return false;
+    bool whole = TN_LL_ONE_OF(a->name, "gather", "kernel");
+    if (t >= TN_DT_BLOCK ? !whole : !tn_ll_dtype_of(t).known) return false;
   }
   return true;
 }
@@ -102,8 +104,8 @@ uint32_t tn_cuda_claim(void *self, const tn_target *t, tn_module *m, tn_op op, c
   if (!all_sizes_known(&a)) return 0;
   const tn_cuda_skeleton *s = tn_cuda_skeleton_of(a.name);
   if (s) return !s->claim || s->claim(&a, why);
-  if (!tn_ll_can_eval(a.ir, m, op, why)) return 0;
-  *why = "blocks are only gathered, not made";
+  if (strcmp(a.name, "kernel") && !tn_ll_can_eval(a.ir, m, op, why)) return 0;
+  *why = "blocks are only copied and gathered, not made";
   return results_written(&a);
 }
 

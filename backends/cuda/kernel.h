@@ -35,10 +35,11 @@ typedef struct tn_cuda_unit {
   LLVMTargetMachineRef machine;
 } tn_cuda_unit;
 
-/* A tensor map over a buffer, sizes[0] innermost; see tn_cuda_map_row. */
+/* A tensor map over a buffer or scratch, sizes[0] innermost; see tn_cuda_map_row. */
 typedef struct tn_cuda_map {
   uint32_t buffer, type, rank, swizzle, promotion; /* buffer: inputs first, then outputs */
-  tn_dim sizes[5], strides[5];                     /* elements; bytes, [0] unused */
+  tn_dim scratch;              /* where tn_cuda_scratch put the tensor; 0: it lies in `buffer` */
+  tn_dim sizes[5], strides[5]; /* elements; bytes, [0] unused */
   uint32_t box[5];
 } tn_cuda_map;
 
@@ -47,7 +48,8 @@ typedef struct tn_cuda_shape {
   uint32_t threads;    /* of a block: a multiple of 32, at most 1024 */
   uint32_t min_blocks; /* per multiprocessor that registers must allow; 0: not said */
   uint32_t cluster;    /* blocks of a cluster along x; 0: none */
-  tn_dim grid[3];      /* blocks along x, y, z; 0: one. y and z at most 65535: put what is large into x */
+  uint32_t resident; /* blocks per multiprocessor: no more are launched along x, so they loop; 0: no limit */
+  tn_dim grid[3];    /* blocks along x, y, z; 0: one. y and z at most 65535: put what is large into x */
   const tn_cuda_map *maps;
   uint32_t nmaps;
 } tn_cuda_shape;

@@ -10,9 +10,9 @@
 #define TN_CUDA_PACKAGE_H
 #include "ir/base/base.h"
 
-#define TN_CUDA_PACKAGE_MAGIC "tncuda\0\1"
-#define TN_CUDA_MAX_LAUNCHES 8 /* of one kernel */
-#define TN_CUDA_MAX_MAPS 6     /* of one launch */
+#define TN_CUDA_PACKAGE_MAGIC "tncuda\0\2"
+#define TN_CUDA_MAX_LAUNCHES 12 /* of one kernel */
+#define TN_CUDA_MAX_MAPS 6      /* of one launch */
 #define TN_CUDA_NONE 0xffffffffu
 
 typedef struct tn_cuda_span {
@@ -55,7 +55,7 @@ typedef struct tn_cuda_launch_row {
   uint32_t cluster;  /* blocks of a cluster along x; 1: none */
   uint32_t shared;   /* bytes of dynamic shared memory */
   uint32_t first_map, nmaps;
-  uint32_t reserved;
+  uint32_t resident; /* blocks per multiprocessor: along x there are no more than these; 0: no limit */
 } tn_cuda_launch_row;
 
 /* kind TN_DIM_*: CONST value; SYM a = position in the kernel's numbers; else a, b = earlier rows */
@@ -64,9 +64,11 @@ typedef struct tn_cuda_expr {
   int64_t value;
 } tn_cuda_expr;
 
-/* A tensor map over one of the kernel's buffers: CUtensorMap of a row-major tensor, sizes[0] innermost. */
+/* A tensor map over one of the kernel's buffers or its scratch: CUtensorMap of a row-major tensor, sizes[0]
+ * innermost. */
 typedef struct tn_cuda_map_row {
-  uint32_t buffer;     /* position among the kernel's buffers */
+  uint32_t buffer;     /* position among the kernel's buffers; as many as there are: its scratch */
+  uint32_t offset;     /* row of exprs: bytes from its begin to the tensor; TN_CUDA_NONE: 0 */
   uint32_t type;       /* CUtensorMapDataType */
   uint32_t rank;       /* 1 .. 5 */
   uint32_t swizzle;    /* CUtensorMapSwizzle */

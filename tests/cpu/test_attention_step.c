@@ -104,6 +104,7 @@ static void take_step(const step *s) {
       .atol = 2e-5,
       .rtol = 1e-4,
       .kernels = 1,
+      .device_kernels = 1,
       .fill = frequencies};
   if (!strcmp(s->type, "q8_0")) c.rtol = 1e-3;
   kernel_check(&c);
@@ -143,14 +144,15 @@ START_TEST(half_steps) {
             "= P}\n %r = attention %q, %k1, %v1 {scale = 0x1p-2, causal, keys = P + 1}\n %z = neg %v1\n "
             "return %r, %z } }",
         .dims = {{"B", 2}, {"P", places[i]}, {"C", 128}},
-        .kernels = 3};
+        .kernels = 3,
+        .device_kernels = 3};
     kernel_check(&c);
     /* keys that are values too stay apart */
     c.text = "module @m { dims B, P, C where P + 1 <= C\n state @k : f32[B, C, 1, 20]\n func @f(%q: f32[B, "
              "1, 4, 20], "
              "%x: f32[B, 1, 1, 20]) -> f32[B, 1, 4, 20] {\n %k1 = kv_update @k, %x {pos = P}\n"
              " %r = attention %q, %k1, %k1 {scale = 0x1p-2, causal, keys = P + 1}\n return %r } }";
-    c.kernels = 2;
+    c.kernels = c.device_kernels = 2;
     kernel_check(&c);
   }
 }

@@ -51,6 +51,9 @@ static void check_one(tn_world *ref, tn_op ref_ret, const char *pipeline) {
   tn_device_run r;
   tn_device_run_init(&r, &plugin, &target, ref->c, pipeline);
   tn_trial_package *k = r.trial.package;
+  uint32_t wants = strstr(pipeline, "max=1") ? 0 : ref->c->device_kernels;
+  if (wants && k->rows.count != wants)
+    tn_trial_fail("%s: %u kernels, wants %u\n%s", target.name, k->rows.count, wants, ref->c->text);
   ptxas_check((tn_bytes){k->image.text, k->image.len}, target.name, k->text);
   tn_device_run_all(&r);
   snprintf(where, sizeof where, "%s, %s", target.name, pipeline);

@@ -238,7 +238,7 @@ START_TEST(real) {
   ck_assert_msg(assemble(&sm_80, ptx, ptxas, NULL) == TN_OK, "%s", failed);
   ck_assert(cubin.len > 64 && !memcmp(cubin.text, "\177ELF", 4));
   ck_assert_uint_eq(tn_cuda_usage_of((tn_str){words.text, words.len}, take, &host), 0);
-  ck_assert_uint_eq(nusages, 5);
+  ck_assert_uint_eq(nusages, 6);
   for (uint32_t i = 0; i < nusages; i++)
     ck_assert(usages[i].registers > 0 && !usages[i].spills && !usages[i].stack);
   free((void *)package.ptr);

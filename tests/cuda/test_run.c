@@ -56,12 +56,13 @@ static uint32_t kernel(bench *b, const char *symbol) {
   ck_assert_int_eq(api->kernel(b->device, symbol, &k), TN_OK);
   return k;
 }
-/* add, twice and few take two buffers and two numbers, map two and one, the others one of each. */
+/* add, twice and few take two buffers and two numbers, map and inner two and one, the others one of each; x
+ * is scratch as well. */
 static tn_status put(bench *b, const char *symbol, const int64_t *dims) {
   void *both[] = {b->x, b->y};
   bool adds = !strcmp(symbol, "add") || !strcmp(symbol, "twice") || !strcmp(symbol, "few");
-  bool one = !adds && strcmp(symbol, "map");
-  return api->launch(b->queue, kernel(b, symbol), both + one, 2 - one, dims, 1 + adds, NULL, "toy:7");
+  bool one = !adds && strcmp(symbol, "map") && strcmp(symbol, "inner");
+  return api->launch(b->queue, kernel(b, symbol), both + one, 2 - one, dims, 1 + adds, b->x, "toy:7");
 }
 /* One launch as a run. */
 static tn_status run(bench *b, const char *symbol, int64_t n, int64_t a) {
@@ -191,6 +192,10 @@ START_TEST(launches) {
   ck_assert(at(&b, 0) == 0 && at(&b, 1) == 1 && at(&b, 2) == 0 && at(&b, 3) == 1 && at(&b, 4) == 5);
   ck_assert_int_eq(run(&b, "pair", 3, 0), TN_INTERNAL);
   says(api->error(b.queue), "3 blocks do not make clusters of 2");
+  OK(b.queue, run(&b, "stay", 7, 0));
+  ck_assert(at(&b, 0) == 7 && at(&b, 6) == 7);
+  OK(b.queue, run(&b, "stay", 70, 0)); /* two for each of the four multiprocessors */
+  ck_assert(at(&b, 0) == 8 && at(&b, 7) == 8 && at(&b, 8) == 9);
   bench_close(&b);
 }
 END_TEST
@@ -210,6 +215,20 @@ START_TEST(tensor_maps) {
     }
   }
   counts(&b, 9, 3, 3, 3);
+  for (int64_t n = 0; n < 3; n++) { /* a map of no rows is none */
+    tn_status s = run(&b, "inner", n, 0);
+    ck_assert_int_eq(s == TN_OK, n > 0);
+    if (!n) continue;
+    OK(b.queue, api->download(b.queue, &m, b.y, sizeof m));
+    ck_assert(m.base == (uintptr_t)b.x + 16 * (uint64_t)n && m.size[1] == (uint64_t)n);
+  }
+  ck_assert_int_eq(run(&b, "inner", -1, 0), TN_INVALID);
+  says(api->error(b.queue), "kernel map (toy:7): tensor map 0 lies at -16 of");
+  uint32_t *x = b.x;
+  b.x = NULL;
+  ck_assert_int_eq(run(&b, "inner", 1, 0), TN_INVALID);
+  says(api->error(b.queue), "scratch that is not there");
+  b.x = x;
   bench_close(&b);
 }
 END_TEST

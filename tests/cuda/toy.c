@@ -145,11 +145,15 @@ static const char wild_text[] =
     PARAMS("wild") ")\n{\n.reg .b32 %r<2>; .reg .b64 %d<2>;\n"
                    "mov.u64 %d0, 64; mov.u32 %r0, 1; st.global.u32 [%d0], %r0; ret;\n}\n";
 static const char wide_text[] = PARAMS("wide") ")\n{\nret;\n}\n";
+static const char stay_text[] =
+    PARAMS("stay") ")\n{\n.reg .b32 %r<4>; .reg .b64 %d<4>;\n"
+                   "mov.u32 %r0, %ctaid.x; mov.u32 %r1, %nctaid.x; ld.param.u64 %d0, [stay_0];\n"
+                   "mad.wide.u32 %d0, %r0, 4, %d0; st.global.u32 [%d0], %r1; ret;\n}\n";
 
 static void put_code(toy *t, uint32_t cc) {
   tn_buf text = {0};
   tn_buf_printf(&text, ".version %s\n.target sm_%u\n.address_size 64\n", cc >= 90 ? "8.0" : "7.0", cc);
-  const char *const all[] = {add_text, set_text, large_text, wild_text, wide_text};
+  const char *const all[] = {add_text, set_text, large_text, wild_text, wide_text, stay_text};
   for (size_t i = 0; i < TN_COUNT(all); i++) tn_buf_puts(&text, all[i]);
   if (cc >= 90) tn_buf_puts(&text, map_text), tn_buf_puts(&text, pair_text);
   toy_ptx(t, cc >= 90 ? 80 : 70, tn_buf_cstr(&text));
@@ -172,8 +176,10 @@ static uint32_t blocks_if(toy *t, bool upto) {
   return toy_expr(t, TN_DIM_MUL, more, blocks(t));
 }
 
-static void put_map(toy *t) {
-  tn_cuda_map_row m = {.type = 0, .rank = 2, .swizzle = 2, .box = {64, 8}, .promotion = 2};
+/* Over buffer x; or over scratch, from byte `offset` (an expression) on. */
+static void put_map(toy *t, uint32_t buffer, uint32_t offset) {
+  tn_cuda_map_row m = {.buffer = buffer, .offset = offset, .rank = 2, .swizzle = 2, .box = {64, 8}};
+  m.promotion = 2;
   m.sizes[0] = toy_const(t, 64);
   m.sizes[1] = toy_sym(t, 0);
   m.strides[0] = TN_CUDA_NONE;
@@ -191,7 +197,10 @@ tn_bytes toy_package(uint32_t cc) {
   toy_kernel(&t, "large", 1, 1), toy_launch(&t, "large", 32, TN_CUDA_NONE)->shared = 64 * 1024;
   toy_kernel(&t, "wild", 1, 1), toy_launch(&t, "wild", 1, TN_CUDA_NONE);
   toy_kernel(&t, "wide", 1, 1), toy_launch(&t, "wide", 1, TN_CUDA_NONE)->grid[1] = toy_sym(&t, 0);
-  if (cc >= 90) toy_kernel(&t, "map", 2, 1), put_map(&t);
+  toy_kernel(&t, "stay", 1, 1), toy_launch(&t, "stay", 1, toy_sym(&t, 0))->resident = 2;
+  if (cc >= 90) toy_kernel(&t, "map", 2, 1), put_map(&t, 0, TN_CUDA_NONE);
+  if (cc >= 90) toy_kernel(&t, "inner", 2, 1);
+  if (cc >= 90) put_map(&t, 2, toy_expr(&t, TN_DIM_MUL, toy_sym(&t, 0), toy_const(&t, 16)));
   if (cc >= 90) toy_kernel(&t, "pair", 1, 1), toy_launch(&t, "pair", 1, toy_sym(&t, 0))->cluster = 2;
   put_code(&t, cc);
   return toy_finish(&t, cc, false);

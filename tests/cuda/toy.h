@@ -35,6 +35,8 @@ void toy_seal(tn_bytes package);
  *   pair   (y; n)          cc >= 90: clusters of 2; y[block] = rank of the block in its cluster
  *   map    (x, y; n)       cc >= 90: y = the 128 bytes of a tensor map over x as [n][64] u8
  *   wild   (y; n)          stores to address 64
- *   wide   (y; n)          n blocks along y */
+ *   wide   (y; n)          n blocks along y
+ *   stay   (y; n)          n blocks, at most 2 per multiprocessor; y[block] = how many there are
+ *   inner  (x, y; n)       as map, the tensor lying 16 n bytes behind the beginning of scratch */
 tn_bytes toy_package(uint32_t cc);
 #endif

@@ -15,6 +15,10 @@ static void use(const tn_cuda_view *v) {
     if (dims && tn_cuda_evaluate(v, p, dims, values))
       for (int k = 0; k < 3; k++)
         if (p->grid[k] != TN_CUDA_NONE && p->grid[k] >= p->n) abort();
+    for (uint32_t k = 0; k < p->row->nmaps; k++) {
+      const tn_cuda_map_row *row = &v->maps.items[p->first_map + k];
+      if (row->buffer > p->kernel->nbufs || (row->offset != TN_CUDA_NONE && row->offset >= p->n)) abort();
+    }
     free(dims);
   }
   free(values);

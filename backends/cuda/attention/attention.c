@@ -36,7 +36,8 @@ static void place_side(tn_cuda_att *a, tn_cuda_att_side *s, int64_t features) {
   s->step = ll_k(e, a->hkv * bytes);
   ll_val rows = ll_imul(e, a->b, tn_ll_dim(&a->k->body, s->t.dims[1]));
   ll_val at = ll_iadd(e, ll_imul(e, rows, s->step), ll_imul(e, a->hk, ll_k(e, bytes)));
-  s->base = ll_at(e, tn_cuda_global(a->k, tn_cuda_buffer(a->k, s->v, NULL)), at);
+  ll_val buffer = s->fresh ? a->k->outs[s->out] : tn_cuda_buffer(a->k, s->v, NULL);
+  s->base = ll_at(e, tn_cuda_global(a->k, buffer), at);
 }
 
 static void find_least(tn_cuda_att *a) {
@@ -208,7 +209,11 @@ void tn_cuda_att_put(tn_cuda_att *a, ll_val query, ll_val head, ll_val j, uint32
       .shape = a->to.dims,
       .flat = ll_iadd(e, ll_imul(e, row, ll_k(e, a->h)), head),
       .at = {tn_ll_ix_scalar(a->b), tn_ll_ix_scalar(query), tn_ll_ix_scalar(head), feature(a, j, wide)}};
-  tn_cuda_store_yields(a->k, &ix);
+  for (uint32_t i = 0; i < a->k->nyields; i++) { /* caches are no values to be made here */
+    tn_value v = a->k->yields[i];
+    if ((a->key.fresh && v == a->key.v) || (a->value.fresh && v == a->value.v)) continue;
+    tn_ll_store_at(&a->k->body, v, a->k->outs[i], &ix, tn_ll_eval(&a->k->body, v, &ix));
+  }
 }
 
 /* ---- the kernel ---------------------------------------------------------------------------------------- */
@@ -265,11 +270,18 @@ static void read_operands(tn_cuda_att *a) {
 static void emit(tn_cuda_kernel *k) {
   tn_cuda_att a = {.k = k};
   read_operands(&a);
+  bool step = tn_cuda_att_step_read(&a);
   tn_ll_body_give(&k->body, a.out, give_now, &a);
   tn_dim left = tn_cuda_dim_k(k, 1);
-  if (!tn_cuda_att_flash_takes(&a)) {
+  int64_t queries;
+  if (step || !tn_cuda_att_flash_takes(&a)) {
     tn_cuda_att_few(&a, left);
     return;
+  }
+  if (!tn_ll_dim_const(&k->body, a.s, &queries)) { /* few of them are better off with the keys split */
+    tn_dim many = tn_cuda_many(k, tn_cuda_dim_mul(k, a.s, tn_cuda_dim_k(k, a.g)), TN_CUDA_ATT_FEW_ROWS);
+    tn_cuda_att_few(&a, tn_cuda_dim_add(k, left, tn_cuda_dim_mul(k, many, tn_cuda_dim_k(k, -1))));
+    left = many;
   }
   left = tn_cuda_att_wgmma(&a, left);
   if (!tn_cuda_never(k, left)) tn_cuda_att_flash(&a, left);
@@ -297,10 +309,12 @@ static bool claim(const tn_cuda_ask *a, const char **why) {
   return true;
 }
 
-/* Views and conversions are read where they are used. A rotation would be made again for every split of the
- * keys. */
+/* Views and conversions are read where they are used. The rotation of a step's query is made again for every
+ * split of the keys, which is less than a launch. */
 static bool prologue(const tn_cuda_ask *a) {
   tn_type_info t = tn_cuda_type_of(a, a->ir->op_result(a->m, a->op, 0));
+  if (!strcmp(a->name, "kv_update")) return tn_cuda_att_step_takes(a);
+  if (!strcmp(a->name, "rope")) return tn_cuda_att_step_makes(a);
   return t.dtype < TN_DT_BLOCK && (tn_ll_is_view(a->name) || !strcmp(a->name, "cast"));
 }
 

@@ -2,17 +2,22 @@
  * few rows, or any type, by fma straight from the keys as they lie (few.c).
  *
  * A row is a pair (query, head of the group) of one batch entry and key/value head. Keys go by their
- * position; where they stand in a ring only tn_cuda_att_key_row knows. Positions fit i32. */
+ * position; where they stand in a ring only tn_cuda_att_key_row knows. Positions fit i32.
+ *
+ * A step of decoding is attention of one query that also writes the newest key and value, of which its own
+ * position is the number, into their caches (step.c): one kernel instead of four. */
 #ifndef TN_CUDA_ATTENTION_H
 #define TN_CUDA_ATTENTION_H
 #include "backends/cuda/warp.h"
 
 enum { TN_CUDA_Q8_VALUES = 32, TN_CUDA_Q8_BYTES = 34 }; /* a block of q8_0: f16 scale, signed bytes */
+enum { TN_CUDA_ATT_FEW_ROWS = 16 }; /* of a group: more of 16-bit floats go by tiles */
 #define TN_CUDA_LOG2E 1.4426950408889634074
 
 /* Keys or values: rows of a buffer, or what the evaluator gives. */
 typedef struct tn_cuda_att_side {
-  tn_value v;
+  tn_value v, fresh; /* fresh: the newest row, where this kernel writes it; 0: it does not */
+  uint32_t out;      /* then: the cache's number among the kernel's results */
   tn_type_info t;
   bool buffer;
   ll_val base; /* global: row 0 of the block's batch entry and head; set by tn_cuda_att_unit */
@@ -68,6 +73,21 @@ static inline ll_val tn_cuda_n32(tn_cuda_att *a, int64_t x) {
 static inline ll_val tn_cuda_to32(tn_cuda_att *a, ll_val x) {
   return LLVMBuildTrunc(a->k->e->b, x, a->k->e->i32, "");
 }
+
+/* ---- step.c ---- */
+/* claim side: may the update be part of root's kernel, and the op make rows that root takes once each? */
+bool tn_cuda_att_step_takes(const tn_cuda_ask *a);
+bool tn_cuda_att_step_makes(const tn_cuda_ask *a);
+/* Finds the updates that are part of the kernel; true: there are some. */
+bool tn_cuda_att_step_read(tn_cuda_att *a);
+/* All threads of the block: the newest row of a side, as it reads back from the cache, f32 numbers in shared
+ * memory, `wide` at a time. writes (i1): this block puts it into the cache, too. A barrier is to follow. */
+ll_val tn_cuda_att_step_row(tn_cuda_att *a, const tn_cuda_att_side *s, uint32_t threads, uint32_t wide,
+                            ll_val writes);
+
+/* state.c: a thread's neighbouring values x (f32) of a block of q8_0 that lies at p; neighbouring threads
+ * have the rest. All lanes come here, those that are not `inside` store nothing. Gives what reads back. */
+ll_val tn_cuda_att_pack(tn_cuda_kernel *k, ll_val x, ll_val p, ll_val inside);
 
 /* ---- the two ways; only: a factor of all grids, 1 or 0 ---- */
 void tn_cuda_att_few(tn_cuda_att *a, tn_dim only);

@@ -4,9 +4,11 @@
  * the end.
  *
  * Where rows alone would not fill a device, the keys are split among blocks; how many there are follows from
- * the cache's size, not from the position, so that the launches of all steps are equal. Each leaves its
+ * the cache's size and the number of queries, not from the position, so that the launches of all steps are
+ * equal. Each leaves its
  * largest score, sum of weights and weighted sum; a second launch combines them. */
 #include "backends/cuda/attention/attention.h"
+#include "backends/cuda/matmul/gemv.h"
 #include "backends/llvm/convert.h"
 
 enum {
@@ -26,10 +28,13 @@ typedef struct few {
   uint32_t wide, lanes, parts[2]; /* features per load; lanes of a key; loads of a lane, per key and value */
   uint32_t rows, steps;           /* of a block; keys that a lane takes at once */
   tn_dim splits, chunks;          /* chunks: blocks of rows of a group */
-  bool split;
-  tn_dim sums, tops; /* offsets of scratch: [row][split][dv], [row][split][2] */
+  bool split;                     /* there may be several splits */
+  tn_dim several;                 /* 1 where there are, and 0 */
+  tn_dim sums, tops;              /* offsets of scratch: [row][split][dv], [row][split][2] */
   /* of the launch; i32 but for r0 and the row's numbers, i64 */
   ll_val at, nsplits, r0, nrows, lane, group, warp, lo, hi;
+  bool step;              /* the newest key is made here, and is not among those from lo to hi */
+  ll_val own, fresh[2];   /* i1: this warp sees the newest key; it and its value, in shared memory */
   ll_val queries, parked; /* shared: [rows][d], and what warps leave */
   ll_val q[KEPT];         /* [row][part] */
   ll_val query[MOST_ROWS], head[MOST_ROWS];
@@ -68,7 +73,8 @@ static void plan(few *f) {
   a->k->e->lanes = f->wide > 1 ? f->wide : 4;
 }
 
-static void plan_splits(few *f) {
+/* Parts are left and combined only where there are several: else scratch and the second launch are none. */
+static void plan_splits(few *f, tn_dim only) {
   tn_cuda_att *a = f->a;
   tn_cuda_kernel *k = a->k;
   const tn_ir *ir = k->u->ir;
@@ -76,7 +82,7 @@ static void plan_splits(few *f) {
   tn_dim one = tn_cuda_dim_k(k, 1);
   f->chunks = tn_cuda_dim_ceildiv(k, tn_cuda_dim_mul(k, a->s, tn_cuda_dim_k(k, a->g)), f->rows);
   f->splits = one;
-  if (!tn_ll_dim_const(&k->body, a->s, &nq) || nq * a->g > 64) return;
+  if (tn_ll_dim_const(&k->body, a->s, &nq) && nq * a->g > 64) return;
   tn_dim units = tn_cuda_dim_mul(k, tn_cuda_dim_mul(k, a->batches, f->chunks), tn_cuda_dim_k(k, a->hkv));
   tn_dim fill =
       ir->dim_make(k->u->m, TN_DIM_FLOORDIV, tn_cuda_dim_k(k, ENOUGH_BLOCKS), tn_cuda_dim_max(k, units, one));
@@ -85,8 +91,9 @@ static void plan_splits(few *f) {
   f->splits = tn_cuda_dim_max(k, f->splits, one);
   f->split = !tn_ll_dim_const(&k->body, f->splits, &n) || n > 1;
   if (!f->split) return;
+  f->several = tn_cuda_dim_mul(k, tn_cuda_many(k, f->splits, 1), only);
   tn_dim parts = tn_cuda_dim_mul(k, tn_cuda_dim_mul(k, a->batches, a->s), tn_cuda_dim_k(k, a->h));
-  parts = tn_cuda_dim_mul(k, parts, f->splits);
+  parts = tn_cuda_dim_mul(k, tn_cuda_dim_mul(k, parts, f->splits), f->several);
   f->sums = tn_cuda_scratch(k, tn_cuda_dim_mul(k, parts, tn_cuda_dim_k(k, a->dv * 4)));
   f->tops = tn_cuda_scratch(k, tn_cuda_dim_mul(k, parts, tn_cuda_dim_k(k, 8)));
 }
@@ -122,6 +129,13 @@ static void find_keys(few *f) {
   tn_cuda_att *a = f->a;
   tn_ll *e = a->k->e;
   tn_cuda_att_range(a, f->r0, f->nrows, &f->lo, &f->hi);
+  if (f->step) {
+    ll_val last = tn_cuda_to32(a, a->last),
+           first = ll_icmp(e, LLVMIntEQ, ll_or(e, f->at, f->warp), n32(f, 0));
+    ll_val seen = ll_and(e, ll_icmp(e, LLVMIntSLE, f->lo, last), ll_icmp(e, LLVMIntSLT, last, f->hi));
+    f->own = ll_and(e, first, seen);
+    f->hi = ll_imin(e, f->hi, last);
+  }
   if (!f->split) return;
   int64_t step = (int64_t)WARPS * (32 / f->lanes) * f->steps;
   ll_val zero = n32(f, 0), n = ll_imax(e, ll_sub(e, f->hi, f->lo), zero);
@@ -274,6 +288,54 @@ static void add_values(few *f, const ll_val *row, const ll_val *x, carried *c) {
     }
 }
 
+/* ---- the newest key ------------------------------------------------------------------------------------ */
+
+static void make_fresh(few *f) {
+  tn_cuda_att *a = f->a;
+  tn_ll *e = a->k->e;
+  if (!f->step) return;
+  ll_val chunk = LLVMBuildTrunc(e->b, f->r0, e->i32, "");
+  ll_val writes = ll_icmp(e, LLVMIntEQ, ll_or(e, f->at, chunk), n32(f, 0));
+  f->fresh[0] = tn_cuda_att_step_row(a, &a->key, THREADS, f->wide, writes);
+  f->fresh[1] = tn_cuda_att_step_row(a, &a->value, THREADS, f->wide, writes);
+}
+
+static ll_val fresh_part(few *f, uint32_t side, uint32_t p) {
+  ll_val none, j = part_at(f, side, p, &none);
+  return ll_load(f->a->k->e, wide_type(f), floats(f, f->fresh[side], j), wide_align(f));
+}
+
+/* One group of lanes of one warp of one split takes it, as if it were the first of its keys. */
+static void take_fresh(few *f, carried *c) {
+  tn_cuda_att *a = f->a;
+  tn_ll *e = a->k->e;
+  uint32_t steps = f->steps;
+  ll_val x[MOST_ROWS], last = tn_cuda_to32(a, a->last);
+  if (!f->step) return;
+  ll_val own = ll_and(e, f->own, ll_icmp(e, LLVMIntEQ, f->group, n32(f, 0)));
+  for (uint32_t r = 0; r < f->rows; r++) {
+    for (uint32_t p = 0; p < f->parts[0]; p++) {
+      ll_val q = f->q[r * f->parts[0] + p], key = fresh_part(f, 0, p);
+      x[r] = p ? ll_fma(e, q, key, x[r]) : ll_fmul(e, q, key);
+    }
+    if (f->wide > 1) x[r] = ll_reduce_fadd(e, x[r]);
+    ll_val in = own, dot = tn_cuda_warp_reduce(a->k, x[r], f->lanes, tn_cuda_fadd);
+    dot = tn_cuda_att_score(a, dot, f->query[r], f->head[r], last, &in);
+    x[r] = ll_select(e, in, dot, ll_f(e, dot, -__builtin_inf()));
+  }
+  f->steps = 1;
+  weigh(f, x, c);
+  f->steps = steps;
+  for (uint32_t p = 0; p < f->parts[1]; p++) {
+    ll_val v = fresh_part(f, 1, p);
+    v = ll_select(e, own, v, ll_f(e, v, 0)); /* 0 times an infinite value is no 0 */
+    for (uint32_t r = 0; r < f->rows; r++) {
+      ll_val *acc = &c->acc[r * f->parts[1] + p];
+      *acc = ll_fma(e, ll_wide(e, x[r], f->wide > 1), v, *acc);
+    }
+  }
+}
+
 /* All keys from f->lo to f->hi: each warp takes some at once, in turns. */
 static void over_keys(few *f, carried *c) {
   tn_cuda_att *a = f->a;
@@ -390,12 +452,24 @@ static void leave(few *f, ll_val row, ll_val j, ll_val top, ll_val sum, ll_val a
   ll_if_end(e, &first);
 }
 
+/* What a row is, where no other block has keys of it. */
+static void give(few *f, ll_val row, ll_val j, ll_val sum, ll_val acc) {
+  tn_cuda_att *a = f->a;
+  tn_ll *e = a->k->e;
+  ll_val query, head;
+  tn_ll_body_forget(&a->k->body);
+  tn_cuda_att_row(a, row, &query, &head);
+  acc = ll_fmul(e, acc, ll_wide(e, tn_cuda_att_inverse(a, sum), f->wide > 1));
+  tn_cuda_att_put(a, query, head, j, f->wide, acc);
+  tn_ll_body_forget(&a->k->body);
+}
+
 static void finish(few *f) {
   tn_cuda_att *a = f->a;
   tn_ll *e = a->k->e;
-  ll_val i, j, top, sum, acc, query, head;
+  ll_val i, j, top, sum, acc;
   ll_loop l;
-  ll_if there;
+  ll_if there, several;
   all_chunks(f, 1, &l);
   chunk_at(f, 1, l.iv, &i, &j);
   ll_if_begin(e, &there, ll_icmp(e, LLVMIntSLT, tn_cuda_i64(a->k, i), f->nrows));
@@ -403,12 +477,12 @@ static void finish(few *f) {
   join(f, i, j, &top, &sum, &acc);
   ll_val row = ll_iadd(e, f->r0, tn_cuda_i64(a->k, i));
   if (f->split) {
+    ll_if_begin(e, &several, ll_icmp(e, LLVMIntSGT, f->nsplits, n32(f, 1)));
     leave(f, row, j, top, sum, acc);
-  } else {
-    tn_cuda_att_row(a, row, &query, &head);
-    acc = ll_fmul(e, acc, ll_wide(e, tn_cuda_att_inverse(a, sum), f->wide > 1));
-    tn_cuda_att_put(a, query, head, j, f->wide, acc);
+    ll_if_else(e, &several);
   }
+  give(f, row, j, sum, acc);
+  if (f->split) ll_if_end(e, &several);
   ll_if_end(e, &there);
   chunks_end(f, &l);
 }
@@ -425,6 +499,7 @@ static void write_rows(few *f, tn_dim only) {
   tn_cuda_att_open(a);
   open_block(f);
   find_keys(f);
+  make_fresh(f);
   stage_queries(f);
   take_queries(f);
   for (uint32_t i = 0; i < f->rows; i++) {
@@ -432,6 +507,7 @@ static void write_rows(few *f, tn_dim only) {
     c.sum[i] = ll_real(e, e->f32, 0);
   }
   for (uint32_t i = 0; i < f->rows * f->parts[1]; i++) c.acc[i] = ll_real(e, wide_type(f), 0);
+  take_fresh(f, &c);
   over_keys(f, &c);
   park(f, &c);
   finish(f);
@@ -470,7 +546,7 @@ static void combine(few *f, ll_val first, ll_val n, ll_val j, ll_val *sum, ll_va
   *acc = l.out[1];
 }
 
-static void write_together(few *f, tn_dim only) {
+static void write_together(few *f) {
   tn_cuda_att *a = f->a;
   tn_cuda_kernel *k = a->k;
   tn_ll *e = k->e;
@@ -480,7 +556,7 @@ static void write_together(few *f, tn_dim only) {
   tn_dim rows = tn_cuda_dim_mul(k, tn_cuda_dim_mul(k, a->batches, a->s), tn_cuda_dim_k(k, a->h));
   tn_dim units = tn_cuda_dim_mul(k, rows, tn_cuda_dim_k(k, each));
   tn_cuda_shape shape = {.threads = THREADS,
-                         .grid = {tn_cuda_dim_mul(k, tn_cuda_dim_ceildiv(k, units, THREADS), only)}};
+                         .grid = {tn_cuda_dim_mul(k, tn_cuda_dim_ceildiv(k, units, THREADS), f->several)}};
   tn_cuda_launch_begin(k, &shape);
   tn_cuda_att_open(a);
   ll_val unit = tn_cuda_position(k, THREADS);
@@ -501,11 +577,11 @@ static void write_together(few *f, tn_dim only) {
 }
 
 void tn_cuda_att_few(tn_cuda_att *a, tn_dim only) {
-  few f = {.a = a};
+  few f = {.a = a, .step = a->key.fresh || a->value.fresh};
   plan(&f);
-  plan_splits(&f);
+  plan_splits(&f, only);
   write_rows(&f, only);
   if (!f.split) return;
   if (f.wide > 4) f.wide = a->k->e->lanes = 4;
-  write_together(&f, only);
+  write_together(&f);
 }

@@ -52,7 +52,7 @@ static bool kind_of(const tn_cuda_att *a, tn_cuda_mma *kind) {
 bool tn_cuda_att_flash_takes(const tn_cuda_att *a) {
   tn_cuda_mma kind;
   int64_t nq;
-  bool many = !tn_ll_dim_const(&a->k->body, a->s, &nq) || nq * a->g > 16;
+  bool many = !tn_ll_dim_const(&a->k->body, a->s, &nq) || nq * a->g > TN_CUDA_ATT_FEW_ROWS;
   return many && a->d <= MOST_FEATURES && a->dv <= MOST_FEATURES && kind_of(a, &kind);
 }
 

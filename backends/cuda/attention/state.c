@@ -1,10 +1,10 @@
 /* state.c - kv_update: rows of x are converted, or packed as q8_0, into a state, which is the result's
- * buffer. A thread has some neighbouring values; eight threads make a block of q8_0. */
+ * buffer. A thread has some neighbouring values; some threads make a block of q8_0 together. */
 #include "backends/cuda/attention/attention.h"
 #include "backends/llvm/convert.h"
 #include "backends/llvm/groups.h"
 
-enum { THREADS = 128, PACKERS = 8 /* threads to a block of q8_0 */ };
+enum { THREADS = 128 };
 
 typedef struct update {
   tn_cuda_kernel *k;
@@ -31,30 +31,30 @@ static ll_val as_i16(tn_ll *e, ll_val lo, ll_val hi) {
   return ll_or(e, l, ll_shl(e, h, LLVMConstInt(e->i16, 8, 0)));
 }
 
-/* Four values of a block: the largest becomes 127, the others are rounded to nearest. All lanes come here;
- * those that are not `inside` store nothing. p: the block. */
-static void pack(update *u, ll_val x, ll_val p, ll_val inside) {
-  tn_cuda_kernel *k = u->k;
+/* The largest value of a block becomes 127, the others are rounded to nearest. */
+ll_val tn_cuda_att_pack(tn_cuda_kernel *k, ll_val x, ll_val p, ll_val inside) {
   tn_ll *e = k->e;
   ll_if store, first;
-  ll_val code[4];
+  uint32_t wide = LLVMGetVectorSize(LLVMTypeOf(x)), threads = TN_CUDA_Q8_VALUES / wide;
   ll_val top = ll_reduce_with(e, ll_call1(e, "llvm.fabs", x), ll_fmax);
-  top = tn_cuda_warp_reduce(k, top, PACKERS, tn_cuda_fmax);
+  top = tn_cuda_warp_reduce(k, top, threads, tn_cuda_fmax);
   ll_val scale = ll_fdiv(e, top, ll_f(e, top, 127)), zero = ll_f(e, top, 0);
   ll_val inverse =
       ll_select(e, ll_fcmp(e, LLVMRealOGT, scale, zero), ll_fdiv(e, ll_f(e, top, 1), scale), zero);
-  ll_val q = ll_call1(e, "llvm.rint", ll_fmul(e, x, ll_splat(e, inverse)));
-  q = LLVMBuildTrunc(e->b, LLVMBuildFPToSI(e->b, q, ll_vec(e, e->i32), ""), ll_vec(e, e->i8), "");
-  for (uint32_t i = 0; i < 4; i++) code[i] = ll_lane(e, q, i);
-  ll_val part = ll_and(e, tn_cuda_thread(k), LLVMConstInt(e->i32, PACKERS - 1, 0));
+  ll_val q = ll_call1(e, "llvm.rint", ll_fmul(e, x, ll_wide(e, inverse, true)));
+  ll_val codes = LLVMBuildFPToSI(e->b, q, LLVMVectorType(e->i32, wide), "");
+  codes = LLVMBuildTrunc(e->b, codes, LLVMVectorType(e->i8, wide), "");
+  ll_val f16 = tn_ll_from_compute(e, TN_DT_f16, scale);
+  ll_val part = ll_and(e, tn_cuda_thread(k), LLVMConstInt(e->i32, threads - 1, 0));
   ll_if_begin(e, &store, inside);
-  ll_val at = ll_at(e, p, ll_iadd(e, ll_k(e, 2), ll_imul(e, tn_cuda_i64(k, part), ll_k(e, 4))));
-  ll_store(e, as_i16(e, code[0], code[1]), at, 2);
-  ll_store(e, as_i16(e, code[2], code[3]), ll_at(e, at, ll_k(e, 2)), 2);
+  ll_val at = ll_at(e, p, ll_iadd(e, ll_k(e, 2), ll_imul(e, tn_cuda_i64(k, part), ll_k(e, wide))));
+  for (uint32_t i = 0; i < wide; i += 2)
+    ll_store(e, as_i16(e, ll_lane(e, codes, i), ll_lane(e, codes, i + 1)), ll_at(e, at, ll_k(e, i)), 2);
   ll_if_begin(e, &first, ll_icmp(e, LLVMIntEQ, part, LLVMConstInt(e->i32, 0, 0)));
-  ll_store(e, tn_ll_to_memory(e, TN_DT_f16, tn_ll_from_compute(e, TN_DT_f16, scale)), p, 2);
+  ll_store(e, tn_ll_to_memory(e, TN_DT_f16, f16), p, 2);
   ll_if_end(e, &first);
   ll_if_end(e, &store);
+  return ll_fmul(e, q, ll_wide(e, tn_ll_to_compute(e, TN_DT_f16, f16), true));
 }
 
 static void pack_part(update *u, const tn_ll_index *from, ll_val inside) {
@@ -66,7 +66,7 @@ static void pack_part(update *u, const tn_ll_index *from, ll_val inside) {
   ll_val blocks = ll_lshr(e, tn_ll_dim(&k->body, u->tx.dims[3]), ll_k(e, 5));
   ll_val block = ll_iadd(e, ll_imul(e, row, blocks), ll_lshr(e, from->at[3].v, ll_k(e, 5)));
   ll_val p = ll_at(e, k->outs[0], ll_imul(e, block, ll_k(e, TN_CUDA_Q8_BYTES)));
-  pack(u, ll_wide(e, tn_ll_eval_f32(&k->body, u->x, from), true), p, inside);
+  tn_cuda_att_pack(k, ll_wide(e, tn_ll_eval_f32(&k->body, u->x, from), true), p, inside);
 }
 
 static void store_part(update *u, const tn_ll_index *from, ll_val inside) {

@@ -5,7 +5,9 @@
  * product is under way, the scores of the next keys are made and weighed.
  *
  * Tiles are pieces of 64 features beside each other, of rows of 128 bytes with their 16-byte chunks exchanged
- * (the 128-byte swizzle of tensor maps). Copies fill with zeros what is behind the last key.
+ * (the 128-byte swizzle of tensor maps). Maps are of whole caches, so that they are the same at every
+ * position; values behind the last key, whatever they are, are cleared before they are multiplied by weights
+ * of 0.
  *
  * A product writes, and reads, registers until it is waited for. So the wait names the registers: nothing
  * that uses them can move before it. */
@@ -378,6 +380,28 @@ static void next_step(groups *f, ll_val step) {
   pack_weights(f);
 }
 
+/* All that multiply: values of the last step's tile that are behind the last key become 0. The swizzle leaves
+ * rows where they are. */
+static void clear_tail(groups *f, ll_val step) {
+  tn_cuda_kernel *k = f->a->k;
+  tn_ll *e = k->e;
+  ll_if some;
+  ll_loop l;
+  ll_val left = ll_sub(e, tn_cuda_to32(f->a, f->a->t), times(f, step, KEYS)),
+         tile = tile_at(f, OF_VALUES, step);
+  ll_val me = times(f, ll_iadd(e, times(f, f->warp, 32), f->lane), 16);
+  ll_if_begin(e, &some, ll_icmp(e, LLVMIntSLT, left, n32(f, KEYS)));
+  ll_val first = ll_iadd(e, times(f, left, ROW_BYTES), me);
+  ll_loop_begin(e, &l, first, n32(f, KEYS * ROW_BYTES), n32(f, WARPS * 32 * 16), NULL, 0);
+  for (uint32_t p = 0; p < f->parts; p++)
+    ll_store(e, ll_zero(LLVMVectorType(e->i32, 4)), at_bytes(f, tile, plus(f, l.iv, p * KEYS * ROW_BYTES)),
+             16);
+  ll_loop_end(e, &l, NULL);
+  call(f, "llvm.nvvm.fence.proxy.async.shared_cta", NULL, 0);
+  tn_cuda_barrier_of(k, 1, WARPS * 32);
+  ll_if_end(e, &some);
+}
+
 static void over_keys(groups *f) {
   tn_ll *e = f->a->k->e;
   ll_if some;
@@ -389,6 +413,7 @@ static void over_keys(groups *f) {
   ll_loop_end(e, &l, NULL);
   ll_val last = plus(f, f->steps, -1);
   wait_full(f, OF_VALUES, last);
+  clear_tail(f, last);
   start_sums(f, last);
   wait_products(f, 0, false, true);
   ll_if_end(e, &some);
@@ -513,7 +538,7 @@ static void open_memory(groups *f) {
   }
 }
 
-/* rows: that are there; keys behind them, of a cache, are as good as outside. */
+/* rows: of memory, never those that are in use. */
 static tn_cuda_map map_of(groups *f, tn_value v, const tn_type_info *t, tn_dim rows, uint32_t box) {
   tn_cuda_kernel *k = f->a->k;
   tn_cuda_map m = {.type = f->f16 ? TYPE_F16 : TYPE_BF16,
@@ -535,8 +560,9 @@ static void write_launch(groups *f, tn_dim when) {
   tn_ll *e = k->e;
   tn_dim chunks = tn_cuda_dim_ceildiv(k, a->s, ROWS);
   tn_dim units = tn_cuda_dim_mul(k, a->batches, tn_cuda_dim_k(k, a->h));
-  tn_cuda_map maps[] = {map_of(f, a->q, &a->tq, a->s, ROWS), map_of(f, a->key.v, &a->key.t, a->keys, KEYS),
-                        map_of(f, a->value.v, &a->value.t, a->keys, KEYS)};
+  tn_cuda_map maps[] = {map_of(f, a->q, &a->tq, a->s, ROWS),
+                        map_of(f, a->key.v, &a->key.t, a->key.t.dims[1], KEYS),
+                        map_of(f, a->value.v, &a->value.t, a->value.t.dims[1], KEYS)};
   tn_cuda_shape shape = {.threads = THREADS,
                          .min_blocks = 1,
                          .grid = {tn_cuda_dim_mul(k, tn_cuda_dim_mul(k, units, chunks), when)},
@@ -575,7 +601,8 @@ static bool takes(tn_cuda_att *a) {
 tn_dim tn_cuda_att_wgmma(tn_cuda_att *a, tn_dim only) {
   tn_cuda_kernel *k = a->k;
   if (!takes(a)) return only;
-  tn_dim many = tn_cuda_dim_mul(k, tn_cuda_many(k, a->s, LEAST_QUERIES - 1), tn_cuda_many(k, a->keys, 0));
+  tn_dim many =
+      tn_cuda_dim_mul(k, tn_cuda_many(k, a->s, LEAST_QUERIES - 1), tn_cuda_many(k, a->key.t.dims[1], 0));
   tn_dim minus = tn_cuda_dim_mul(k, many, tn_cuda_dim_k(k, -1));
   tn_dim left = tn_cuda_dim_mul(k, only, tn_cuda_dim_add(k, tn_cuda_dim_k(k, 1), minus));
   groups *f = tn_arena_alloc(k->arena, sizeof *f);

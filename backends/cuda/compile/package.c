@@ -47,11 +47,13 @@ static bool put_maps(writer *w, const tn_cuda_written *k, const tn_cuda_launch *
   bool ok = true;
   for (uint32_t i = 0; i < l->shape.nmaps; i++) {
     const tn_cuda_map *m = &l->maps[i];
-    tn_cuda_map_row row = {.buffer = m->buffer,
+    tn_cuda_map_row row = {.buffer = m->scratch ? k->nbufs : m->buffer,
+                           .offset = m->scratch ? put_expr(w, k, m->scratch) : TN_CUDA_NONE,
                            .type = m->type,
                            .rank = m->rank,
                            .swizzle = m->swizzle,
                            .promotion = m->promotion};
+    ok &= !m->scratch || row.offset != TN_CUDA_NONE;
     for (uint32_t j = 0; j < m->rank; j++) {
       row.sizes[j] = put_expr(w, k, m->sizes[j]);
       row.strides[j] = j ? put_expr(w, k, m->strides[j]) : TN_CUDA_NONE;
@@ -69,7 +71,8 @@ static tn_status put_launch(writer *w, const tn_cuda_written *k, const tn_cuda_l
                             .cluster = l->shape.cluster ? l->shape.cluster : 1,
                             .shared = l->shared,
                             .first_map = w->maps.count,
-                            .nmaps = l->shape.nmaps};
+                            .nmaps = l->shape.nmaps,
+                            .resident = l->shape.resident};
   bool ok = true;
   for (uint32_t i = 0; i < 3; i++) {
     row.grid[i] = l->shape.grid[i] ? put_expr(w, k, l->shape.grid[i]) : TN_CUDA_NONE;

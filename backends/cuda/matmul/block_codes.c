@@ -99,6 +99,10 @@ static void read_words(tn_cuda_piece *c, uint32_t r, ll_val byte, uint32_t near,
   }
 }
 
+void tn_cuda_codes_words(tn_cuda_piece *c, ll_val byte, uint32_t near, uint32_t n, ll_val *words) {
+  read_words(c, 0, byte, near, n, words);
+}
+
 static ll_val get(void *ctx, uint32_t size, uint32_t near, ll_val at) {
   tn_cuda_piece *c = ctx;
   tn_ll *e = c->s->k->e;
@@ -217,6 +221,15 @@ static void split_levels(tn_cuda_piece *c, uint32_t r, uint32_t j) {
   ll_val first = nibble_levels(c, w, 0), second = nibble_levels(c, w, 1);
   c->codes[r][j][0] = tn_cuda_pick_bytes(c, first, second, tn_cuda_word(c, 0x6420));
   c->codes[r][j][1] = tn_cuda_pick_bytes(c, first, second, tn_cuda_word(c, 0x7531));
+}
+
+bool tn_cuda_codes_whole(const tn_quant *q) { return q->level != TN_QL_TABLE || whole_levels(q); }
+
+ll_val tn_cuda_codes_look_up(tn_cuda_piece *c, ll_val codes) {
+  tn_ll *e = c->s->k->e;
+  if (two_levels(c->q)) return ll_mul(e, codes, tn_cuda_word(c, (int32_t)(c->q->table[1] - c->q->table[0])));
+  ll_val pairs = ll_or(e, codes, shifted(c, codes, 4)); /* in bytes 0 and 2 */
+  return nibble_levels(c, tn_cuda_pick_bytes(c, pairs, tn_cuda_word(c, 0), tn_cuda_word(c, 0x4420)), 0);
 }
 
 void tn_cuda_codes_begin(tn_cuda_stream *s) {

@@ -59,6 +59,11 @@ tn_block_reader tn_cuda_piece_reader(tn_cuda_piece *c, uint32_t row);
 void tn_cuda_codes_begin(tn_cuda_stream *s);
 void tn_cuda_codes_read(tn_cuda_piece *c, uint32_t r);
 void tn_cuda_codes_split(tn_cuda_piece *c, uint32_t r);
+/* n words from byte `byte` (i32) of row 0's block on; near: a byte with the same alignment. */
+void tn_cuda_codes_words(tn_cuda_piece *c, ll_val byte, uint32_t near, uint32_t n, ll_val *words);
+/* Four codes, a byte each, become levels of the format's table, which are whole numbers. */
+ll_val tn_cuda_codes_look_up(tn_cuda_piece *c, ll_val codes);
+bool tn_cuda_codes_whole(const tn_quant *q);
 /* What bytes of codes are too large by, besides a stored zero. */
 int32_t tn_cuda_codes_bias(const tn_quant *q);
 /* The number of byte b of word j, slot s. */
@@ -67,6 +72,15 @@ ll_val tn_cuda_codes_level(tn_cuda_piece *c, uint32_t r, uint32_t j, uint32_t s,
 /* Byte b of a word as a float, less off. */
 ll_val tn_cuda_byte_float(tn_cuda_piece *c, ll_val word, uint32_t b, ll_val off);
 ll_val tn_cuda_pick_bytes(tn_cuda_piece *c, ll_val low, ll_val high, ll_val selector); /* prmt */
+
+/* ---- block_chunk.c ---- */
+enum { TN_CUDA_BLOCK_CHUNK = 8 };
+/* Can tn_cuda_block_chunk be used? */
+bool tn_cuda_block_chunk_takes(const tn_quant *q);
+/* The f32 vector of the values in line `line` of all lines of v, a buffer in plain layout that is not empty,
+ * from column `column` on, a multiple of 8; i64. ok (i1, or NULL): else what is read is of no use, but there.
+ */
+ll_val tn_cuda_block_chunk(tn_cuda_kernel *k, tn_value v, ll_val line, ll_val column, ll_val ok);
 
 /* ---- block_grid.c ---- */
 void tn_cuda_grid_multiply(tn_cuda_piece *c, ll_val *acc);

@@ -1,5 +1,6 @@
 /* load.c - operands of a product on their way into tiles: chunks of a plain buffer are copied as they are,
  * all else (other types, block formats, views, rows that begin anywhere) is evaluated and converted. */
+#include "backends/cuda/matmul/blocks.h"
 #include "backends/cuda/matmul/matmul.h"
 #include "backends/llvm/convert.h"
 
@@ -67,7 +68,7 @@ void tn_cuda_mm_load_init(tn_cuda_mm_load *l, tn_cuda_mm *x, bool is_rhs, tn_dty
   l->t = is_rhs ? x->tr : x->tl;
   l->along_k = tn_cuda_mm_along_k(x, is_rhs);
   l->paired = is_rhs && x->pair ? paired : 0;
-  l->depth = x->depth;
+  l->depth = x->k_end;
   find_base(l);
 }
 
@@ -136,7 +137,7 @@ ll_val tn_cuda_mm_load_address(void *ctx, uint32_t chunk, ll_val k0, ll_val *val
   ll_val size = ll_k(e, tn_ll_dtype_of(l->stage).bytes);
   ll_val line = ll_imul(e, l->line, size);
   bool whole = tn_ll_dim_multiple(&l->x->k->body, l->x->k_dim, l->step);
-  if (l->again) k0 = ll_urem(e, k0, l->again);
+  k0 = l->again ? ll_urem(e, k0, l->again) : ll_iadd(e, k0, l->x->k_first);
   *valid = inside(l, chunk, whole ? k0 : ll_iadd(e, k0, l->k[chunk]));
   ll_val p = ll_at(e, l->start, ll_imul(e, wide(l, k0), l->along_k ? size : line));
   return ll_at(e, p, ll_imul(e, l->lines_on[chunk], line));
@@ -212,14 +213,42 @@ static ll_val one_by_one(tn_cuda_mm_load *l, uint32_t chunk, ll_val k) {
   return r;
 }
 
+bool tn_cuda_mm_in_blocks(tn_cuda_mm *x, bool is_rhs) {
+  const tn_type_info *t = is_rhs ? &x->tr : &x->tl;
+  const tn_quant *q = t->dtype >= TN_DT_BLOCK && !t->layout ? tn_quant_of(t->dtype) : NULL;
+  uint32_t none = UINT32_MAX, number = none;
+  int64_t line;
+  if (!q || !tn_cuda_block_chunk_takes(q)) return false;
+  (void)tn_cuda_buffer(x->k, is_rhs ? x->rhs : x->lhs, &number);
+  return number != none && tn_ll_dim_const(&x->k->body, t->dims[t->rank - 1], &line) && line > 0;
+}
+
+/* The chunk of a block format. */
+static ll_val of_block(tn_cuda_mm_load *l, uint32_t chunk, ll_val k) {
+  tn_cuda_mm *x = l->x;
+  tn_ll *e = x->k->e;
+  ll_val row = wide(l, l->row[chunk]), at_k = wide(l, k), line = ll_k(e, 0), ok = inside(l, chunk, k);
+  tn_ll_index ix = {0};
+  leading(l, &ix);
+  for (uint32_t i = 0; i + 2 < l->t.rank; i++)
+    line = ll_iadd(e, ll_imul(e, line, tn_ll_dim(&x->k->body, l->t.dims[i])), ix.at[i].v);
+  line = ll_imul(e, line, tn_ll_dim(&x->k->body, l->t.dims[l->t.rank - 2]));
+  line = ll_iadd(e, line, l->along_k ? row : at_k);
+  ll_val v = tn_cuda_block_chunk(x->k, l->v, line, l->along_k ? at_k : row, ok);
+  v = tn_cuda_mm_convert(x->k, TN_DT_f32, l->stage, v);
+  return ll_select(e, ok, v, ll_zero(LLVMTypeOf(v)));
+}
+
 ll_val tn_cuda_mm_load_values(void *ctx, uint32_t chunk, ll_val k0) {
   tn_cuda_mm_load *l = ctx;
   tn_ll *e = l->x->k->e;
   uint32_t before = e->lanes;
-  ll_val k = ll_iadd(e, k0, l->k[chunk]);
+  ll_val k = ll_iadd(e, ll_iadd(e, k0, l->k[chunk]), l->x->k_first);
   e->lanes = l->lanes;
   tn_ll_body_forget(&l->x->k->body);
-  ll_val v = lines_of(l->x, l->is_rhs, l->lanes) ? all_at_once(l, chunk, k) : one_by_one(l, chunk, k);
+  bool whole = lines_of(l->x, l->is_rhs, l->lanes), blocks = l->is_rhs && l->lanes == TN_CUDA_BLOCK_CHUNK;
+  blocks = blocks && whole && tn_cuda_mm_in_blocks(l->x, true);
+  ll_val v = blocks ? of_block(l, chunk, k) : (whole ? all_at_once : one_by_one)(l, chunk, k);
   tn_ll_body_forget(&l->x->k->body);
   e->lanes = before;
   return v;

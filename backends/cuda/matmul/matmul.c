@@ -115,7 +115,7 @@ static ll_val size_of(tn_cuda_mm *x, tn_dim d) {
 
 void tn_cuda_mm_open(tn_cuda_mm *x, uint32_t m, uint32_t n) {
   tn_ll *e = x->k->e;
-  ll_val block = tn_cuda_block(x->k, 0), group = ll_int(e, e->i32, GROUP);
+  ll_val group = ll_int(e, e->i32, GROUP);
   x->m = size_of(x, x->m_dim);
   x->n = size_of(x, x->n_dim);
   x->depth = size_of(x, x->k_dim);
@@ -123,7 +123,8 @@ void tn_cuda_mm_open(tn_cuda_mm *x, uint32_t m, uint32_t n) {
   x->whole_n = tn_ll_dim_multiple(&x->k->body, x->n_dim, n);
   ll_val down = size_of(x, tn_cuda_dim_ceildiv(x->k, x->m_dim, m));
   ll_val across = size_of(x, tn_cuda_dim_ceildiv(x->k, x->n_dim, n));
-  ll_val all = ll_imul(e, down, across), tile = block;
+  ll_val all = ll_imul(e, down, across), block = tn_cuda_mm_take_part(x, tn_cuda_block(x->k, 0)),
+         tile = block;
   x->batch = ll_k(e, 0);
   if (!x->flat) {
     x->batch = tn_cuda_i64(x->k, ll_udiv(e, block, all));
@@ -164,6 +165,11 @@ void tn_cuda_mm_put(tn_cuda_mm *x, uint32_t wide, ll_val row, ll_val column) {
   ll_val r = ll_iadd(e, x->m0, row), c = ll_iadd(e, x->n0, column);
   ll_if inside;
   ll_if_begin(e, &inside, ll_and(e, ll_icmp(e, LLVMIntSLT, r, x->m), ll_icmp(e, LLVMIntSLT, c, x->n)));
+  if (x->cut.used) {
+    tn_cuda_mm_put_part(x, wide, r, c);
+    ll_if_end(e, &inside);
+    return;
+  }
   tn_ll_body_forget(&x->k->body);
   ll_val at = tn_cuda_i64(x->k, r), rows = tn_ll_dim(&x->k->body, x->m_dim);
   tn_ll_index ix = {.rank = x->to.rank, .shape = x->ty.dims};
@@ -271,7 +277,7 @@ static void emit(tn_cuda_kernel *k) {
     if (!k->nlaunches || !tn_cuda_never(k, only)) tn_cuda_mm_simt(&x, only);
     return;
   }
-  tn_dim left = tn_cuda_mm_wgmma(&x, kind, only);
+  tn_dim left = tn_cuda_mm_wgmma(&x, kind, 1, only);
   if (!k->nlaunches || !tn_cuda_never(k, left)) tn_cuda_mm_mma(&x, kind, left != only, left);
 }
 

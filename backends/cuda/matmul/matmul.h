@@ -21,6 +21,13 @@ typedef struct tn_cuda_mm_staged {
   tn_dim at, line, term; /* scratch; elements of a line, and of each of its terms */
 } tn_cuda_mm_staged;
 
+/* k in parts: see parts.c. */
+typedef struct tn_cuda_mm_parts {
+  bool used;
+  tn_dim parts, at; /* how many; scratch of their sums */
+  ll_val part;      /* the block's; i32 */
+} tn_cuda_mm_parts;
+
 typedef struct tn_cuda_mm {
   tn_cuda_kernel *k;
   tn_value lhs, rhs, out;
@@ -37,8 +44,10 @@ typedef struct tn_cuda_mm {
   tn_dtype acc; /* f32, f64, i32 */
   /* of the launch being written: i32, and the first row and column of the block's tile */
   ll_val m, n, depth, batch, m0, n0; /* batch: i64 */
+  ll_val k_first, k_end;             /* of the block's part */
   bool whole_m, whole_n;             /* no tile is cut by the result's edge */
   tn_cuda_mm_staged staged[2];       /* lhs, rhs */
+  tn_cuda_mm_parts cut;
 } tn_cuda_mm;
 
 /* Reads the root's operands and lets the epilogue find the product. */
@@ -88,6 +97,9 @@ void tn_cuda_mm_load_open(void *ctx, uint32_t chunk, uint32_t lines, ll_val row,
 ll_val tn_cuda_mm_load_address(void *ctx, uint32_t chunk, ll_val k0, ll_val *valid);
 ll_val tn_cuda_mm_load_values(void *ctx, uint32_t chunk, ll_val k0);
 
+/* Is it a block format that tn_cuda_block_chunk reads? */
+bool tn_cuda_mm_in_blocks(tn_cuda_mm *x, bool is_rhs);
+
 /* Elements of type `from` in register form (scalar, or a vector of e->lanes) as those of a tile: 16-bit
  * floats as their bits. */
 ll_val tn_cuda_mm_convert(tn_cuda_kernel *k, tn_dtype from, tn_dtype stage, ll_val v);
@@ -97,7 +109,24 @@ ll_val tn_cuda_mm_convert(tn_cuda_kernel *k, tn_dtype from, tn_dtype stage, ll_v
  * terms: 1; or 3, as whose sum f32 is written in bf16, along k: those of a line follow each other, zeros
  * filling each up to a multiple of TN_CUDA_MM_TERM. */
 enum { TN_CUDA_MM_TERM = 64 };
+/* May the operand be put into scratch? Weights only up to some size. */
+bool tn_cuda_mm_stageable(tn_cuda_mm *x, bool is_rhs, tn_dtype type);
 void tn_cuda_mm_stage(tn_cuda_mm *x, bool is_rhs, tn_dtype stage, uint32_t terms, tn_dim when);
+
+/* ---- parts.c ---- */
+/* Has k cut in the launch that is written next, with tiles of m x n, where they are few. Gives 1 or 0, times
+ * `when`: 1 where it is worth it. Unless that is never so, the launch has a block for each part of each tile,
+ * and tn_cuda_mm_join comes behind it, both when what is given is 1. */
+tn_dim tn_cuda_mm_cut(tn_cuda_mm *x, uint32_t m, uint32_t n, tn_dim when);
+void tn_cuda_mm_join(tn_cuda_mm *x, tn_dim when);
+/* Blocks that a launch of so many has with its parts. */
+static inline tn_dim tn_cuda_mm_in_parts(const tn_cuda_mm *x, tn_dim blocks) {
+  return x->cut.used ? tn_cuda_dim_mul(x->k, blocks, x->cut.parts) : blocks;
+}
+/* Sets the block's part, k_first and k_end; gives its number (i32) among the tiles. */
+ll_val tn_cuda_mm_take_part(tn_cuda_mm *x, ll_val block);
+/* What tn_cuda_mm_put does in a part: row and column of the batch, which are inside; i32. */
+void tn_cuda_mm_put_part(tn_cuda_mm *x, uint32_t wide, ll_val row, ll_val column);
 
 /* ---- simt.c, mma.c ---- */
 /* only (1 or 0): factor of all grids. */
@@ -109,8 +138,9 @@ void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, bool few, tn_dim only);
 /* f32 by bf16 at precision "high": exact products by tensor cores, lhs as the sum of three terms. The
  * launches for many rows; gives what is left of `only`. */
 tn_dim tn_cuda_mm_split(tn_cuda_mm *x, tn_dim only);
-/* wgmma.c: the launches for products that warpgroups take; gives what is left of `only`, for mma.sync. */
-tn_dim tn_cuda_mm_wgmma(tn_cuda_mm *x, tn_cuda_mma kind, tn_dim only);
+/* wgmma.c: the launches for products that warpgroups take, lhs as the sum of so many terms; gives what is
+ * left of `only`, for mma.sync. */
+tn_dim tn_cuda_mm_wgmma(tn_cuda_mm *x, tn_cuda_mma kind, uint32_t terms, tn_dim only);
 /* Tiles of a launch, and what writes it, `when` being 1 or 0. */
 typedef struct tn_cuda_mm_form {
   uint32_t m, n; /* of the result */

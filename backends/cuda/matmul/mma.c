@@ -4,11 +4,10 @@
 #include "backends/llvm/convert.h"
 
 enum {
-  NARROW = 64,          /* columns that one small tile holds */
-  WIDE = 512,           /* columns from which tiles of 128 x 256 pay */
-  STAGE_ROWS = 128,     /* rows for which weights are converted beforehand */
-  STAGE_MOST = 1 << 29, /* bytes, of a staged operand */
-  TERMS = 3             /* of bf16 that make an f32 */
+  NARROW = 64,      /* columns that one small tile holds */
+  WIDE = 512,       /* columns from which tiles of 128 x 256 pay */
+  STAGE_ROWS = 128, /* rows for which weights are converted beforehand */
+  TERMS = 3         /* of bf16 that make an f32 */
 };
 
 static bool is_f8(tn_dtype t) { return t == TN_DT_f8e4m3 || t == TN_DT_f8e5m2; }
@@ -72,14 +71,15 @@ static void write_tiles(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, vo
   product *p = ctx;
   p->t = (tn_cuda_tile){.k = x->k, .kind = p->kind, .shape = *(const tn_cuda_tile_shape *)f->own};
   uint32_t wide = tn_cuda_mm_wide(x);
+  tn_dim blocks = tn_cuda_mm_in_parts(x, tn_cuda_mm_blocks(x, f->m, f->n));
   tn_cuda_shape shape = {.threads = tn_cuda_tile_threads(&p->t.shape),
-                         .grid = {tn_cuda_dim_mul(x->k, tn_cuda_mm_blocks(x, f->m, f->n), when)}};
+                         .grid = {tn_cuda_dim_mul(x->k, blocks, when)}};
   e->lanes = wide == 1 ? 4 : wide;
   tn_cuda_launch_begin(x->k, &shape);
   tn_cuda_mm_open(x, f->m, f->n);
   p->t.a = source_of(p, x, false, 0);
   p->t.b = source_of(p, x, true, p->t.shape.warp_n);
-  tn_cuda_tile_run(&p->t, p->terms ? read_terms(p, x) : x->depth);
+  tn_cuda_tile_run(&p->t, p->terms ? read_terms(p, x) : ll_sub(e, x->k_end, x->k_first));
   x->sums = give_sums;
   x->ctx = p;
   tn_cuda_tile_finish(&p->t, wide, x->pair, finish, p);
@@ -93,6 +93,18 @@ static void write_large(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, vo
   for (uint32_t i = 0; i < 2; i++) x->staged[i].used = false;
 }
 
+/* Few tiles come with their k in parts. */
+static void write_small(tn_cuda_mm *x, const tn_cuda_mm_form *f, tn_dim when, void *ctx) {
+  tn_cuda_kernel *k = x->k;
+  tn_dim cut = tn_cuda_mm_cut(x, f->m, f->n, when);
+  if (x->cut.used) {
+    write_tiles(x, f, cut, ctx);
+    tn_cuda_mm_join(x, cut);
+    when = tn_cuda_dim_add(k, when, tn_cuda_dim_mul(k, cut, tn_cuda_dim_k(k, -1)));
+  }
+  if (!k->nlaunches || !tn_cuda_never(k, when)) write_tiles(x, f, when, ctx);
+}
+
 /* As many stages as fit, up to 4; steps of half the depth where not even 3 fit. */
 static void fit(tn_cuda_tile_shape *s, uint32_t shared) {
   uint32_t room = shared / ((s->m + s->n) * s->bytes);
@@ -103,16 +115,6 @@ static void fit(tn_cuda_tile_shape *s, uint32_t shared) {
   s->stages = room < 4 ? room : 4;
 }
 
-/* May the operand be put into scratch? Weights only up to some size. */
-static bool stageable(tn_cuda_mm *x, bool is_rhs, tn_dtype stage) {
-  const tn_type_info *t = is_rhs ? &x->tr : &x->tl;
-  int64_t size, all = tn_ll_dtype_of(stage).bytes;
-  for (uint32_t i = 0; i < t->rank; i++)
-    if (tn_ll_dim_const(&x->k->body, t->dims[i], &size) && __builtin_mul_overflow(all, size, &all))
-      return false;
-  return all <= STAGE_MOST;
-}
-
 /* The large form, and what it stages. */
 static tn_cuda_tile_shape large_shape(tn_cuda_mm *x, product *p) {
   tn_dtype stage = staged[p->kind];
@@ -121,7 +123,7 @@ static tn_cuda_tile_shape large_shape(tn_cuda_mm *x, product *p) {
   for (uint32_t i = 0; i < 2; i++) {
     p->stage[i] = !tn_cuda_mm_direct(x, i, stage);
     turned |= p->kind == TN_CUDA_MMA_TF32 && !tn_cuda_mm_along_k(x, i);
-    copied &= !p->stage[i] || stageable(x, i, stage);
+    copied &= !p->stage[i] || tn_cuda_mm_stageable(x, i, stage);
   }
   if (turned || !copied) {
     p->stage[0] = p->stage[1] = false;
@@ -142,7 +144,7 @@ void tn_cuda_mm_mma(tn_cuda_mm *x, tn_cuda_mma kind, bool few, tn_dim only) {
   tn_cuda_tile_shape large = large_shape(x, &p), small = {64, 64, 32, 32, 64, 4};
   if (tn_cuda_mm_direct(x, false, stage) && tn_cuda_mm_direct(x, true, stage))
     small = (tn_cuda_tile_shape){64, 64, 32, 32, 128, 3};
-  tn_cuda_mm_form small_form = {small.m, small.n / part, write_tiles, &small},
+  tn_cuda_mm_form small_form = {small.m, small.n / part, write_small, &small},
                   large_form = {large.m, large.n / part, write_large, &large};
   tn_cuda_mm_forms(x, &small_form, narrow ? NULL : &large_form, p.stage[1] ? STAGE_ROWS : 0, only, &p);
 }
@@ -154,6 +156,8 @@ tn_dim tn_cuda_mm_split(tn_cuda_mm *x, tn_dim only) {
   if (k->u->precision != TN_CUDA_HIGH || !takes) return only;
   tn_cuda_tile_shape large = large_shape(x, &p);
   if (!p.stage[0]) return only;
+  tn_dim left = tn_cuda_mm_wgmma(x, TN_CUDA_MMA_BF16, TERMS, only);
+  if (left != only) return left;
   tn_dim many = tn_cuda_many(k, x->m_dim, STAGE_ROWS - 1), when = tn_cuda_dim_mul(k, many, only);
   tn_dim few = tn_cuda_dim_add(k, tn_cuda_dim_k(k, 1), tn_cuda_dim_mul(k, many, tn_cuda_dim_k(k, -1)));
   tn_cuda_mm_form form = {large.m, large.n / (x->pair ? 2 : 1), write_large, &large};

@@ -1,10 +1,11 @@
 /* stage.c - an operand that tensor cores cannot take as it lies in memory, written to scratch in their type
  * once, before the product: rows keep their order and are filled up with zeros to whole chunks. For many
  * tiles, which would all convert the same values. */
+#include "backends/cuda/matmul/blocks.h"
 #include "backends/cuda/matmul/matmul.h"
 #include "backends/llvm/convert.h"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, MOST = 1 << 29 /* bytes of a staged operand */ };
 
 typedef struct stage {
   tn_cuda_mm *x;
@@ -47,6 +48,8 @@ static ll_val one_by_one(stage *s, ll_val line, ll_val j) {
 
 static ll_val chunk(stage *s, ll_val line, ll_val j) {
   tn_ll *e = s->x->k->e;
+  if (s->lanes == TN_CUDA_BLOCK_CHUNK && tn_cuda_mm_in_blocks(s->x, s->is_rhs))
+    return tn_cuda_mm_convert(s->x->k, TN_DT_f32, s->type, tn_cuda_block_chunk(s->x->k, s->v, line, j, NULL));
   if (!tn_ll_dim_multiple(&s->x->k->body, s->t.dims[s->t.rank - 1], s->lanes)) return one_by_one(s, line, j);
   tn_ll_index ix = index_of(s, line, tn_ll_ix_lanes(j, true));
   if (s->terms > 1) ix.pred = ll_icmp(e, LLVMIntSLT, j, tn_ll_dim(&s->x->k->body, s->t.dims[s->t.rank - 1]));
@@ -88,6 +91,15 @@ static void make_room(stage *s, tn_dim chunks, tn_dim all, tn_dim when) {
   out->line = tn_cuda_dim_mul(k, out->term, tn_cuda_dim_k(k, s->terms));
   out->at = tn_cuda_scratch(k, tn_cuda_dim_mul(k, when, bytes));
   out->used = true;
+}
+
+bool tn_cuda_mm_stageable(tn_cuda_mm *x, bool is_rhs, tn_dtype type) {
+  const tn_type_info *t = is_rhs ? &x->tr : &x->tl;
+  int64_t size, all = tn_ll_dtype_of(type).bytes;
+  for (uint32_t i = 0; i < t->rank; i++)
+    if (tn_ll_dim_const(&x->k->body, t->dims[i], &size) && __builtin_mul_overflow(all, size, &all))
+      return false;
+  return all <= MOST;
 }
 
 void tn_cuda_mm_stage(tn_cuda_mm *x, bool is_rhs, tn_dtype type, uint32_t terms, tn_dim when) {

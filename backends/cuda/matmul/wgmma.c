@@ -5,7 +5,8 @@
  * the other, so that copies for the next tile run while the results of the last one are written.
  *
  * Rows of the ring's tiles are 128 bytes with their 16-byte chunks exchanged (the 128-byte swizzle of tensor
- * maps). Edges need no care: copies fill with zeros what lies outside of a matrix. */
+ * maps). Edges need no care: copies fill with zeros what lies outside of a matrix. Operands that are no
+ * such floats, or whose rows begin anywhere, are staged in scratch first, where the copies find them. */
 #include "backends/cuda/matmul/gemv.h"
 #include "backends/cuda/matmul/matmul.h"
 
@@ -15,13 +16,13 @@ enum {
   DEPTH = 64,    /* of k in a step: 128 bytes */
   STAGES = 4,
   ROW_BYTES = 128,
-  GROUP_ROWS = 64, /* of a warpgroup; columns of a box where memory runs along them */
-  WARPS = 8,       /* that multiply */
-  MOST = 132,      /* blocks: one for each multiprocessor of an H100 */
-  ENOUGH = 100,    /* tiles that are worth being large */
-  NEIGHBOURS = 8,  /* rows of tiles that share columns while these are in the second-level cache */
-  LEAST_ROWS = 65, /* fewer are left to mma.sync */
-  PIECE = 32,      /* columns that are written at a time */
+  GROUP_ROWS = 64,  /* of a warpgroup; columns of a box where memory runs along them */
+  WARPS = 8,        /* that multiply */
+  ENOUGH = 100,     /* tiles that are worth being large */
+  NEIGHBOURS = 8,   /* rows of tiles that share columns while these are in the second-level cache */
+  LEAST_ROWS = 65,  /* fewer are left to mma.sync */
+  STAGE_ROWS = 128, /* the same where rhs is staged */
+  PIECE = 32,       /* columns that are written at a time */
   PITCH = (PIECE + 8) * 4,
   REGISTERS_COPY = 40,
   REGISTERS_MULTIPLY = 232,
@@ -34,10 +35,13 @@ enum { TYPE_F16 = 6, TYPE_BF16 = 9 };
 typedef struct product {
   tn_cuda_mm *x;
   bool f16, turned; /* turned: rhs's memory runs along n */
+  uint32_t terms;   /* that lhs is the sum of; they lie along k */
   uint32_t columns, sums_count;
   uint32_t a_bytes, slot_bytes;
   ll_val ring, room, full, empty;    /* shared memory */
-  ll_val tiles, down, across, steps; /* i32; steps: of k */
+  ll_val tiles, down, across, steps; /* i32; tiles: of all parts; steps: of k */
+  ll_val term;                       /* i32: k of a term */
+  ll_val first, some;                /* of the tile's part: its first step, how many; i32 */
   ll_val sums[128];                  /* of this thread */
   ll_val at;                         /* the element being finished, in shared memory */
   uint32_t wide;
@@ -53,6 +57,10 @@ static ll_val shared_at(product *p, ll_val base, ll_val bytes) {
 }
 static ll_val call(product *p, const char *name, ll_val *args, unsigned n) {
   return tn_cuda_call(p->x->k, name, NULL, 0, args, n);
+}
+
+static ll_val size_of(product *p, tn_dim d) {
+  return LLVMBuildTrunc(p->x->k->e->b, tn_ll_dim(&p->x->k->body, d), p->x->k->e->i32, "");
 }
 
 /* A variable, which the optimiser turns into a register. */
@@ -93,10 +101,25 @@ static ll_val parity_of(product *p, ll_val count) { return rest(p, over(p, count
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
 
-/* Sets the product's row, column and batch. */
-static void open_tile(product *p, ll_val tile) {
+/* Sets the part's steps; gives the tile that it belongs to. */
+static ll_val open_part(product *p, ll_val number) {
   tn_cuda_mm *x = p->x;
   tn_ll *e = x->k->e;
+  p->first = i32(p, 0);
+  p->some = p->steps;
+  if (!x->cut.used) return number;
+  ll_val parts = size_of(p, x->cut.parts);
+  x->cut.part = ll_urem(e, number, parts);
+  p->first = ll_udiv(e, ll_mul(e, x->cut.part, p->steps), parts);
+  p->some = ll_sub(e, ll_udiv(e, ll_mul(e, plus(p, x->cut.part, 1), p->steps), parts), p->first);
+  return ll_udiv(e, number, parts);
+}
+
+/* Sets the product's row, column and batch. */
+static void open_tile(product *p, ll_val number) {
+  tn_cuda_mm *x = p->x;
+  tn_ll *e = x->k->e;
+  ll_val tile = open_part(p, number);
   ll_val all = ll_mul(e, p->down, p->across), within = ll_urem(e, tile, all);
   ll_val of_group = times(p, p->across, NEIGHBOURS);
   ll_val first = times(p, ll_udiv(e, within, of_group), NEIGHBOURS), in_group = ll_urem(e, within, of_group);
@@ -120,7 +143,7 @@ static void begin_tiles(product *p, tile_loop *t) {
   open_tile(p, t->l.iv);
 }
 static void end_tiles(product *p, tile_loop *t) {
-  ll_val next = ll_add(p->x->k->e, t->count, p->steps);
+  ll_val next = ll_add(p->x->k->e, t->count, p->some);
   ll_loop_end(p->x->k->e, &t->l, &next);
 }
 
@@ -153,7 +176,8 @@ static void copy_rhs(product *p, ll_val to, ll_val barrier, ll_val k0) {
   }
 }
 
-static void copy_step(product *p, ll_val count, ll_val k0) {
+/* k0 in lhs, `again` in rhs. */
+static void copy_step(product *p, ll_val count, ll_val k0, ll_val again) {
   tn_ll *e = p->x->k->e;
   ll_val slot = slot_of(p, count), full = barrier_at(p, p->full, slot);
   tn_cuda_await(p->x->k, barrier_at(p, p->empty, slot), ll_xor(e, parity_of(p, count), i32(p, 1)));
@@ -161,7 +185,13 @@ static void copy_step(product *p, ll_val count, ll_val k0) {
   call(p, "llvm.nvvm.mbarrier.arrive.expect.tx.scope.cta.space.cta", expect, 2);
   ll_val to = shared_at(p, p->ring, times(p, slot, p->slot_bytes));
   copy_box(p, 0, to, full, k0, p->x->m0);
-  copy_rhs(p, shared_at(p, to, i32(p, p->a_bytes)), full, k0);
+  copy_rhs(p, shared_at(p, to, i32(p, p->a_bytes)), full, again);
+}
+
+/* The steps as a number that is not known while code is written: unrolled, the loop would need more registers
+ * than the warpgroup keeps. */
+static ll_val unknown_steps(product *p) {
+  return tn_cuda_asm_pure(p->x->k, p->x->k->e->i32, "mov.b32 $0, $1;", "=r,r", &p->some, 1);
 }
 
 static void copy_all(product *p) {
@@ -173,9 +203,14 @@ static void copy_all(product *p) {
   ll_loop l;
   ll_if_begin(e, &one, ll_icmp(e, LLVMIntEQ, tn_cuda_thread(p->x->k), i32(p, 0)));
   begin_tiles(p, &t);
-  ll_loop_begin(e, &l, i32(p, 0), p->steps, i32(p, 1), NULL, 0);
-  copy_step(p, ll_add(e, t.count, l.iv), times(p, l.iv, DEPTH));
-  ll_loop_end(e, &l, NULL);
+  ll_val zero = i32(p, 0), begin = times(p, p->first, DEPTH);
+  if (p->terms > 1) begin = ll_urem(e, begin, p->term);
+  ll_loop_begin(e, &l, zero, unknown_steps(p), i32(p, 1), &begin, p->terms > 1);
+  ll_val k0 = times(p, ll_iadd(e, p->first, l.iv), DEPTH), again = p->terms > 1 ? l.phi[0] : k0,
+         next = plus(p, again, DEPTH);
+  copy_step(p, ll_add(e, t.count, l.iv), k0, again);
+  if (p->terms > 1) next = ll_select(e, ll_icmp(e, LLVMIntEQ, next, p->term), zero, next);
+  ll_loop_end(e, &l, &next);
   end_tiles(p, &t);
   ll_if_end(e, &one);
 }
@@ -255,7 +290,7 @@ static void multiply_tile(product *p, ll_val count, ll_val group) {
   tn_ll *e = p->x->k->e;
   ll_loop l;
   for (uint32_t i = 0; i < p->sums_count; i++) LLVMBuildStore(e->b, ll_real(e, e->f32, 0), p->sums[i]);
-  ll_loop_begin(e, &l, i32(p, 0), p->steps, i32(p, 1), NULL, 0);
+  ll_loop_begin(e, &l, i32(p, 0), p->some, i32(p, 1), NULL, 0);
   ll_val now = ll_add(e, count, l.iv), slot = slot_of(p, now);
   tn_cuda_await(p->x->k, barrier_at(p, p->full, slot), parity_of(p, now));
   multiply(p, slot, group);
@@ -263,7 +298,7 @@ static void multiply_tile(product *p, ll_val count, ll_val group) {
   give_back(p, plus(p, now, -1), ll_icmp(e, LLVMIntNE, l.iv, i32(p, 0)));
   ll_loop_end(e, &l, NULL);
   wait_products(p, 0);
-  give_back(p, plus(p, ll_add(e, count, p->steps), -1), LLVMConstInt(e->i1, 1, 0));
+  give_back(p, plus(p, ll_add(e, count, p->some), -1), LLVMConstInt(e->i1, 1, 0));
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -336,14 +371,17 @@ static tn_cuda_map map_of(product *p, bool is_rhs, uint32_t inner_box, uint32_t 
                    .promotion = PROMOTION_256,
                    .sizes = {inner, outer, x->batch_dim},
                    .box = {inner_box, outer_box, 1}};
-  m.strides[1] = bytes_of(p, inner);
-  m.strides[2] = bytes_of(p, tn_cuda_dim_mul(x->k, inner, outer));
-  (void)tn_cuda_buffer(x->k, is_rhs ? x->rhs : x->lhs, &m.buffer);
+  const tn_cuda_mm_staged *staged = &x->staged[is_rhs];
+  tn_dim line = staged->used ? staged->line : inner;
+  m.strides[1] = bytes_of(p, line);
+  m.strides[2] = bytes_of(p, tn_cuda_dim_mul(x->k, line, outer));
+  if (!staged->used) {
+    (void)tn_cuda_buffer(x->k, is_rhs ? x->rhs : x->lhs, &m.buffer);
+    return m;
+  }
+  m.scratch = staged->at;
+  if (!is_rhs && p->terms > 1) m.sizes[0] = line;
   return m;
-}
-
-static ll_val size_of(product *p, tn_dim d) {
-  return LLVMBuildTrunc(p->x->k->e->b, tn_ll_dim(&p->x->k->body, d), p->x->k->e->i32, "");
 }
 
 static void open_launch(product *p) {
@@ -357,21 +395,24 @@ static void open_launch(product *p) {
   tn_cuda_mm_open(x, ROWS, across); /* sizes; the tile is chosen anew */
   p->down = size_of(p, tn_cuda_dim_ceildiv(x->k, x->m_dim, ROWS));
   p->across = size_of(p, tn_cuda_dim_ceildiv(x->k, x->n_dim, across));
-  p->tiles = size_of(p, tn_cuda_mm_blocks(x, ROWS, across));
+  p->tiles = size_of(p, tn_cuda_mm_in_parts(x, tn_cuda_mm_blocks(x, ROWS, across)));
   p->steps = over(p, plus(p, x->depth, DEPTH - 1), DEPTH);
+  if (p->terms > 1)
+    p->term = size_of(p, x->staged[0].term), p->steps = times(p, over(p, p->term, DEPTH), p->terms);
   for (uint32_t i = 0; i < p->sums_count; i++) p->sums[i] = variable(e, e->f32);
 }
 
-static void write_launch(tn_cuda_mm *x, bool f16, uint32_t columns, tn_dim when) {
-  product p = {.x = x, .f16 = f16, .turned = !x->trans_b, .columns = columns, .sums_count = columns / 2};
+static void write_launch(tn_cuda_mm *x, bool f16, uint32_t terms, uint32_t columns, tn_dim when) {
+  product p = {.x = x, .f16 = f16, .terms = terms, .turned = !x->trans_b, .columns = columns};
   tn_ll *e = x->k->e;
-  tn_dim tiles = tn_cuda_mm_blocks(x, ROWS, columns / (x->pair ? 2 : 1));
-  tn_dim grid = tn_cuda_dim_mul(x->k, tn_cuda_dim_min(x->k, tiles, tn_cuda_dim_k(x->k, MOST)), when);
+  tn_dim tiles = tn_cuda_mm_in_parts(x, tn_cuda_mm_blocks(x, ROWS, columns / (x->pair ? 2 : 1)));
   uint32_t box = x->pair ? columns / 2 : columns;
   tn_cuda_map maps[2] = {map_of(&p, false, DEPTH, ROWS),
                          map_of(&p, true, p.turned ? GROUP_ROWS : DEPTH, p.turned ? DEPTH : box)};
-  tn_cuda_shape shape = {.threads = THREADS, .min_blocks = 1, .grid = {grid}, .maps = maps, .nmaps = 2};
+  tn_cuda_shape shape = {.threads = THREADS, .min_blocks = 1, .resident = 1, .maps = maps, .nmaps = 2};
   ll_if copies;
+  shape.grid[0] = tn_cuda_dim_mul(x->k, tiles, when);
+  p.sums_count = columns / 2;
   p.a_bytes = ROWS * ROW_BYTES;
   p.slot_bytes = (ROWS + columns) * ROW_BYTES;
   p.wide = tn_cuda_mm_wide(x);
@@ -396,29 +437,45 @@ static bool same_batch(const tn_cuda_mm *x, const tn_type_info *t) {
   return t->rank == x->to.rank && !memcmp(t->dims, x->to.dims, (t->rank - 2) * sizeof *t->dims);
 }
 
-/* Lines of memory must begin at multiples of 16 bytes, and k may not be empty. */
-static bool takes(tn_cuda_mm *x, tn_cuda_mma kind) {
-  tn_dtype type = kind == TN_CUDA_MMA_F16 ? TN_DT_f16 : TN_DT_bf16;
+/* k may not be empty. stage: operands whose lines do not begin at multiples of 16 bytes, or are not of
+ * `type`; terms put lhs among them. */
+static bool takes(tn_cuda_mm *x, tn_cuda_mma kind, tn_dtype type, uint32_t terms, bool stage[2]) {
   int64_t k;
   if (!x->k->u->target->wgmma || kind == TN_CUDA_MMA_TF32 || x->trans_a) return false;
   if (!x->flat && (!same_batch(x, &x->tl) || !same_batch(x, &x->tr))) return false;
-  return tn_cuda_mm_direct(x, false, type) && tn_cuda_mm_direct(x, true, type) &&
-         tn_ll_dim_const(&x->k->body, x->k_dim, &k) && k > 0;
+  if (!tn_ll_dim_const(&x->k->body, x->k_dim, &k) || k <= 0) return false;
+  for (uint32_t i = 0; i < 2; i++) {
+    stage[i] = !tn_cuda_mm_direct(x, i, type) || (!i && terms > 1);
+    if (stage[i] && !tn_cuda_mm_stageable(x, i, type)) return false;
+  }
+  return true;
 }
 
-tn_dim tn_cuda_mm_wgmma(tn_cuda_mm *x, tn_cuda_mma kind, tn_dim only) {
+tn_dim tn_cuda_mm_wgmma(tn_cuda_mm *x, tn_cuda_mma kind, uint32_t terms, tn_dim only) {
   tn_cuda_kernel *k = x->k;
-  if (!takes(x, kind)) return only;
+  bool stage[2], f16 = kind == TN_CUDA_MMA_F16;
+  tn_dtype type = f16 ? TN_DT_f16 : TN_DT_bf16;
+  if (!takes(x, kind, type, terms, stage)) return only;
   tn_dim one = tn_cuda_dim_k(k, 1), minus = tn_cuda_dim_k(k, -1);
-  tn_dim many = tn_cuda_many(k, x->m_dim, LEAST_ROWS - 1);
+  tn_dim many = tn_cuda_many(k, x->m_dim, (stage[1] ? STAGE_ROWS : LEAST_ROWS) - 1);
   tn_dim left = tn_cuda_dim_mul(k, only, tn_cuda_dim_add(k, one, tn_cuda_dim_mul(k, many, minus)));
   tn_dim tiles = tn_cuda_mm_blocks(x, ROWS, 256 / (x->pair ? 2 : 1));
   tn_dim large = tn_cuda_many(k, tiles, ENOUGH - 1);
   tn_dim small = tn_cuda_dim_add(k, one, tn_cuda_dim_mul(k, large, minus));
   many = tn_cuda_dim_mul(k, many, only);
+  if (tn_cuda_never(k, many)) return left;
+  for (uint32_t i = 0; i < 2; i++)
+    if (stage[i]) tn_cuda_mm_stage(x, i, type, i ? 1 : terms, many);
   large = tn_cuda_dim_mul(k, large, many);
   small = tn_cuda_dim_mul(k, small, many);
-  if (!tn_cuda_never(k, large)) write_launch(x, kind == TN_CUDA_MMA_F16, 256, large);
-  if (!tn_cuda_never(k, small)) write_launch(x, kind == TN_CUDA_MMA_F16, 128, small);
+  if (!tn_cuda_never(k, large)) write_launch(x, f16, terms, 256, large);
+  tn_dim cut = tn_cuda_mm_cut(x, ROWS, 128 / (x->pair ? 2 : 1), small);
+  if (x->cut.used) {
+    write_launch(x, f16, terms, 128, cut);
+    tn_cuda_mm_join(x, cut);
+    small = tn_cuda_dim_add(k, small, tn_cuda_dim_mul(k, cut, minus));
+  }
+  if (!tn_cuda_never(k, small)) write_launch(x, f16, terms, 128, small);
+  for (uint32_t i = 0; i < 2; i++) x->staged[i].used = false;
   return left;
 }

@@ -60,7 +60,7 @@ typedef struct tn_cuda_ring {
 } tn_cuda_ring;
 
 /* A launch of a run: words[first ..] are its grid (x, then y and z), then its parameters in order, which are
- * addresses, then sizes and strides of its tensor maps. */
+ * addresses, then offset, sizes and strides of its tensor maps. */
 typedef struct tn_cuda_step {
   uint32_t plan, loc; /* loc: position in the run's `locs` */
   uint64_t first;

@@ -7,7 +7,8 @@ enum {
   MOST_EXPRS = 4096, /* of one launch */
   MOST_DIMS = 65536, /* sizes of one kernel */
   MOST_THREADS = 1024,
-  MOST_CLUSTER = 8, /* blocks, on every device that has clusters */
+  MOST_CLUSTER = 8,   /* blocks, on every device that has clusters */
+  MOST_RESIDENT = 32, /* blocks of a multiprocessor */
   MOST_SHARED = 227 * 1024,
   MOST_BOX = 256
 };
@@ -124,11 +125,14 @@ static tn_status mark_roots(reader *r, const tn_cuda_plan *p, uint32_t *last) {
   const tn_cuda_launch_row *l = p->row;
   for (uint32_t i = 0; i < 3; i++)
     if (l->grid[i] != TN_CUDA_NONE) roots[n++] = l->grid[i];
-  for (uint32_t m = 0; m < l->nmaps; m++)
-    for (uint32_t i = 0; i < r->maps[l->first_map + m].rank; i++) {
-      roots[n++] = r->maps[l->first_map + m].sizes[i];
-      if (i) roots[n++] = r->maps[l->first_map + m].strides[i];
+  for (uint32_t m = 0; m < l->nmaps; m++) {
+    const tn_cuda_map_row *row = &r->maps[l->first_map + m];
+    if (row->offset != TN_CUDA_NONE) roots[n++] = row->offset;
+    for (uint32_t i = 0; i < row->rank; i++) {
+      roots[n++] = row->sizes[i];
+      if (i) roots[n++] = row->strides[i];
     }
+  }
   *last = TN_CUDA_NONE;
   for (uint32_t i = 0; i < n; i++) {
     if (roots[i] >= r->v->head->exprs.count) return bad(r, "expression %u is not there", roots[i]);
@@ -177,6 +181,7 @@ static tn_status copy_exprs(reader *r, tn_cuda_plan *p, uint32_t lowest, uint32_
 static tn_status copy_maps(reader *r, const tn_cuda_plan *p, uint32_t last) {
   for (uint32_t m = 0; m < p->row->nmaps; m++) {
     tn_cuda_map_row row = r->maps[p->row->first_map + m];
+    row.offset = place_of(r, last, row.offset);
     for (uint32_t i = 0; i < row.rank; i++) {
       row.sizes[i] = place_of(r, last, row.sizes[i]);
       if (i) row.strides[i] = place_of(r, last, row.strides[i]);
@@ -194,7 +199,7 @@ static tn_status check_maps(reader *r, const tn_cuda_plan *p) {
                l->first_map);
   for (uint32_t m = 0; m < l->nmaps; m++) {
     const tn_cuda_map_row *row = &r->maps[l->first_map + m];
-    bool fine = row->buffer < p->kernel->nbufs && row->rank >= 1 && row->rank <= 5 && row->type <= 9 &&
+    bool fine = row->buffer <= p->kernel->nbufs && row->rank >= 1 && row->rank <= 5 && row->type <= 9 &&
                 row->swizzle <= 3 && row->promotion <= 3;
     for (uint32_t i = 0; fine && i < row->rank; i++) fine = row->box[i] >= 1 && row->box[i] <= MOST_BOX;
     if (!fine) return bad(r, "tensor map %u is none", l->first_map + m);
@@ -208,9 +213,10 @@ static tn_status read_launch(reader *r, const tn_cuda_kernel_row *k, uint32_t at
   *p = (tn_cuda_plan){.row = l, .kernel = k, .first = r->v->exprs.count, .first_map = r->v->maps.count};
   if (l->function >= r->v->head->strings.count) return bad(r, "launch %u has no name", at);
   if (!l->threads || l->threads > MOST_THREADS || !l->cluster || l->cluster > MOST_CLUSTER ||
-      l->shared > MOST_SHARED)
-    return bad(r, "launch '%s' wants %u threads, %u bytes of shared memory, clusters of %u",
-               r->v->strings + l->function, l->threads, l->shared, l->cluster);
+      l->shared > MOST_SHARED || l->resident > MOST_RESIDENT || (l->resident && l->cluster > 1))
+    return bad(r,
+               "launch '%s' wants %u threads, %u bytes of shared memory, clusters of %u, %u resident blocks",
+               r->v->strings + l->function, l->threads, l->shared, l->cluster, l->resident);
   TN_TRY(check_maps(r, p));
   uint64_t bytes = tn_align_up((k->nbufs + 2ull) * 8, 64) + l->nmaps * sizeof(uint64_t[16]);
   if (bytes > TN_CUDA_MAX_PARAMS)

@@ -75,9 +75,23 @@ static tn_status read_grid(tn_queue *q, const tn_cuda_plan *p, const char *loc, 
                             name_of(q, p), loc, (long long)n, "xyz"[i], (long long)most[i]);
     grid[i] = (uint32_t)n;
   }
+  uint32_t stay = p->row->resident * (uint32_t)q->d->info->processors;
+  if (stay && grid[0] > stay) grid[0] = stay;
   if (*some && grid[0] % p->row->cluster)
     return tn_cuda_refuse(q, TN_INTERNAL, "kernel %s (%s): %u blocks do not make clusters of %u",
                           name_of(q, p), loc, grid[0], p->row->cluster);
+  return TN_OK;
+}
+
+/* A map's tensor lies in memory that was given, from its offset on. */
+static tn_status check_maps(tn_queue *q, const tn_cuda_plan *p, const char *loc, const void *scratch) {
+  for (uint32_t m = 0; m < p->row->nmaps; m++) {
+    const tn_cuda_map_row *row = &q->d->view.maps.items[p->first_map + m];
+    int64_t offset = row->offset == TN_CUDA_NONE ? 0 : q->values[row->offset];
+    if (offset < 0 || (row->buffer == p->kernel->nbufs && !scratch))
+      return tn_cuda_refuse(q, TN_INVALID, "kernel %s (%s): tensor map %u lies at %lld of %s", name_of(q, p),
+                            loc, m, (long long)offset, scratch ? "a buffer" : "scratch that is not there");
+  }
   return TN_OK;
 }
 
@@ -96,6 +110,7 @@ static bool put_words(tn_queue *q, const tn_cuda_plan *p, const uint32_t grid[3]
   *w++ = q->numbers + number * sizeof(int64_t);
   for (uint32_t m = 0; m < p->row->nmaps; m++) {
     const tn_cuda_map_row *row = &v->maps.items[p->first_map + m];
+    *w++ = row->offset == TN_CUDA_NONE ? 0 : (uint64_t)q->values[row->offset];
     for (uint32_t i = 0; i < row->rank; i++) {
       *w++ = (uint64_t)q->values[row->sizes[i]];
       if (i) *w++ = (uint64_t)q->values[row->strides[i]];
@@ -116,6 +131,7 @@ static tn_status write_down(tn_queue *q, uint32_t plan, void *const *bufs, const
                           where);
   TN_TRY(read_grid(q, p, where, grid, &some));
   if (!some) return TN_OK;
+  TN_TRY(check_maps(q, p, where, scratch));
   tn_cuda_step step = {.plan = plan, .loc = loc, .first = q->words.count + 1ull};
   if (!put_words(q, p, grid, bufs, scratch, dims ? (uint64_t)(dims - q->from) : 0) ||
       !tn_vec_push(&q->steps, step))
@@ -162,16 +178,17 @@ tn_status tn_cuda_launch(tn_queue *q, uint32_t kernel, void *const *bufs, uint32
 
 /* ---- onto the stream ----------------------------------------------------------------------------------- */
 
-/* *at moves behind the map's sizes and strides. */
-static CUresult encode(tn_queue *q, const tn_cuda_map_row *row, void *base, const uint64_t **at,
+/* *at moves behind the map's offset, sizes and strides. */
+static CUresult encode(tn_queue *q, const tn_cuda_map_row *row, uint64_t base, const uint64_t **at,
                        CUtensorMap *out) {
   static const uint32_t steps[] = {1, 1, 1, 1, 1};
   uint64_t sizes[5], strides[5];
+  void *begin = (void *)(uintptr_t)(base + *(*at)++);
   for (uint32_t i = 0; i < row->rank; i++) {
     sizes[i] = *(*at)++;
     if (i) strides[i - 1] = *(*at)++;
   }
-  return q->d->driver.api.cuTensorMapEncodeTiled(out, (CUtensorMapDataType)row->type, row->rank, base, sizes,
+  return q->d->driver.api.cuTensorMapEncodeTiled(out, (CUtensorMapDataType)row->type, row->rank, begin, sizes,
                                                  strides, row->box, steps, 0,
                                                  (CUtensorMapSwizzle)row->swizzle, (int)row->promotion, 0);
 }
@@ -187,7 +204,7 @@ static CUresult put_launch(tn_queue *q, const tn_cuda_step *s, CUstream stream) 
   for (uint32_t i = 0; i < n; i++) args[i] = &params[i];
   for (uint32_t m = 0; m < p->row->nmaps; m++) {
     const tn_cuda_map_row *row = &v->maps.items[p->first_map + m];
-    CUresult r = encode(q, row, (void *)(uintptr_t)params[row->buffer], &sizes, &maps[m]);
+    CUresult r = encode(q, row, params[row->buffer], &sizes, &maps[m]);
     if (r) return r;
     args[n++] = &maps[m];
   }
