@@ -1,6 +1,7 @@
 /* isa.c - the targets. Register budget of the micro-kernel: mr * panels * (16 / lanes) accumulators, one row
  * of the panels and one broadcast: 14 * 2 + 2 + 1 = 31 of 32 registers, 6 * 1 * 2 + 2 + 1 = 15 of 16. */
 #include "backends/cpu/isa.h"
+#include "ir/base/x86.h"
 
 /* AVX-512 with narrow products, which only precision "fast" (and exact integer products) use. */
 #define AVX512_WITH(NAME, SCORE, FEATURES, LLVM_FEATURES, ...)                                               \
@@ -41,6 +42,9 @@ static const tn_cpu_isa isas[] = {{.target = {.size = sizeof(tn_target),
                                   AVX512_WITH("avx512vnni", 30, ",avx512vnni", ",+avx512vnni", .vnni = true),
                                   AVX512_WITH("avx512bf16", 40, ",avx512vnni,avx512bf16",
                                               ",+avx512vnni,+avx512bf16", .vnni = true, .bf16 = true),
+                                  AVX512_WITH("amx", 50, ",avx512vnni,avx512bf16,amxtile,amxbf16,amxint8",
+                                              ",+avx512vnni,+avx512bf16,+amx-tile,+amx-bf16,+amx-int8",
+                                              .vnni = true, .bf16 = true, .amx = true),
                                   {.target = {.size = sizeof(tn_target),
                                               .score = 10,
                                               .name = "avx2",
@@ -67,8 +71,21 @@ const tn_cpu_isa *tn_cpu_isa_by_name(const char *name) {
   return NULL;
 }
 
+#if defined(__x86_64__)
+/* A bit of cpuid's leaf 7, and the system's word on it. */
+static bool has_tiles(uint32_t bit) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> bit & 1) && tn_x86_tiles_permitted();
+}
+#endif
+
 static bool has_one(const char *name, size_t n) {
 #if defined(__x86_64__)
+  enum { AMX_BF16 = 22, AMX_TILE = 24, AMX_INT8 = 25 };
+  if (tn_x86_assumed(name, n)) return true;
+  if (n == 7 && !strncmp(name, "amxbf16", n)) return has_tiles(AMX_BF16);
+  if (n == 7 && !strncmp(name, "amxtile", n)) return has_tiles(AMX_TILE);
+  if (n == 7 && !strncmp(name, "amxint8", n)) return has_tiles(AMX_INT8);
   static const char *const names[] = {"avx2",     "fma",      "f16c",       "avx512f",   "avx512bw",
                                       "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"};
   const bool have[] = {__builtin_cpu_supports("avx2"),      __builtin_cpu_supports("fma"),

@@ -20,6 +20,7 @@ typedef struct tn_cpu_isa {
   bool scalef;      /* AVX-512 scalef */
   bool vnni;        /* AVX512-VNNI: u8 x s8 products, four to a lane */
   bool bf16;        /* AVX512-BF16: bf16 products, two to a lane */
+  bool amx;         /* AMX: tiles of bf16 and of 8-bit integers */
 } tn_cpu_isa;
 
 /* The module's meta "precision": how products may be computed. */

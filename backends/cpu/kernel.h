@@ -24,7 +24,7 @@ typedef struct tn_cpu_choice {
   uint32_t ahead;  /* few rows: bytes that are fetched ahead in each panel */
 } tn_cpu_choice;
 
-enum { TN_CPU_NARROW_VNNI = 1, TN_CPU_NARROW_BF16 = 2, TN_CPU_NARROW_ALL = 3 };
+enum { TN_CPU_NARROW_VNNI = 1, TN_CPU_NARROW_BF16 = 2, TN_CPU_NARROW_AMX = 4, TN_CPU_NARROW_ALL = 7 };
 
 /* What is compiled, and kept in the cache, by itself: a kernel, or a micro-kernel that kernels share. */
 typedef struct tn_cpu_part {

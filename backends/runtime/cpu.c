@@ -1,12 +1,12 @@
 /* cpu.c - cpuid names to bits. A vector feature counts only if the system saves its registers (XCR0); the
- * names are LLVM's. Bits: Intel SDM volume 2A, CPUID. */
+ * names are LLVM's without "-". Bits: Intel SDM volume 2A, CPUID. */
 #include "backends/runtime/cpu.h"
+#include "ir/base/x86.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 
 enum { EAX, EBX, ECX, EDX };
-enum { NO_STATE = 0, YMM = 0x06, ZMM = 0xe6 }; /* what XCR0 must hold */
+enum { NO_STATE = 0, YMM = TN_X86_YMM, ZMM = TN_X86_ZMM, TILE = TN_X86_TILE }; /* what XCR0 must hold */
 /* clang-format off */
 static const struct { const char *name; uint32_t leaf, sub, reg, bit, state; } bits[] = {
     {"sse3", 1, 0, ECX, 0, NO_STATE},         {"ssse3", 1, 0, ECX, 9, NO_STATE},
@@ -24,25 +24,20 @@ static const struct { const char *name; uint32_t leaf, sub, reg, bit, state; } b
     {"avx512vnni", 7, 0, ECX, 11, ZMM},       {"avx512bitalg", 7, 0, ECX, 12, ZMM},
     {"avx512vpopcntdq", 7, 0, ECX, 14, ZMM},  {"avx512fp16", 7, 0, EDX, 23, ZMM},
     {"avx512bf16", 7, 1, EAX, 5, ZMM},
+    {"amxbf16", 7, 0, EDX, 22, TILE},         {"amxtile", 7, 0, EDX, 24, TILE},
+    {"amxint8", 7, 0, EDX, 25, TILE},
 };
 /* clang-format on */
 
-/* Register states that the system saves; 0 without xgetbv. */
-static uint64_t saved_states(void) {
-  unsigned r[4] = {0};
-  enum { OSXSAVE = 1 << 27 };
-  if (!__get_cpuid(1, &r[EAX], &r[EBX], &r[ECX], &r[EDX]) || !(r[ECX] & OSXSAVE)) return 0;
-  uint32_t lo, hi;
-  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-  return (uint64_t)hi << 32 | lo;
-}
-
 static bool has(tn_str name) {
+  if (tn_x86_assumed(name.ptr, name.len)) return true;
   for (size_t i = 0; i < TN_COUNT(bits); i++) {
     if (!tn_str_is(name, bits[i].name)) continue;
     unsigned r[4] = {0};
     if (!__get_cpuid_count(bits[i].leaf, bits[i].sub, &r[EAX], &r[EBX], &r[ECX], &r[EDX])) return false;
-    return (r[bits[i].reg] >> bits[i].bit & 1) && (saved_states() & bits[i].state) == bits[i].state;
+    if (!(r[bits[i].reg] >> bits[i].bit & 1)) return false;
+    if (bits[i].state == TILE) return tn_x86_tiles_permitted();
+    return (tn_x86_states() & bits[i].state) == bits[i].state;
   }
   return tn_str_is(name, "sse") || tn_str_is(name, "sse2");
 }

@@ -182,10 +182,13 @@ static tn_status start_one(tn_pool *p, uint32_t i) {
   return !error ? TN_OK : error == EINVAL ? TN_INVALID : TN_UNAVAILABLE;
 }
 
-/* The program's signals are for its own threads. */
+/* The program's signals are for its own threads; faults belong to the thread that makes them, and to the
+ * program's handlers. */
 static tn_status start(tn_pool *p) {
   sigset_t all, old;
+  static const int faults[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV};
   sigfillset(&all);
+  for (size_t i = 0; i < TN_COUNT(faults); i++) sigdelset(&all, faults[i]);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   tn_status status = TN_OK;
   for (uint32_t i = 1; i < p->nthreads && !status; i++) {

@@ -1,5 +1,6 @@
 /* harness.c - see harness.h. */
 #include "tests/cpu/harness.h"
+#include "tests/amx/amx.h"
 #include "tools/conform/run.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@ static tn_trial_plugin plugin = {.file = TN_BINARY_DIR "/plugins/tenon-cpu.so"};
 
 const char *cpu_last_words(void) { return plugin.words; }
 const tn_backend *cpu_plugin(void **self) {
+  amx_provide();
   tn_trial_plugin_load(&plugin);
   *self = plugin.self;
   return plugin.backend;
@@ -45,14 +47,18 @@ static void take_target(void *user, const tn_target *t) {
   *list = *t;
 }
 /* Targets that this machine runs and whose code for the case is not another one's: at strict those without
- * narrow products, at fast the best of those with them as well. */
+ * narrow products, at fast the best of those with them as well, and the one whose tiles are emulated. */
+static bool is_better(const tn_backend *p, void *self, const tn_target *t, const tn_target *than) {
+  return t->score > than->score && p->runs_here(self, t) == TN_OK &&
+         (amx_native() || strcmp(t->name, "amx") != 0);
+}
 static bool is_wanted(const tn_case *c, const tn_backend *p, void *self, const tn_target *t,
                       const tn_target *all) {
   if (p->runs_here(self, t) != TN_OK) return false;
   if (c->target || c->every_target) return !c->target || !strcmp(c->target, t->name);
   if (!(t->flags & TN_TARGET_FAST)) return true;
   for (; all->name; all++)
-    if (all->score > t->score && p->runs_here(self, all) == TN_OK) return false;
+    if (is_better(p, self, all, t)) return false;
   return !strcmp(tn_case_precision(c), "fast");
 }
 

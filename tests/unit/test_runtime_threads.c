@@ -271,7 +271,10 @@ START_TEST(test_features) {
                {"avx512bitalg", "avx512_bitalg"},
                {"avx512vpopcntdq", "avx512_vpopcntdq"},
                {"avx512fp16", "avx512_fp16"},
-               {"avx512bf16", "avx512_bf16"}};
+               {"avx512bf16", "avx512_bf16"},
+               {"amxtile", "amx_tile"},
+               {"amxbf16", "amx_bf16"},
+               {"amxint8", "amx_int8"}};
   tn_str missing;
   for (size_t i = 0; i < TN_COUNT(names); i++)
     ck_assert_msg(tn_cpu_has(names[i].ours, &missing) == listed(names[i].theirs), "%s", names[i].ours);
@@ -279,6 +282,10 @@ START_TEST(test_features) {
   ck_assert(tn_cpu_has("sse2,+sse2, sse2", &missing));
   ck_assert(!tn_cpu_has("sse2,warp9,avx", &missing));
   ck_assert(tn_str_is(missing, "warp9"));
+  setenv("TENON_CPU_ASSUME", "warp8,warp9", 1);
+  ck_assert(tn_cpu_has("warp9,sse2,warp8", &missing));
+  ck_assert(!tn_cpu_has("warp", &missing));
+  unsetenv("TENON_CPU_ASSUME");
 }
 END_TEST
 

@@ -25,8 +25,9 @@ LLVMTargetMachineRef tn_cpu_machine(const char *features, const tn_cpu_isa *isa)
 /* What the code generator is told of the processor: as much as a part needs, so that targets share parts. */
 static const char *features_of(const tn_cpu_isa *isa, uint32_t narrow, char room[96]) {
   if (!isa->llvm_plain) return isa->llvm_features;
-  snprintf(room, 96, "%s%s%s", isa->llvm_plain, narrow & TN_CPU_NARROW_VNNI ? ",+avx512vnni" : "",
-           narrow & TN_CPU_NARROW_BF16 ? ",+avx512bf16" : "");
+  snprintf(room, 96, "%s%s%s%s", isa->llvm_plain, narrow & TN_CPU_NARROW_VNNI ? ",+avx512vnni" : "",
+           narrow & TN_CPU_NARROW_BF16 ? ",+avx512bf16" : "",
+           narrow & TN_CPU_NARROW_AMX ? ",+amx-tile,+amx-bf16,+amx-int8" : "");
   return room;
 }
 

@@ -46,6 +46,7 @@ static uint32_t narrow_in(LLVMModuleRef mod) {
     const char *name = LLVMGetValueName2(fn, &len);
     if (strstr(name, ".vpdp")) all |= TN_CPU_NARROW_VNNI;
     if (strstr(name, "bf16.")) all |= TN_CPU_NARROW_BF16;
+    if (!strncmp(name, "llvm.x86.tile", 13)) all |= TN_CPU_NARROW_AMX;
     for (LLVMBasicBlockRef b = LLVMGetFirstBasicBlock(fn); b; b = LLVMGetNextBasicBlock(b))
       for (ll_val i = LLVMGetFirstInstruction(b); i; i = LLVMGetNextInstruction(i))
         if (is_bf16(i)) all |= TN_CPU_NARROW_BF16;

@@ -8,7 +8,7 @@
 #ifndef TN_CPU_MATMUL_H
 #define TN_CPU_MATMUL_H
 #include "backends/cpu/skel/norm.h"
-#include "backends/cpu/ukernel/ukernel.h"
+#include "backends/cpu/ukernel/ukernel_amx.h"
 #include "backends/llvm/block.h"
 #include "backends/llvm/convert.h"
 
@@ -34,6 +34,8 @@ typedef struct tn_cpu_mm {
   bool blocks, prepared; /* rhs is in a block format; it is read as it is, by prepared rows, on that path */
   tn_dtype dt;           /* of what the panels hold; bf16: pairs of k */
   bool dot;              /* rows of lhs are staged as bf16, to be multiplied by pairs */
+  bool amx, tiles;       /* many rows are multiplied in tile registers; they are, on the path being written */
+  bool split;            /* many rows are, by panels that become bf16 first (matmul_parts.c) */
   tn_dim n_dim, k_dim;
   ll_val m, n, depth, batches; /* m: rows per batch; n: columns of the result */
   ll_val a_stride;             /* bytes between rows of lhs as the micro-kernel sees it */
@@ -129,6 +131,7 @@ typedef struct tn_cpu_mm_path {
   void (*stage)(tn_cpu_mm *x); /* before a block of rows m0..m1; NULL: lhs is read in place */
   void (*unit)(tn_cpu_mm *x);  /* rows m0..m1 against panels from n0, columns below group_end */
   int64_t rows;                /* the most of a unit; 0: tn_cpu_mm_rows_limit */
+  bool tiles;                  /* blocks of rows are those of tile registers: all but the last full */
   uint32_t groups;             /* of panels that a unit may take at once; 0: one */
 } tn_cpu_mm_path;
 /* Writes the walk of this thread's part of the units. */
@@ -141,6 +144,10 @@ uint32_t tn_cpu_matmul_few_rows(const tn_cpu_mm *x);
 bool tn_cpu_matmul_few(tn_cpu_mm *x);
 /* ---- matmul_int.c: the same for many rows through integer products; rhs may be packed or not ---- */
 bool tn_cpu_matmul_int(tn_cpu_mm *x);
+
+/* ---- matmul_parts.c: the same for many rows of a packed weight in tile registers, where its panels are to
+ * become bf16 first ---- */
+bool tn_cpu_matmul_parts(tn_cpu_mm *x);
 
 /* ---- matmul_whole.c ---- */
 /* Is it a product of whole numbers, whose tile is i32? */

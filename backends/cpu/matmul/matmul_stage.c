@@ -97,7 +97,10 @@ void tn_cpu_mm_stage_lhs(tn_cpu_mm *x) {
     tn_cpu_block_prepare(x->k, x->tr.dtype, x->depth, c.to, tn_cpu_mm_lhs_fn, &c);
   else
     tn_cpu_columns(x->k, ll_k(e, 0), x->depth, stage_a_column, &c, NULL, 0);
-  if (tn_cpu_mm_pairs(x) && !tn_ll_dim_multiple(&x->k->body, x->k_dim, 2))
+  if (x->tiles)
+    ll_store(e, ll_zero(LLVMVectorType(e->i32, TN_CPU_AMX_LINE / 4)),
+             ll_at(e, c.to, ll_imul(e, x->depth, ll_k(e, 2))), 2);
+  else if (tn_cpu_mm_pairs(x) && !tn_ll_dim_multiple(&x->k->body, x->k_dim, 2))
     ll_store(e, ll_zero(e->i16), ll_at(e, c.to, ll_imul(e, x->depth, ll_k(e, tn_cpu_mm_lhs_bytes(x)))), 2);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
@@ -224,9 +227,9 @@ static void stage_half(tn_cpu_mm *x, uint32_t half) {
   ll_loop_begin(e, &l, first, last, ll_k(e, 1), NULL, 0);
   ll_val at = ll_iadd(e, ll_sub(e, l.iv, first), slot), panel = l.iv;
   if (half) panel = ll_iadd(e, panel, ll_udiv(e, x->n, ll_k(e, TN_CPU_PANEL)));
-  ll_val to = ll_mul(e, at, ll_imul(e, x->kc, ll_k(e, TN_CPU_PANEL * 4)));
+  ll_val to = ll_at(e, x->b_stage, ll_mul(e, at, tn_cpu_panel_bytes(x->k, x->dt, x->kc)));
   ll_val from = ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs), ll_iadd(e, ll_mul(e, panel, size), within));
-  tn_cpu_block_unpack(x->k, x->tr.dtype, from, x->kc, ll_at(e, x->b_stage, to));
+  tn_cpu_block_unpack(x->k, x->tr.dtype, from, x->kc, tn_cpu_mm_pairs(x), to);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
 }

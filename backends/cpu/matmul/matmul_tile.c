@@ -140,6 +140,11 @@ ll_val tn_cpu_mm_blocks(tn_cpu_mm *x) {
 void tn_cpu_mm_block(tn_cpu_mm *x, ll_val blocks, ll_val i, ll_val *r0, ll_val *r1) {
   tn_ll *e = x->k->e;
   ll_val rows = ll_sub(e, x->m1, x->m0);
+  if (x->tiles) {
+    *r0 = ll_add(e, x->m0, ll_mul(e, i, ll_k(e, x->max_rows)));
+    *r1 = ll_imin(e, ll_add(e, *r0, ll_k(e, x->max_rows)), x->m1);
+    return;
+  }
   *r0 = ll_add(e, x->m0, ll_udiv(e, ll_mul(e, rows, i), blocks));
   *r1 = ll_add(e, x->m0, ll_udiv(e, ll_mul(e, rows, ll_add(e, i, ll_k(e, 1))), blocks));
 }
@@ -154,6 +159,10 @@ static ll_val whole_depth(tn_cpu_mm *x) {
 /* One tile of rows r0..r1, at once or half by half. */
 static void multiply(tn_cpu_mm *x, ll_val rows, tn_cpu_tile *t) {
   tn_ll *e = x->k->e;
+  if (x->tiles) {
+    tn_cpu_amx_call(x->k, rows, t);
+    return;
+  }
   if (!x->apart) {
     tn_cpu_tile_call(x->k, x->dt, x->panels, x->max_rows, rows, t);
     return;
@@ -265,15 +274,15 @@ void tn_cpu_mm_unit(tn_cpu_mm *x) {
 bool tn_cpu_mm_in_chunks(tn_cpu_mm *x) {
   int64_t depth;
   return x->packed && tn_ll_dim_const(&x->k->body, x->k_dim, &depth) &&
-         depth > (x->blocks || x->k->choice.depth ? tn_cpu_mm_chunk(x) : TN_CPU_MM_WHOLE);
+         depth > (x->blocks || x->amx || x->k->choice.depth ? tn_cpu_mm_chunk(x) : TN_CPU_MM_WHOLE);
 }
 int64_t tn_cpu_mm_rows_limit(tn_cpu_mm *x) {
-  int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;
+  int64_t depth, mr = x->amx ? TN_CPU_AMX_ROWS : x->k->u->isa->mr, limit = 4 * mr, most = x->amx ? 8 : 16;
+  int64_t bytes = x->amx ? 2 : tn_cpu_mm_lhs_bytes(x);
   if (x->k->choice.rows) return (x->k->choice.rows + mr - 1) / mr * mr;
   if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0)
-    limit = BLOCK_BYTES / (tn_cpu_mm_lhs_bytes(x) * (tn_cpu_mm_in_chunks(x) ? tn_cpu_mm_chunk(x) : depth)) /
-            mr * mr;
-  return limit < 2 * mr ? 2 * mr : limit > 16 * mr ? 16 * mr : limit;
+    limit = BLOCK_BYTES / (bytes * (tn_cpu_mm_in_chunks(x) ? tn_cpu_mm_chunk(x) : depth)) / mr * mr;
+  return limit < 2 * mr ? 2 * mr : limit > most * mr ? most * mr : limit;
 }
 /* Blocks of rows, of nearly equal height: as many as the limit asks for, or as the threads do where groups do
  * not go round among them. */
@@ -296,6 +305,14 @@ static void batch_coordinates(tn_cpu_mm *x, ll_val batch) {
   }
 }
 
+/* Where block `i` of `blocks` of all rows begins. */
+static ll_val block_start(tn_cpu_mm *x, ll_val i, ll_val blocks) {
+  tn_ll *e = x->k->e;
+  if (!x->tiles) return ll_udiv(e, ll_mul(e, x->m, i), blocks);
+  ll_val size = ll_k(e, x->max_rows), full = ll_ceildiv(e, x->m, size);
+  return ll_imin(e, ll_mul(e, ll_udiv(e, ll_mul(e, full, i), blocks), size), x->m);
+}
+
 void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   tn_ll *e = x->k->e;
   ll_val row = ll_imul(e, x->depth, ll_k(e, tn_cpu_mm_lhs_bytes(x)));
@@ -304,6 +321,7 @@ void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   x->apart = x->pair && p->panels % 2;
   x->panels = tn_cpu_mm_panels(x, p->panels);
   x->max_rows = p->max_rows;
+  x->tiles = p->tiles;
   ll_val width = ll_k(e, tn_cpu_mm_width(x)), groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
   ll_val blocks = count_blocks(x, groups, p->rows ? p->rows : tn_cpu_mm_rows_limit(x)), lo, hi;
   ll_val units = ll_mul(e, ll_mul(e, blocks, groups), x->batches);
@@ -313,8 +331,8 @@ void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   ll_loop_begin(e, &outer, ll_udiv(e, lo, groups), ll_ceildiv(e, hi, groups), ll_k(e, 1), NULL, 0);
   ll_val per_batch = ll_imax(e, blocks, ll_k(e, 1)), block = ll_urem(e, outer.iv, per_batch);
   batch_coordinates(x, ll_udiv(e, outer.iv, per_batch));
-  x->m0 = ll_udiv(e, ll_mul(e, x->m, block), per_batch);
-  x->m1 = ll_udiv(e, ll_mul(e, x->m, ll_add(e, block, ll_k(e, 1))), per_batch);
+  x->m0 = block_start(x, block, per_batch);
+  x->m1 = block_start(x, ll_add(e, block, ll_k(e, 1)), per_batch);
   tn_ll_body_forget(&x->k->body);
   if (p->stage) p->stage(x);
   ll_val first = ll_mul(e, outer.iv, groups);
@@ -327,5 +345,6 @@ void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   p->unit(x);
   ll_loop_end(e, &inner, NULL);
   ll_loop_end(e, &outer, NULL);
+  x->tiles = false;
   tn_ll_body_forget(&x->k->body);
 }

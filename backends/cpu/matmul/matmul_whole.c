@@ -4,7 +4,7 @@
 #include "backends/cpu/ukernel/ukernel_whole.h"
 
 #define ROWS_BYTES (400 * 1024) /* of staged rows that should stay in the second-level cache */
-#define MOST_BLOCKS 32          /* of rows of a unit */
+#define MOST_ROWS 192           /* of a unit */
 #define UNIT_PANELS 4
 
 typedef struct whole_path {
@@ -14,10 +14,10 @@ typedef struct whole_path {
   ll_val wide; /* i32 in memory: 1 if some row's values need their high bytes */
 } whole_path;
 
-static int64_t rows_limit(tn_cpu_mm *x) {
-  int64_t depth, most = tn_cpu_whole_rows_max(x->k->u->isa), limit = 4;
+static int64_t rows_limit(tn_cpu_mm *x, const tn_cpu_whole *w) {
+  int64_t depth, most = w->rows, limit = 4;
   if (tn_ll_dim_const(&x->k->body, x->k_dim, &depth) && depth > 0) limit = ROWS_BYTES / depth / most;
-  return most * (limit < 4 ? 4 : limit > MOST_BLOCKS ? MOST_BLOCKS : limit);
+  return most * (limit < 4 ? 4 : limit > MOST_ROWS / most ? MOST_ROWS / most : limit);
 }
 
 /* ---- stages ---- */
@@ -121,8 +121,7 @@ static void unit(tn_cpu_mm *x) {
   ll_loop_begin(e, &parts, ll_k(e, 0), ll_add(e, wide, ll_k(e, 1)), ll_k(e, 1), NULL, 0);
   ll_loop_begin(e, &rows, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
   tn_cpu_mm_block(x, blocks, rows.iv, &r0, &r1);
-  for (uint32_t j = 0; j < x->panels; j += tn_cpu_whole_panels(x->k->u->isa))
-    multiply(x, parts.iv, r0, r1, j, size);
+  for (uint32_t j = 0; j < x->panels; j += p->w.panels) multiply(x, parts.iv, r0, r1, j, size);
   ll_loop_end(e, &rows, NULL);
   ll_loop_end(e, &parts, NULL);
   ll_loop_end(e, &chunks, NULL);
@@ -137,7 +136,7 @@ bool tn_cpu_matmul_whole(tn_cpu_mm *x) {
   tn_cpu_kernel *k = x->k;
   if (!tn_cpu_mm_whole(x)) return false;
   whole_path p = {.w = tn_cpu_whole_of(k->u->isa, x->blocks ? tn_quant_of(x->tr.dtype) : NULL)};
-  int64_t limit = rows_limit(x), panel = (int64_t)p.w.chunk * TN_CPU_PANEL * 2 + 2 * TN_CPU_PANEL * 4;
+  int64_t limit = rows_limit(x, &p.w), panel = (int64_t)p.w.chunk * TN_CPU_PANEL * 2 + 2 * TN_CPU_PANEL * 4;
   tn_dim rows = tn_cpu_dim_mul(k, tn_cpu_whole_row_dim(k, x->k_dim), tn_cpu_dim_k(k, limit));
   p.rows = tn_cpu_whole_rows_of(k, &p.w, x->depth);
   p.low = tn_cpu_scratch(k, rows, 1);
@@ -148,12 +147,15 @@ bool tn_cpu_matmul_whole(tn_cpu_mm *x) {
   tn_ll_body_give(&k->body, x->out, tn_cpu_mm_product, x);
   x->own = &p;
   tn_cpu_mm_path path = {.panels = UNIT_PANELS,
-                         .max_rows = tn_cpu_whole_rows_max(k->u->isa),
+                         .max_rows = p.w.rows,
                          .a_stride = p.rows.bytes,
                          .stage = stage_rows,
                          .unit = unit,
-                         .rows = limit};
+                         .rows = limit,
+                         .tiles = p.w.tiles};
+  if (p.w.tiles) tn_cpu_amx_begin(k);
   tn_cpu_mm_walk(x, &path);
+  if (p.w.tiles) tn_cpu_amx_end(k);
   x->own = NULL;
   return true;
 }

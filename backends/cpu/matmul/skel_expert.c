@@ -6,6 +6,7 @@
  *
  * Work is the panels of all experts in a row, each as heavy as its expert has rows; a thread takes a
  * contiguous part. An element is one chain of multiply-adds in the order of k wherever it is computed. */
+#include "backends/cpu/ukernel/ukernel_amx.h"
 #include "backends/cpu/ukernel/ukernel_few.h"
 #include "backends/llvm/block.h"
 #include "backends/llvm/convert.h"
@@ -17,8 +18,9 @@ typedef struct experts {
   tn_cpu_kernel *k;
   tn_value x, w, ids, out;
   tn_type_info tx, tw, ti, to;
-  bool packed, dot;                         /* dot: rows are gathered as bf16, to be multiplied by pairs */
-  tn_dtype pdt;                             /* of what packed panels hold */
+  bool packed, dot; /* dot: rows are gathered as bf16, to be multiplied by pairs */
+  bool amx, tiles;  /* many rows of an expert meet in tile registers; they do, on the path being written */
+  tn_dtype pdt;     /* of what packed panels hold */
   ll_val used, slots, count, n, depth, all; /* experts per token; slots; experts; panels of one */
   ll_val starts,
       order; /* scratch, i64 [count + 3] and [slots]: expert e has order[starts[e] .. starts[e + 1]) */
@@ -118,7 +120,10 @@ static void gather_rows(experts *x) {
     tn_cpu_block_prepare(x->k, x->dt, x->depth, g.to, prepare_column, &g);
   else
     tn_cpu_columns(x->k, ll_k(e, 0), x->depth, gather_column, &g, NULL, 0);
-  if (x->packed && x->pdt == TN_DT_bf16) /* pairs: a zero behind an odd depth */
+  if (x->tiles)
+    ll_store(e, ll_zero(LLVMVectorType(e->i8, TN_CPU_AMX_LINE)),
+             ll_at(e, g.to, ll_imul(e, x->depth, ll_k(e, 2))), 2);
+  else if (x->packed && x->pdt == TN_DT_bf16) /* pairs: a zero behind an odd depth */
     ll_store(e, ll_zero(e->i32), ll_at(e, g.to, ll_imul(e, x->depth, ll_k(e, x->dot ? 2 : 4))), 2);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
@@ -152,8 +157,8 @@ static void stage_blocks(experts *x) {
   ll_val width = ll_k(e, TN_CPU_PANEL), first = ll_udiv(e, x->n0, width);
   ll_loop l;
   ll_loop_begin(e, &l, first, ll_ceildiv(e, x->group_end, width), ll_k(e, 1), NULL, 0);
-  ll_val to = ll_mul(e, ll_sub(e, l.iv, first), ll_imul(e, x->depth, ll_k(e, TN_CPU_PANEL * 4)));
-  tn_cpu_block_unpack(x->k, x->tw.dtype, packed_panel(x, l.iv), x->depth, ll_at(e, x->b_stage, to));
+  ll_val to = ll_mul(e, ll_sub(e, l.iv, first), tn_cpu_panel_bytes(x->k, x->dt, x->depth));
+  tn_cpu_block_unpack(x->k, x->tw.dtype, packed_panel(x, l.iv), x->depth, x->tiles, ll_at(e, x->b_stage, to));
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
 }
@@ -210,14 +215,23 @@ static void multiply(experts *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1) 
     t.ahead = ll_at(e, t.b, ll_add(e, ll_mul(e, t.panel_stride, ll_k(e, x->panels)), from));
   }
   tn_cpu_few_shape s = {x->max_rows, x->panels};
-  if (x->few)
+  if (x->tiles)
+    tn_cpu_amx_call(x->k, ll_sub(e, r1, r0), &t);
+  else if (x->few)
     tn_cpu_few_call(x->k, x->dt, s, ll_sub(e, r1, r0), &t);
   else
     tn_cpu_tile_call(x->k, x->dt, x->panels, x->max_rows, ll_sub(e, r1, r0), &t);
   finish_tile(x, r0, r1);
 }
 
-/* The gathered rows against the panels from n0: blocks of nearly equal height. */
+/* Where block i of the gathered rows begins: blocks of nearly equal height, or whole tiles. */
+static ll_val block_start(experts *x, ll_val rows, ll_val i, ll_val blocks) {
+  tn_ll *e = x->k->e;
+  if (!x->tiles) return ll_add(e, x->first, ll_udiv(e, ll_mul(e, rows, i), blocks));
+  return ll_imin(e, ll_add(e, x->first, ll_mul(e, i, ll_k(e, x->max_rows))), x->end);
+}
+
+/* The gathered rows against the panels from n0. */
 static void group(experts *x) {
   tn_ll *e = x->k->e;
   ll_val rows = ll_sub(e, x->end, x->first), blocks = ll_ceildiv(e, rows, ll_k(e, x->max_rows));
@@ -229,8 +243,7 @@ static void group(experts *x) {
   ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
   tn_ll_body_forget(&x->k->body);
   ll_val next = ll_add(e, l.iv, ll_k(e, 1));
-  multiply(x, l.iv, blocks, ll_add(e, x->first, ll_udiv(e, ll_mul(e, rows, l.iv), blocks)),
-           ll_add(e, x->first, ll_udiv(e, ll_mul(e, rows, next), blocks)));
+  multiply(x, l.iv, blocks, block_start(x, rows, l.iv, blocks), block_start(x, rows, next, blocks));
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
 }
@@ -238,30 +251,38 @@ static void group(experts *x) {
 /* ---- the walk over experts ---- */
 /* The most rows gathered at a time: what fits the cache. */
 static int64_t rows_limit(experts *x) {
-  int64_t depth, mr = x->k->u->isa->mr, limit = 4 * mr;
+  int64_t depth, mr = x->amx ? TN_CPU_AMX_ROWS : x->k->u->isa->mr, limit = 4 * mr, most = x->amx ? 8 : 16;
   if (tn_ll_dim_const(&x->k->body, x->tw.dims[2], &depth) && depth > 0)
-    limit = BLOCK_BYTES / (4 * depth) / mr * mr;
-  return limit < 2 * mr ? 2 * mr : limit > 16 * mr ? 16 * mr : limit;
+    limit = BLOCK_BYTES / ((x->amx ? 2 : 4) * depth) / mr * mr;
+  return limit < 2 * mr ? 2 * mr : limit > most * mr ? most * mr : limit;
 }
 
 /* How an expert's rows meet its panels: read as this type, so many rows and panels at a time. */
 typedef struct path {
   tn_dtype dt;
   uint32_t panels, max_rows;
-  bool few;
+  bool few, tiles;
 } path;
+
+static ll_val row_stride(experts *x, const path *p) {
+  tn_ll *e = x->k->e;
+  if (p->tiles) return ll_iadd(e, tn_cpu_amx_row(x->k, x->depth, 2), ll_k(e, TN_CPU_AMX_LINE));
+  if (p->dt < TN_DT_BLOCK) return ll_mul(e, ll_iadd(e, x->depth, ll_k(e, 16)), ll_k(e, 4));
+  return p->few ? tn_cpu_few_row_bytes(x->k, p->dt, x->depth) : tn_cpu_block_row_bytes(x->k, p->dt, x->depth);
+}
 
 /* This thread's groups of panels of the expert whose slots are order[begin .. end). */
 static void expert_groups(experts *x, ll_val begin, ll_val end, ll_val cost, path p) {
   tn_ll *e = x->k->e;
   ll_loop rows, groups;
+  bool dot = x->dot;
   x->dt = p.dt;
   x->panels = p.panels;
   x->max_rows = p.max_rows;
   x->few = p.few;
-  x->a_stride = p.dt >= TN_DT_BLOCK ? p.few ? tn_cpu_few_row_bytes(x->k, p.dt, x->depth)
-                                            : tn_cpu_block_row_bytes(x->k, p.dt, x->depth)
-                                    : ll_mul(e, ll_iadd(e, x->depth, ll_k(e, 16)), ll_k(e, 4));
+  x->tiles = p.tiles;
+  x->dot = p.tiles || dot;
+  x->a_stride = row_stride(x, &p);
   ll_val width = ll_k(e, (int64_t)p.panels * TN_CPU_PANEL), none = ll_k(e, 0);
   ll_val all = ll_ceildiv(e, x->n, width), weight = ll_mul(e, cost, ll_k(e, p.panels));
   ll_val from = ll_ceildiv(e, ll_imax(e, ll_sub(e, x->lo, x->base), none), weight);
@@ -280,6 +301,7 @@ static void expert_groups(experts *x, ll_val begin, ll_val end, ll_val cost, pat
   group(x);
   ll_loop_end(e, &groups, NULL);
   ll_loop_end(e, &rows, NULL);
+  x->dot = dot;
   tn_ll_body_forget(&x->k->body);
 }
 
@@ -317,12 +339,13 @@ static void walk(experts *x) {
   ll_val one = ll_imax(e, cost, ll_k(e, 1)); /* no rows: no groups, but no division by 0 either */
   tn_dtype dt = x->pdt;
   bool blocks = dt >= TN_DT_BLOCK;
-  path many = {x->packed && !blocks ? dt : TN_DT_f32, isa->panels, isa->mr, false}, through = many;
+  path many = {x->packed && !blocks ? dt : TN_DT_f32, isa->panels, isa->mr, false, false}, through = many;
+  if (x->amx) many = (path){TN_DT_bf16, TN_CPU_AMX_PANELS, TN_CPU_AMX_ROWS, false, true};
   if (x->packed && tn_cpu_few_handled(x->k->u, dt)) {
     tn_cpu_few_shape s = tn_cpu_few_shape_of(x->k, dt);
-    through = (path){dt, s.panels, s.rows, true};
+    through = (path){dt, s.panels, s.rows, true, false};
   } else if (blocks && x->packed) {
-    through = (path){dt, tn_cpu_block_panels(isa, dt), isa->block_rows, false};
+    through = (path){dt, tn_cpu_block_panels(isa, dt), isa->block_rows, false, false};
   }
   if (!x->packed) {
     expert_groups(x, begin, end, one, many);
@@ -365,7 +388,9 @@ static void read_operands(experts *x) {
   x->to = tn_cpu_type(k, x->out);
   x->packed = x->tw.layout && tn_cpu_arg_buffer(k, x->w);
   x->pdt = x->packed && tn_ll_layout_pairs(x->tw.layout) ? TN_DT_bf16 : x->tw.dtype;
-  x->dot = x->packed && x->pdt == TN_DT_bf16 && k->u->isa->bf16 && k->u->precision == TN_CPU_FAST;
+  bool fast = x->packed && k->u->isa->bf16 && k->u->precision == TN_CPU_FAST;
+  x->dot = fast && x->pdt == TN_DT_bf16;
+  x->amx = fast && k->u->isa->amx && (x->dot || x->tw.dtype >= TN_DT_BLOCK);
   const char *wants = x->tw.dtype >= TN_DT_BLOCK ? TN_BLOCK_LAYOUT
                       : x->pdt == TN_DT_bf16     ? "panel16p2"
                                                  : "panel16";
@@ -383,7 +408,7 @@ static void read_operands(experts *x) {
 static void ask_scratch(experts *x) {
   tn_cpu_kernel *k = x->k;
   tn_dim depth = x->tw.dims[2], panels = tn_cpu_dim_k(k, (int64_t)k->u->isa->panels * TN_CPU_PANEL);
-  tn_dim row = tn_cpu_dim_add(k, depth, tn_cpu_dim_k(k, 16));
+  tn_dim row = tn_cpu_dim_add(k, depth, tn_cpu_dim_k(k, 32));
   tn_dim few = tn_cpu_dim_add(k, tn_cpu_dim_mul(k, depth, tn_cpu_dim_k(k, 2)), tn_cpu_dim_k(k, 32));
   tn_dim rows = tn_cpu_dim_mul(k, row, tn_cpu_dim_k(k, rows_limit(x)));
   few = tn_cpu_dim_mul(k, few, tn_cpu_dim_k(k, TN_CPU_BLOCK_FEW));
@@ -405,9 +430,12 @@ void tn_cpu_emit_expert_matmul(tn_cpu_kernel *k) {
   tn_cpu_few_shape few = tn_cpu_few_shape_of(k, x.pdt);
   if (blocks > cells) cells = blocks;
   if (few.rows * few.panels > cells) cells = few.rows * few.panels;
+  if (x.amx && TN_CPU_AMX_ROWS * TN_CPU_AMX_PANELS > cells) cells = TN_CPU_AMX_ROWS * TN_CPU_AMX_PANELS;
   x.tile = ll_alloca(k->e, cells * TN_CPU_PANEL * 4);
   tn_ll_body_give(&k->body, x.out, give_product, &x);
   sort_slots(&x);
+  if (x.amx) tn_cpu_amx_begin(k);
   walk(&x);
+  if (x.amx) tn_cpu_amx_end(k);
   write_zeros(&x);
 }

@@ -7,7 +7,8 @@
  * unit packs its panels into scratch first. So do panels of a block format, but for a few rows: those take
  * the codes as they come. lhs is read in place if it is an f32 buffer, else rows are evaluated into scratch;
  * so are rows that are to be multiplied as bf16 (precision "fast", a target with such products; then rhs is
- * bf16 too), and many rows a multiple of a page apart. */
+ * bf16 too), and many rows a multiple of a page apart. With AMX many rows meet panels of bf16 in tile
+ * registers (ukernel_amx.h), whatever the weight's type was. */
 #include "backends/cpu/matmul/matmul.h"
 
 #define PAGE_ELEMENTS 1024 /* f32 values in a page */
@@ -39,6 +40,8 @@ static void read_operands(tn_cpu_mm *x) {
   bool round = fast && !x->packed && k->u->ir->dtype_info(x->tr.dtype)->cls == TN_CLASS_FLOAT;
   x->dt = pairs || round ? TN_DT_bf16 : x->packed && !x->blocks ? x->tr.dtype : TN_DT_f32;
   x->dot = (pairs && fast) || round;
+  x->amx = k->u->isa->amx && fast && (x->dot || x->blocks);
+  x->split = k->u->isa->amx && k->u->precision != TN_CPU_STRICT && x->packed && !x->amx;
   x->k_dim = x->tl.dims[x->tl.rank - (x->trans_a ? 2 : 1)];
   x->readable = x->tl.dtype == TN_DT_f32 && !x->trans_a && tn_cpu_arg_buffer(k, x->lhs) && !x->dot &&
                 !(pairs && !tn_ll_dim_multiple(&k->body, x->k_dim, 2));
@@ -50,19 +53,27 @@ static void read_operands(tn_cpu_mm *x) {
   x->batches = x->flat ? ll_k(k->e, 1) : tn_ll_dims(&k->body, x->to.dims, 0, last);
 }
 
+/* Bytes of a row of lhs where there are many. */
+static tn_dim row_bytes(tn_cpu_mm *x) {
+  tn_cpu_kernel *k = x->k;
+  tn_dim row = x->amx ? tn_cpu_amx_row_dim(k, x->k_dim, 2)
+                      : tn_cpu_dim_mul(k, x->k_dim, tn_cpu_dim_k(k, tn_cpu_mm_lhs_bytes(x)));
+  return tn_cpu_dim_add(k, row, tn_cpu_dim_k(k, 64));
+}
+
 /* Scratch for rows of lhs, and for panels of rhs. */
 static void ask_scratch(tn_cpu_mm *x, bool direct) {
   tn_cpu_kernel *k = x->k;
-  tn_dim limit = tn_cpu_dim_k(k, tn_cpu_mm_rows_limit(x));
-  tn_dim row = tn_cpu_dim_add(k, x->k_dim, tn_cpu_dim_k(k, x->dot ? 32 : 16));
-  tn_dim few = tn_cpu_dim_add(k, tn_cpu_dim_mul(k, x->k_dim, tn_cpu_dim_k(k, 2)), tn_cpu_dim_k(k, 32));
+  tn_dim limit = tn_cpu_dim_k(k, x->split ? TN_CPU_BLOCK_FEW : tn_cpu_mm_rows_limit(x));
+  tn_dim few = tn_cpu_dim_add(k, tn_cpu_dim_mul(k, x->k_dim, tn_cpu_dim_k(k, 8)), tn_cpu_dim_k(k, 128));
   tn_dim width = tn_cpu_dim_k(k, (int64_t)tn_cpu_mm_panels(x, k->u->isa->panels) * TN_CPU_PANEL);
-  tn_dim rows = direct ? 0 : tn_cpu_dim_mul(k, row, limit);
+  tn_dim rows = direct ? 0 : tn_cpu_dim_mul(k, row_bytes(x), limit);
   if (x->blocks) {
     few = tn_cpu_dim_mul(k, few, tn_cpu_dim_k(k, TN_CPU_BLOCK_FEW));
     rows = rows ? k->u->ir->dim_make(k->u->m, TN_DIM_MAX, rows, few) : few;
   }
-  if (rows) x->a_stage = tn_cpu_scratch(k, rows, (uint32_t)tn_cpu_mm_lhs_bytes(x));
+  if (rows) x->a_stage = tn_cpu_scratch(k, rows, 1);
+  if (x->split) return; /* its many rows have scratch of their own */
   if (!x->packed || x->blocks) {
     tn_dim depth = tn_cpu_mm_in_chunks(x) ? tn_cpu_dim_k(k, tn_cpu_mm_chunk(x)) : x->k_dim;
     x->b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, depth, width), 4);
@@ -76,16 +87,39 @@ static void ask_scratch(tn_cpu_mm *x, bool direct) {
  */
 static uint32_t rows_in_place(tn_cpu_mm *x) {
   int64_t n, most = x->k->u->isa->mr;
-  if (!x->readable) return 0;
+  if (!x->readable || x->amx) return 0;
   if (most <= SET_ROWS || !tn_ll_dim_multiple(&x->k->body, x->k_dim, PAGE_ELEMENTS)) return (uint32_t)most;
   return tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n <= FEW_COLUMNS ? SET_ROWS : 0;
+}
+
+/* Many rows in tile registers. Panels of a block format become bf16: then tiles are faster than integer
+ * products whose sums want a scale every 32 values, and the rows keep more of their digits. */
+static void write_tiles(tn_cpu_mm *x) {
+  tn_cpu_kernel *k = x->k;
+  tn_dtype dt = x->dt;
+  bool dot = x->dot;
+  x->dt = TN_DT_bf16;
+  x->dot = true;
+  tn_cpu_mm_path p = {TN_CPU_AMX_PANELS, TN_CPU_AMX_ROWS, .stage = tn_cpu_mm_stage_lhs,
+                      .unit = tn_cpu_mm_unit, .tiles = true};
+  p.a_stride = ll_iadd(k->e, tn_cpu_amx_row(k, x->depth, 2), ll_k(k->e, 64));
+  if (x->parts) p.groups = TN_CPU_MM_GROUPS;
+  tn_cpu_amx_begin(k);
+  tn_cpu_mm_walk(x, &p);
+  tn_cpu_amx_end(k);
+  x->dt = dt;
+  x->dot = dot;
 }
 
 /* Many rows. */
 static void write_many(tn_cpu_mm *x) {
   const tn_cpu_isa *isa = x->k->u->isa;
   uint32_t in_place = rows_in_place(x);
-  if (tn_cpu_matmul_int(x)) return;
+  if (x->amx) {
+    write_tiles(x);
+    return;
+  }
+  if (tn_cpu_matmul_parts(x) || tn_cpu_matmul_int(x)) return;
   tn_cpu_mm_path p = {isa->panels, in_place ? in_place : isa->mr, .unit = tn_cpu_mm_unit};
   if (!in_place) p.stage = tn_cpu_mm_stage_lhs;
   if (x->parts) p.groups = TN_CPU_MM_GROUPS;
@@ -120,7 +154,7 @@ void tn_cpu_emit_matmul(tn_cpu_kernel *k) {
   tn_cpu_mm_find_norm(&x);
   if (tn_cpu_matmul_whole(&x)) return;
   ask_scratch(&x, rows_in_place(&x) != 0);
-  uint32_t cells = isa->mr * tn_cpu_mm_panels(&x, isa->panels);
+  uint32_t cells = (x.amx ? TN_CPU_AMX_ROWS : isa->mr) * tn_cpu_mm_panels(&x, isa->panels);
   uint32_t few = isa->block_rows * isa->block_panels;
   if (few > cells) cells = few;
   x.tile = ll_alloca(e, cells * TN_CPU_PANEL * 4);

@@ -52,8 +52,8 @@ typedef ll_val (*tn_cpu_row_fn)(tn_cpu_kernel *k, void *ctx, tn_ll_ix j);
 ll_val tn_cpu_block_row_bytes(tn_cpu_kernel *k, tn_dtype dt, ll_val depth);
 void tn_cpu_block_prepare(tn_cpu_kernel *k, tn_dtype dt, ll_val depth, ll_val to, tn_cpu_row_fn get,
                           void *ctx);
-/* One panel at `from` as an f32 panel at `to`. */
-void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to);
+/* One panel at `from` as an f32 panel at `to`, or as one of pairs of bf16 (isa->bf16). */
+void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, bool pairs, ll_val to);
 
 /* ---- weights that nobody packed (stage.c) ---- */
 /* Values at_k .. of a column of B, f32. */
@@ -87,7 +87,7 @@ enum {
 };
 /* The addresses of a call's panels, from the arguments of a micro-kernel. */
 void tn_cpu_ukr_panels(tn_ll *e, const ll_val *args, uint32_t panels, ll_val *out);
-enum { TN_UKR_FETCH = 1, TN_UKR_DOT = 2 };
+enum { TN_UKR_FETCH = 1, TN_UKR_DOT = 2, TN_UKR_TILES = 4 };
 typedef ll_val (*tn_cpu_ukr_writer)(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t panels,
                                     uint32_t flags);
 /* The function for these numbers, written now if there is none yet. */

@@ -199,9 +199,31 @@ void tn_cpu_block_ukr(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_t pan
   tn_mem_free(z);
 }
 
-/* ---- many rows: panels as f32 ---- */
-/* Step `step` of a block to f32 [32][16] at `to`. */
-static void unpack_step(tn_cpu_scales *s, ll_val step, ll_val to) {
+/* ---- many rows: panels as f32, or as pairs of bf16 ---- */
+typedef struct unpack {
+  tn_cpu_scales s;
+  bool pairs;
+  ll_val even[TN_CPU_STEP / 2][TN_CPU_BLOCK_VECTORS]; /* of a pair, what came first */
+} unpack;
+
+/* Value t of the step, vector v of its rows. In a pair the lower k is in the low halves. */
+static void put_value(unpack *u, uint32_t t, uint32_t v, ll_val x, ll_val to) {
+  tn_ll *e = u->s.b.e;
+  int64_t line = TN_CPU_PANEL * 4, at = (int64_t)v * e->lanes * 4;
+  if (!u->pairs) {
+    ll_store(e, x, ll_at(e, to, ll_k(e, t * line + at)), 4);
+    return;
+  }
+  ll_val *other = &u->even[t / 2][v];
+  x = LLVMBuildZExt(e->b, tn_ll_round_bf16(e, x), ll_vec(e, e->i32), "");
+  if (t % 2) x = ll_shl(e, x, ll_i(e, x, 16));
+  if (*other) ll_store(e, ll_or(e, *other, x), ll_at(e, to, ll_k(e, t / 2 * line + at)), 4);
+  *other = *other ? NULL : x;
+}
+
+/* Step `step` of a block at `to`. */
+static void unpack_step(unpack *u, ll_val step, ll_val to) {
+  tn_cpu_scales *s = &u->s;
   tn_ll *e = s->b.e;
   const tn_quant *q = s->b.q;
   uint32_t order[TN_CPU_STEP], bias = tn_cpu_level_bias(q), chunk = tn_cpu_block_chunk(q);
@@ -219,22 +241,22 @@ static void unpack_step(tn_cpu_scales *s, ll_val step, ll_val to) {
         if (less) low = low ? ll_fadd(e, low, less) : less;
         if (shift) scale = ll_fmul(e, scale, ll_f(e, scale, 1 / (double)(1u << shift)));
         x = low ? ll_fma(e, x, scale, low) : ll_fmul(e, x, scale);
-        int64_t at = (int64_t)order[i] * TN_CPU_PANEL * 4 + (int64_t)v * e->lanes * 4;
-        ll_store(e, x, ll_at(e, to, ll_k(e, at)), 4);
+        put_value(u, order[i], v, x, to);
       }
   }
 }
 
-static void unpack_block(tn_cpu_scales *s, ll_val to) {
+static void unpack_block(unpack *u, ll_val to) {
+  tn_cpu_scales *s = &u->s;
   tn_ll *e = s->b.e;
-  uint32_t steps = s->b.q->values / TN_CPU_STEP, size = TN_CPU_STEP * TN_CPU_PANEL * 4;
+  uint32_t steps = s->b.q->values / TN_CPU_STEP, size = TN_CPU_STEP * TN_CPU_PANEL * (u->pairs ? 2 : 4);
   tn_cpu_scales_read(s);
   for (uint32_t i = 0; s->b.fixed && i < steps; i++)
-    unpack_step(s, ll_k(e, i), ll_at(e, to, ll_k(e, (int64_t)i * size)));
+    unpack_step(u, ll_k(e, i), ll_at(e, to, ll_k(e, (int64_t)i * size)));
   if (s->b.fixed) return;
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), ll_k(e, steps), ll_k(e, 1), NULL, 0);
-  unpack_step(s, l.iv, ll_at(e, to, ll_mul(e, l.iv, ll_k(e, size))));
+  unpack_step(u, l.iv, ll_at(e, to, ll_mul(e, l.iv, ll_k(e, size))));
   ll_loop_end(e, &l, NULL);
 }
 
@@ -243,32 +265,35 @@ static ll_val write_unpack(tn_cpu_kernel *k, tn_dtype dt, uint32_t rows, uint32_
   tn_ll *e = k->e;
   const tn_quant *q = quant(dt);
   char name[64];
-  (void)rows, (void)panels, (void)flags;
-  snprintf(name, sizeof name, "unpack_%s", q->name);
+  (void)rows, (void)panels;
+  bool pairs = flags & TN_UKR_DOT;
+  snprintf(name, sizeof name, "unpack_%s%s", pairs ? "bf16_" : "", q->name);
   ll_type args[UNPACK_ARGS] = {e->ptr, e->ptr, e->i64};
   ll_val fn = ll_func(e, name, e->tvoid, args, UNPACK_ARGS, true, true);
   ll_func_attr(e, fn, "prefer-vector-width", k->u->isa->vector_width);
-  tn_cpu_scales *s = tn_mem_alloc(sizeof *s);
-  if (!s) {
+  unpack *u = tn_mem_alloc(sizeof *u);
+  if (!u) {
     tn_ll_fail(e, "out of memory");
     return fn;
   }
-  tn_cpu_scales_init(s, k, dt, 1);
+  memset(u->even, 0, sizeof u->even);
+  u->pairs = pairs;
+  tn_cpu_scales_init(&u->s, k, dt, 1);
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), LLVMGetParam(fn, BLOCKS), ll_k(e, 1), NULL, 0);
   ll_val group = ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS));
-  s->b.group[0] = ll_at(e, LLVMGetParam(fn, FROM), group);
-  ll_val to = ll_mul(e, l.iv, ll_k(e, (int64_t)q->values * TN_CPU_PANEL * 4));
-  unpack_block(s, ll_at(e, LLVMGetParam(fn, TO), to));
+  u->s.b.group[0] = ll_at(e, LLVMGetParam(fn, FROM), group);
+  ll_val to = ll_mul(e, l.iv, ll_k(e, (int64_t)q->values * TN_CPU_PANEL * (pairs ? 2 : 4)));
+  unpack_block(u, ll_at(e, LLVMGetParam(fn, TO), to));
   ll_loop_end(e, &l, NULL);
   LLVMBuildRetVoid(e->b);
-  tn_mem_free(s);
+  tn_mem_free(u);
   return fn;
 }
 
-void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, ll_val to) {
+void tn_cpu_block_unpack(tn_cpu_kernel *k, tn_dtype dt, ll_val from, ll_val depth, bool pairs, ll_val to) {
   tn_ll *e = k->e;
-  ll_val fn = tn_cpu_ukr_of(k, dt, 0, 1, 0, write_unpack);
+  ll_val fn = tn_cpu_ukr_of(k, dt, 0, 1, pairs ? TN_UKR_DOT : 0, write_unpack);
   ll_val args[UNPACK_ARGS] = {from, to, ll_udiv(e, depth, ll_k(e, quant(dt)->values))};
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, UNPACK_ARGS, "");
 }

@@ -16,12 +16,16 @@ tn_cpu_whole tn_cpu_whole_of(const tn_cpu_isa *isa, const tn_quant *q) {
   tn_cpu_whole w = {.q = q, .bytes = isa->vnni && q, .chunk = CHUNK};
   w.zeros = w.bytes && q->level == TN_QL_INT;
   if (q && q->zero_bits) w.chunk = q->values;
+  /* 6 * 4 sums, 4 lines of panels and a row's values: 29 and more of 32 registers; 5 * 2 and 4 of 16 */
+  w.rows = isa->lanes == 16 ? 6 : 5;
+  w.panels = isa->lanes == 16 ? 4 : 1;
+  w.tiles = isa->amx && w.bytes;
+  if (w.tiles) {
+    w.rows = TN_CPU_AMX_ROWS;
+    w.panels = TN_CPU_AMX_PANELS;
+  }
   return w;
 }
-
-/* 6 * 4 sums, 4 lines of panels and a row's values: 29 and more of 32 registers; 5 * 2 and 4 of 16. */
-uint32_t tn_cpu_whole_rows_max(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 6 : 5; }
-uint32_t tn_cpu_whole_panels(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 4 : 1; }
 
 /* ---- rows ---- */
 tn_cpu_whole_rows tn_cpu_whole_rows_of(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val depth) {
@@ -100,10 +104,13 @@ ll_val tn_cpu_whole_row(tn_cpu_kernel *k, const tn_cpu_whole *w, const tn_cpu_wh
 }
 
 /* ---- panels ---- */
-ll_val tn_cpu_whole_panel_bytes(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val depth) {
+static ll_val codes_bytes(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val depth) {
   tn_ll *e = k->e;
-  ll_val codes = ll_imul(e, depth, ll_k(e, TN_CPU_PANEL * (w->bytes ? 1 : 2)));
-  return ll_iadd(e, codes, ll_k(e, 2 * TN_CPU_PANEL * 4));
+  if (w->tiles) depth = tn_cpu_amx_row(k, depth, 1);
+  return ll_imul(e, depth, ll_k(e, TN_CPU_PANEL * (w->bytes ? 1 : 2)));
+}
+ll_val tn_cpu_whole_panel_bytes(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val depth) {
+  return ll_iadd(k->e, codes_bytes(k, w, depth), ll_k(k->e, 2 * TN_CPU_PANEL * 4));
 }
 
 /* What is being unpacked: values of one step of 32 from the block at `blocks`. */
@@ -171,7 +178,7 @@ static void write_unpack(tn_cpu_kernel *k, const tn_cpu_whole *w, const ll_val *
   unpack u = {.b = {.k = k, .e = e, .q = q, .panels = 1, .per = per}, .w = w};
   tn_cpu_codes_of(q, &u.codes);
   ll_val zeros[2] = {ll_zero(ll_vec(e, e->i32)), ll_zero(ll_vec(e, e->i32))};
-  ll_loop l;
+  ll_loop l, pad;
   ll_loop_begin(e, &l, ll_k(e, 0), ll_udiv(e, p[DEPTH_OF], ll_k(e, STEP)), ll_k(e, 1), zeros, per);
   memcpy(u.sums, l.phi, per * sizeof *u.sums);
   ll_val steps = ll_k(e, q->values / STEP), block = ll_udiv(e, l.iv, steps);
@@ -181,7 +188,13 @@ static void write_unpack(tn_cpu_kernel *k, const tn_cpu_whole *w, const ll_val *
   unpack_step(&u, ll_at(e, p[TO], ll_mul(e, l.iv, ll_k(e, STEP * TN_CPU_PANEL * (w->bytes ? 1 : 2)))));
   ll_loop_end(e, &l, u.sums);
   u.b.group[0] = p[FROM];
-  ll_val tail = ll_at(e, p[TO], ll_mul(e, p[DEPTH_OF], ll_k(e, TN_CPU_PANEL)));
+  ll_val tail = ll_at(e, p[TO], codes_bytes(k, w, p[DEPTH_OF]));
+  if (w->tiles) { /* half a step of zeros, where there is half a step */
+    ll_val half = ll_mul(e, p[DEPTH_OF], ll_k(e, TN_CPU_PANEL)), end = codes_bytes(k, w, p[DEPTH_OF]);
+    ll_loop_begin(e, &pad, half, end, ll_k(e, TN_CPU_AMX_LINE), NULL, 0);
+    ll_store(e, ll_zero(LLVMVectorType(e->i8, TN_CPU_AMX_LINE)), ll_at(e, p[TO], pad.iv), 1);
+    ll_loop_end(e, &pad, NULL);
+  }
   for (uint32_t v = 0; v < per && w->bytes; v++) {
     ll_val at = ll_at(e, tail, ll_k(e, (int64_t)v * e->lanes * 4)), zero = zero_of(&u, v);
     ll_store(e, l.out[v], at, 4);
@@ -191,8 +204,9 @@ static void write_unpack(tn_cpu_kernel *k, const tn_cpu_whole *w, const ll_val *
 }
 
 /* ---- micro-kernels ---- */
-enum { DEPTH, A, LEAST, SUMS, A_STRIDE, B, PANEL_STRIDE, C, C_STRIDE, MORE, SHIFT, ARGS };
+enum { DEPTH, A, LEAST, SUMS, A_STRIDE, B, PANEL_STRIDE, C, C_STRIDE, MORE, SHIFT, ROWS, ARGS };
 typedef struct wholeukr {
+  tn_cpu_kernel *k;
   tn_ll *e;
   const tn_cpu_whole *w;
   const ll_val *p;
@@ -200,19 +214,19 @@ typedef struct wholeukr {
   ll_val acc[LL_LOOP_PHIS];
 } wholeukr;
 
-static ll_val row_at(wholeukr *u, uint32_t base, uint32_t r) {
+static ll_val row_at(wholeukr *u, uint32_t base, ll_val r) {
   tn_ll *e = u->e;
-  return ll_at(e, u->p[base], ll_imul(e, u->p[A_STRIDE], ll_k(e, r)));
+  return ll_at(e, u->p[base], ll_imul(e, u->p[A_STRIDE], r));
 }
 static ll_val panel_at(wholeukr *u, uint32_t v, ll_val off) {
   tn_ll *e = u->e;
   ll_val panel = ll_at(e, u->p[B], ll_imul(e, u->p[PANEL_STRIDE], ll_k(e, v / u->per)));
   return ll_at(e, ll_at(e, panel, off), ll_k(e, (int64_t)(v % u->per) * e->lanes * 4));
 }
-static ll_val cell_at(wholeukr *u, uint32_t c) {
+static ll_val cell_at(wholeukr *u, ll_val r, uint32_t v) {
   tn_ll *e = u->e;
-  ll_val row = ll_at(e, u->p[C], ll_imul(e, u->p[C_STRIDE], ll_k(e, c / u->n)));
-  return ll_at(e, row, ll_k(e, (int64_t)(c % u->n) * e->lanes * 4));
+  ll_val row = ll_at(e, u->p[C], ll_imul(e, u->p[C_STRIDE], r));
+  return ll_at(e, row, ll_k(e, (int64_t)v * e->lanes * 4));
 }
 
 /* Four bytes, or two words, of each row times line `kk` of the panels. */
@@ -223,7 +237,8 @@ static void line_of(wholeukr *u, ll_val kk) {
   for (uint32_t v = 0; v < u->n; v++)
     b[v] = ll_load(e, t, panel_at(u, v, ll_mul(e, kk, ll_k(e, TN_CPU_PANEL * 4))), 4 * e->lanes);
   for (uint32_t r = 0; r < u->rows; r++) {
-    ll_val a = ll_splat(e, ll_load(e, e->i32, ll_at(e, row_at(u, A, r), ll_mul(e, kk, ll_k(e, 4))), 1));
+    ll_val a =
+        ll_splat(e, ll_load(e, e->i32, ll_at(e, row_at(u, A, ll_k(e, r)), ll_mul(e, kk, ll_k(e, 4))), 1));
     for (uint32_t v = 0; v < u->n; v++) {
       ll_val *acc = &u->acc[r * u->n + v];
       if (u->w->bytes) {
@@ -238,20 +253,54 @@ static void line_of(wholeukr *u, ll_val kk) {
 }
 
 /* What a row's smallest value, and its sum, add to its products. */
-static ll_val besides(wholeukr *u, uint32_t r, uint32_t v) {
+static ll_val besides(wholeukr *u, ll_val r, uint32_t v) {
   tn_ll *e = u->e;
   ll_type t = ll_vec(e, e->i32);
-  ll_val tail = panel_at(u, v, ll_mul(e, u->p[DEPTH], ll_k(e, TN_CPU_PANEL)));
+  ll_val tail = panel_at(u, v, codes_bytes(u->k, u->w, u->p[DEPTH]));
   ll_val x = ll_mul(e, ll_load(e, t, tail, 4), ll_splat(e, ll_load(e, e->i32, row_at(u, LEAST, r), 4)));
   if (!u->w->zeros) return x;
   ll_val zeros = ll_load(e, t, ll_at(e, tail, ll_k(e, TN_CPU_PANEL * 4)), 4);
   return ll_add(e, x, ll_mul(e, zeros, ll_splat(e, ll_load(e, e->i32, row_at(u, SUMS, r), 4))));
 }
 
+/* A row's sums, to C. */
+static void finish_row(wholeukr *u, ll_val r, const ll_val *sums) {
+  tn_ll *e = u->e;
+  ll_val more = ll_splat(e, u->p[MORE]), shift = ll_splat(e, u->p[SHIFT]);
+  for (uint32_t v = 0; v < u->n; v++) {
+    ll_val before = ll_load_masked(e, ll_vec(e, e->i32), cell_at(u, r, v), more, 4);
+    ll_val x = u->w->bytes ? ll_shl(e, sums[v], shift) : sums[v];
+    if (u->w->bytes) x = ll_add(e, x, besides(u, r, v));
+    ll_store(e, ll_add(e, x, before), cell_at(u, r, v), 4);
+  }
+}
+
+/* The same from tile registers: u->rows are tiles of rows. */
+static void write_tiles(wholeukr *u) {
+  tn_ll *e = u->e;
+  int64_t width = (int64_t)u->n * e->lanes * 4;
+  ll_val room = ll_alloca(e, (uint64_t)width * TN_CPU_AMX_ROWS), sums[8];
+  tn_cpu_amx_sums s = {"llvm.x86.tdpbusd", u->rows, u->p[A], u->p[A_STRIDE], {0}};
+  for (uint32_t j = 0; j < u->panels; j++) s.panel[j] = panel_at(u, j * u->per, ll_k(e, 0));
+  ll_loop l;
+  tn_cpu_amx_zero(u->k, u->rows);
+  ll_val bytes = tn_cpu_amx_row(u->k, u->p[DEPTH], 1);
+  ll_loop_begin(e, &l, ll_k(e, 0), ll_udiv(e, bytes, ll_k(e, TN_CPU_AMX_LINE)), ll_k(e, 1), NULL, 0);
+  tn_cpu_amx_step(u->k, &s, l.iv);
+  ll_loop_end(e, &l, NULL);
+  tn_cpu_amx_store(u->k, u->rows, room, ll_k(e, width));
+  ll_loop_begin(e, &l, ll_k(e, 0), u->p[ROWS], ll_k(e, 1), NULL, 0);
+  ll_val row = ll_at(e, room, ll_mul(e, l.iv, ll_k(e, width)));
+  for (uint32_t v = 0; v < u->n; v++)
+    sums[v] = ll_load(e, ll_vec(e, e->i32), ll_at(e, row, ll_k(e, (int64_t)v * e->lanes * 4)), 4);
+  finish_row(u, l.iv, sums);
+  ll_loop_end(e, &l, NULL);
+  LLVMBuildRetVoid(e->b);
+}
+
 static void write_ukr(wholeukr *u) {
   tn_ll *e = u->e;
   uint32_t cells = u->rows * u->n;
-  ll_val more = ll_splat(e, u->p[MORE]), shift = ll_splat(e, u->p[SHIFT]);
   ll_loop l;
   for (uint32_t c = 0; c < cells; c++) u->acc[c] = ll_zero(ll_vec(e, e->i32));
   ll_val lines = ll_udiv(e, u->p[DEPTH], ll_k(e, u->w->bytes ? 4 : 2));
@@ -259,12 +308,7 @@ static void write_ukr(wholeukr *u) {
   memcpy(u->acc, l.phi, cells * sizeof *u->acc);
   line_of(u, l.iv);
   ll_loop_end(e, &l, u->acc);
-  for (uint32_t c = 0; c < cells; c++) {
-    ll_val before = ll_load_masked(e, ll_vec(e, e->i32), cell_at(u, c), more, 4);
-    ll_val x = u->w->bytes ? ll_shl(e, l.out[c], shift) : l.out[c];
-    if (u->w->bytes) x = ll_add(e, x, besides(u, c / u->n, c % u->n));
-    ll_store(e, ll_add(e, x, before), cell_at(u, c), 4);
-  }
+  for (uint32_t r = 0; r < u->rows; r++) finish_row(u, ll_k(e, r), l.out + r * u->n);
   LLVMBuildRetVoid(e->b);
 }
 
@@ -297,18 +341,20 @@ void tn_cpu_whole_unpack(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val from, l
 
 static ll_val ukr_of(tn_cpu_kernel *k, const tn_cpu_whole *w, uint32_t rows) {
   tn_ll *e = k->e;
-  uint32_t panels = tn_cpu_whole_panels(k->u->isa), per = TN_CPU_PANEL / e->lanes;
+  uint32_t panels = w->panels, per = TN_CPU_PANEL / e->lanes;
   char name[64];
   bool fresh;
   ll_val outer = e->fn, p[ARGS];
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b);
   ll_type types[ARGS] = {e->i64, e->ptr, e->ptr, e->ptr, e->i64, e->ptr,
-                         e->i64, e->ptr, e->i64, e->i1,  e->i32};
-  snprintf(name, sizeof name, "whole_%s_%ux%u", w->bytes ? w->zeros ? "bz" : "b" : "w", rows, panels);
+                         e->i64, e->ptr, e->i64, e->i1,  e->i32, e->i64};
+  snprintf(name, sizeof name, "whole_%s%s_%ux%u", w->bytes ? w->zeros ? "bz" : "b" : "w", w->tiles ? "t" : "",
+           rows, panels);
   ll_val fn = open_function(k, name, types, ARGS, &fresh);
   LLVMGetParams(fn, p);
-  wholeukr u = {.e = e, .w = w, .p = p, .rows = rows, .panels = panels, .per = per, .n = panels * per};
-  if (fresh) write_ukr(&u);
+  wholeukr u = {
+      .k = k, .e = e, .w = w, .p = p, .rows = rows, .panels = panels, .per = per, .n = panels * per};
+  if (fresh) (w->tiles ? write_tiles : write_ukr)(&u);
   e->fn = outer;
   LLVMPositionBuilderAtEnd(e->b, here);
   return fn;
@@ -318,9 +364,10 @@ void tn_cpu_whole_tile_call(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val rows
                             const tn_cpu_whole_tile *t) {
   tn_ll *e = k->e;
   ll_val args[ARGS] = {t->depth,        t->a, t->least,    t->sums, t->a_stride, t->b,
-                       t->panel_stride, t->c, t->c_stride, t->more, t->shift};
+                       t->panel_stride, t->c, t->c_stride, t->more, t->shift,    rows};
   LLVMBasicBlockRef end = ll_block(e, "tiled");
-  uint32_t most = tn_cpu_whole_rows_max(k->u->isa);
+  uint32_t most = w->tiles ? w->rows / TN_CPU_AMX_TILE : w->rows;
+  if (w->tiles) rows = ll_ceildiv(e, rows, ll_k(e, TN_CPU_AMX_TILE));
   ll_val sw = LLVMBuildSwitch(e->b, rows, end, most);
   for (uint32_t r = 1; r <= most; r++) {
     LLVMBasicBlockRef block = ll_block(e, "rows");

@@ -4,23 +4,23 @@
  * With VNNI both are bytes: a row is stored less its smallest value, as the low and the high byte of what is
  * left (two products, the second only where some value needs it), and the smallest value times the sums of
  * the panel's columns is added. Codes lose 128 to become signed; where a format stores zeros, (128 - zero)
- * times the row's sum is added. Without VNNI both are 16-bit words. */
+ * times the row's sum is added. Without VNNI both are 16-bit words. With AMX bytes meet in tile registers. */
 #ifndef TN_CPU_UKERNEL_WHOLE_H
 #define TN_CPU_UKERNEL_WHOLE_H
+#include "backends/cpu/ukernel/ukernel_amx.h"
 #include "backends/cpu/ukernel/ukernel_block.h"
 
 typedef struct tn_cpu_whole {
-  const tn_quant *q; /* NULL: rhs is not packed */
-  bool bytes;        /* else words */
-  bool zeros;        /* bytes: start from a row's sums too */
-  uint32_t chunk;    /* of k at a time, at most: one that has the same zeros */
+  const tn_quant *q;     /* NULL: rhs is not packed */
+  bool bytes;            /* else words */
+  bool zeros;            /* bytes: start from a row's sums too */
+  bool tiles;            /* bytes: in tile registers; panels are whole steps of them */
+  uint32_t chunk;        /* of k at a time, at most: one that has the same zeros */
+  uint32_t rows, panels; /* the micro-kernel takes at once */
 } tn_cpu_whole;
 
 /* Is the format one of 8-bit codes without scales? */
 bool tn_cpu_whole_format(const tn_quant *q);
-/* Rows and panels the micro-kernel takes at once. */
-uint32_t tn_cpu_whole_rows_max(const tn_cpu_isa *isa);
-uint32_t tn_cpu_whole_panels(const tn_cpu_isa *isa);
 tn_cpu_whole tn_cpu_whole_of(const tn_cpu_isa *isa, const tn_quant *q);
 
 /* A staged row: bytes or words, then i32: the smallest value, and the sums of the row's chunks. */
@@ -47,7 +47,8 @@ typedef struct tn_cpu_whole_tile {
   ll_val more;        /* i1: go on from what C holds */
   ll_val shift;       /* i32: products count 2^shift */
 } tn_cpu_whole_tile;
-/* Calls the micro-kernel for `rows` (i64, 1..tn_cpu_whole_rows_max) rows and tn_cpu_whole_panels panels. */
+/* Calls the micro-kernel for `rows` (i64, 1..w->rows) rows and w->panels panels; in tiles, between
+ * tn_cpu_amx_begin and _end, and rows of A up to the next multiple of 16 are read. */
 void tn_cpu_whole_tile_call(tn_cpu_kernel *k, const tn_cpu_whole *w, ll_val rows, const tn_cpu_whole_tile *t);
 
 #endif
