@@ -54,8 +54,8 @@ typedef struct tn_cpu_unit {
 /* isa is set. */
 tn_status tn_cpu_unit_init(tn_cpu_unit *u);
 void tn_cpu_unit_fini(tn_cpu_unit *u);
-/* Between these two, what is emitted makes one part; begin gives what end takes. `shared`: the function's type,
- * or NULL for a kernel. */
+/* Between these two, what is emitted makes one part; begin gives what end takes. `shared`: the function's
+ * type, or NULL for a kernel. */
 LLVMModuleRef tn_cpu_part_begin(tn_cpu_unit *u);
 void tn_cpu_part_end(tn_cpu_unit *u, LLVMModuleRef outer, const char *symbol, ll_type shared);
 

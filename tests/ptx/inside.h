@@ -127,8 +127,8 @@ typedef struct ptx_lexer {
 /* false: *why is static text. */
 bool ptx_lex(ptx_lexer *l, ptx_token *t, const char **why);
 
-/* check.c: what combinations of types and modifiers mean; NULL: fine, else what is wrong (static text). version: of PTX, 80
- * for 8.0. */
+/* check.c: what combinations of types and modifiers mean; NULL: fine, else what is wrong (static text).
+ * version: of PTX, 80 for 8.0. */
 const char *ptx_check(ptx_ins *i, uint32_t sm, uint32_t version);
 
 /* ---- the machine
@@ -201,7 +201,8 @@ struct ptx_machine {
   uint32_t cluster[3], grid_clusters[3];
   ptx_cta *ctas; /* of the gang that runs */
   uint32_t nctas, nwarps;
-  uint32_t nclocks, landed; /* clocks: of the gang's warps, and one of all bulk copies, which counts landings */
+  uint32_t nclocks,
+      landed; /* clocks: of the gang's warps, and one of all bulk copies, which counts landings */
   ptx_barrier *cluster_barriers;
   uint32_t nclusters;
   TN_VEC(struct ptx_mbarrier *) mbarriers; /* mbarrier.c: those in shared memory */

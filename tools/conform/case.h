@@ -17,13 +17,13 @@ typedef struct tn_case {
   double atol, rtol;      /* 0: by element type */
   double nmse;            /* not 0: floats are compared as a whole instead */
   uint64_t seed;
-  const char *pipeline;  /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
-  const char *precision; /* NULL: strict */
-  const char *target;    /* of the cpu; NULL: every one that this machine runs and that differs here */
-  bool every_target;     /* of the cpu: also those whose code should be another one's */
-  uint32_t kernels;      /* not 0: so many there are on a cpu behind "partition, fuse" */
+  const char *pipeline;    /* NULL: "partition, fuse" and "partition, fuse{max=1}" */
+  const char *precision;   /* NULL: strict */
+  const char *target;      /* of the cpu; NULL: every one that this machine runs and that differs here */
+  bool every_target;       /* of the cpu: also those whose code should be another one's */
+  uint32_t kernels;        /* not 0: so many there are on a cpu behind "partition, fuse" */
   uint32_t device_kernels; /* the same on a device */
-  bool plain_weights;    /* weights keep their row-major layout */
+  bool plain_weights;      /* weights keep their row-major layout */
   void (*fill)(const char *name, tn_dtype dt, void *data, int64_t count); /* optional: own input values */
 } tn_case;
 

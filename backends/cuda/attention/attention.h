@@ -11,7 +11,7 @@
 #include "backends/cuda/warp.h"
 
 enum { TN_CUDA_Q8_VALUES = 32, TN_CUDA_Q8_BYTES = 34 }; /* a block of q8_0: f16 scale, signed bytes */
-enum { TN_CUDA_ATT_FEW_ROWS = 16 }; /* of a group: more of 16-bit floats go by tiles */
+enum { TN_CUDA_ATT_FEW_ROWS = 16 };                     /* of a group: more of 16-bit floats go by tiles */
 #define TN_CUDA_LOG2E 1.4426950408889634074
 
 /* Keys or values: rows of a buffer, or what the evaluator gives. */
