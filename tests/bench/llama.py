@@ -6,8 +6,8 @@ llama.py TENON [--shapes 135m,1.1b] [--formats bf16,q8_0,q4_0,q4_k,q6_k] [--prec
 Weights are random, written with the gguf package in BF16; llama.cpp itself quantises the other formats (all matrices in one
 format; where rows are no multiple of its block it takes its usual fallback). Prefill of --prompt tokens, then --decode tokens
 one by one, greedy. tenon runs the compiled library through `tenon bench`, llama.cpp through llama-cpp-python in this process. Ratios
-are tenon's speed over llama.cpp's; the last column is the weights that tenon's decoding reads per second, as a part of the bandwidth that
-`tenon bench --limits` measured just before."""
+are tenon's speed over llama.cpp's; the last column is the weights that decoding reads per second, as a part of the bandwidth that
+`tenon bench --limits` measures before and after each turn (the mean of both; on shared machines it moves from second to second)."""
 import argparse
 import json
 import pathlib
@@ -141,20 +141,25 @@ def measure(args, work, name, fmt, threads):
     engines["llama.cpp"] = LlamaCpp(path, threads, capacity)
     prompt = [3 + i * 2654435761 % (SHAPES[name]["vocab"] - 3) for i in range(args.prompt)]
     speeds = {engine: [] for engine in engines}
+    parts = {engine: [] for engine in engines}  # of the read bandwidth
+    bounds, size = [], matrix_bytes(path)
+    read = lambda: turns.limits(args.tenon, threads)["read"]["median"]
     for i in range(args.rounds + 1):  # the first round warms up
+        bounds.append(read())
         for engine, e in engines.items():
             s = e.run(prompt, args.decode)
+            bounds.append(read())
             if i:
                 speeds[engine].append(s)
-    bound = turns.limits(args.tenon, threads)["read"]["median"] / 1e9
-    row = {"model": name, "format": fmt, "threads": threads, "isa": args.isa, "matrix_bytes": matrix_bytes(path), "prompt": args.prompt,
-           "decode_tokens": args.decode, "read_gb_per_s": bound}
+                parts[engine].append(s[1] * size / statistics.mean(bounds[-2:]))
+    row = {"model": name, "format": fmt, "threads": threads, "isa": args.isa, "matrix_bytes": size, "prompt": args.prompt,
+           "decode_tokens": args.decode, "read_gb_per_s": statistics.median(bounds) / 1e9}
     for k, what in enumerate(("prefill", "decode")):
         all = {engine: [s[k] for s in speeds[engine]] for engine in engines}
         row[what] = {engine: {"median": statistics.median(v), "min": min(v), "max": max(v),
                               "ratio": statistics.median(a / b for a, b in zip(v, all["llama.cpp"]))} for engine, v in all.items()}
-    for v in row["decode"].values():
-        v["of_bandwidth"] = v["median"] * row["matrix_bytes"] / 1e9 / bound
+    for engine, v in row["decode"].items():
+        v["of_bandwidth"] = statistics.median(parts[engine])
     return row
 
 
