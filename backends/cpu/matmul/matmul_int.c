@@ -22,6 +22,9 @@ static int64_t rows_limit(tn_cpu_mm *x) {
   return most * (limit < 4 ? 4 : limit > MOST_BLOCKS ? MOST_BLOCKS : limit);
 }
 
+/* Of k at a time: whole blocks. */
+static int64_t chunk_of(const tn_cpu_int_form *f) { return TN_CPU_MM_CHUNK / f->block * f->block; }
+
 /* ---- stages ---- */
 static void stage_rows(tn_cpu_mm *x) {
   tn_ll *e = x->k->e;
@@ -42,16 +45,39 @@ static ll_val codes_bytes(tn_cpu_mm *x, ll_val depth) {
   return ll_imul(x->k->e, blocks, ll_k(x->k->e, tn_cpu_int_block_bytes(&b->form)));
 }
 
+/* Where the weight's panel is that the unit has as its panel j, from the chunk on. */
+static ll_val packed_panel(tn_cpu_mm *x, uint32_t j) {
+  tn_ll *e = x->k->e;
+  ll_val size = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth);
+  ll_val within = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->k0);
+  return ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs),
+               ll_iadd(e, ll_mul(e, tn_cpu_mm_panel(x, j), size), within));
+}
+
 /* The unit's panels, the chunk's part of k. */
 static void stage_panels(tn_cpu_mm *x) {
   tn_ll *e = x->k->e;
   blocks_path *b = x->own;
-  tn_dtype dt = x->tr.dtype;
-  ll_val size = tn_cpu_panel_bytes(x->k, dt, x->depth), within = tn_cpu_panel_bytes(x->k, dt, x->k0);
   for (uint32_t j = 0; j < x->panels; j++) {
-    ll_val from = ll_iadd(e, ll_mul(e, tn_cpu_mm_panel(x, j), size), within);
     ll_val to = ll_at(e, b->panels_at, ll_imul(e, codes_bytes(x, x->kc), ll_k(e, j)));
-    tn_cpu_int_unpack(x->k, dt, &b->form, ll_at(e, tn_cpu_arg_buffer(x->k, x->rhs), from), x->kc, to);
+    tn_cpu_int_unpack(x->k, x->tr.dtype, &b->form, packed_panel(x, j), x->kc, to);
+  }
+}
+
+/* Block i of `blocks` of rows brings in its share of the same chunk of the panels that the next unit unpacks:
+ * what lies behind the last is fetched in vain. */
+static void fetch_ahead(tn_cpu_mm *x, ll_val i, ll_val blocks) {
+  tn_ll *e = x->k->e;
+  ll_val size = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth), line = ll_k(e, 64);
+  ll_val next = ll_imul(e, size, ll_k(e, tn_cpu_mm_width(x) / TN_CPU_PANEL));
+  ll_val lines = ll_ceildiv(e, ll_ceildiv(e, tn_cpu_panel_bytes(x->k, x->tr.dtype, x->kc), line), blocks);
+  ll_val at = ll_iadd(e, next, ll_mul(e, ll_mul(e, i, lines), line));
+  for (uint32_t j = 0; j < x->panels; j++) {
+    ll_val from = ll_at(e, packed_panel(x, j), at);
+    ll_loop l;
+    ll_loop_begin(e, &l, ll_k(e, 0), lines, ll_k(e, 1), NULL, 0);
+    ll_prefetch(e, ll_at(e, from, ll_mul(e, l.iv, line)), 2);
+    ll_loop_end(e, &l, NULL);
   }
 }
 
@@ -81,13 +107,15 @@ static void unit(tn_cpu_mm *x) {
   tn_ll *e = x->k->e;
   blocks_path *b = x->own;
   ll_loop chunks, rows;
-  ll_loop_begin(e, &chunks, ll_k(e, 0), x->depth, ll_k(e, TN_CPU_MM_CHUNK), NULL, 0);
+  ll_val chunk = ll_k(e, chunk_of(&b->form));
+  ll_loop_begin(e, &chunks, ll_k(e, 0), x->depth, chunk, NULL, 0);
   x->k0 = chunks.iv;
-  x->kc = ll_imin(e, ll_k(e, TN_CPU_MM_CHUNK), ll_sub(e, x->depth, chunks.iv));
+  x->kc = ll_imin(e, chunk, ll_sub(e, x->depth, chunks.iv));
   stage_panels(x);
   ll_val blocks = tn_cpu_mm_blocks(x), r0, r1;
   ll_loop_begin(e, &rows, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
   tn_cpu_mm_block(x, blocks, rows.iv, &r0, &r1);
+  fetch_ahead(x, rows.iv, blocks);
   for (uint32_t j = 0; j < x->panels; j += tn_cpu_int_panels(x->k->u->isa)) multiply(x, r0, r1, j);
   ll_loop_end(e, &rows, NULL);
   ll_loop_end(e, &chunks, NULL);
@@ -106,7 +134,8 @@ static bool write_blocks(tn_cpu_mm *x) {
       !tn_cpu_int_form_of(k, tn_quant_of(x->tr.dtype), x->k_dim, &b.form) || !tn_cpu_int_fits(isa, &b.form))
     return false;
   uint32_t taken = tn_cpu_int_panels(isa);
-  int64_t limit = rows_limit(x), panels = tn_cpu_mm_panels(x, taken), blocks = TN_CPU_MM_CHUNK / b.form.block;
+  int64_t limit = rows_limit(x), panels = tn_cpu_mm_panels(x, taken),
+          blocks = chunk_of(&b.form) / b.form.block;
   tn_dim rows = tn_cpu_dim_mul(k, tn_cpu_int_row_dim(k, x->k_dim), tn_cpu_dim_k(k, limit));
   b.rows = tn_cpu_int_rows_of(k, x->depth, b.form.block, b.form.run, tn_cpu_int_times(isa, &b.form));
   b.rows_at = tn_cpu_scratch(k, rows, 1);

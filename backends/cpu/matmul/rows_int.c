@@ -5,7 +5,7 @@
 #define MAGIC 12582912.0      /* 1.5 * 2^23 */
 #define MAGIC_BITS 0x4b400000 /* the same as f32 bits */
 #define TINY 0x1p-100         /* below, a block counts as zeros: 127 / amax must be finite */
-#define MAX_VECTORS 16        /* of a block */
+#define MAX_VECTORS (TN_CPU_INT_LONG_BLOCK / 8) /* of a block */
 
 static ll_val lines(tn_ll *e, ll_val bytes) {
   return ll_and(e, ll_iadd(e, bytes, ll_k(e, 63)), ll_k(e, -64));

@@ -12,7 +12,7 @@
 #include "backends/cpu/ukernel/ukernel.h"
 
 #define TN_CPU_INT_BLOCK 32u       /* values of a block, where weights have scales of their own in a row */
-#define TN_CPU_INT_LONG_BLOCK 128u /* where they have none */
+#define TN_CPU_INT_LONG_BLOCK 512u /* the most where they have none */
 
 typedef struct tn_cpu_int_rows {
   uint32_t block, run;         /* run: 16, 32 or the block */

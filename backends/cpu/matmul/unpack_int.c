@@ -13,8 +13,11 @@ static bool takes_long(const tn_quant *q) {
 bool tn_cpu_int_form_of(tn_cpu_kernel *k, const tn_quant *q, tn_dim depth, tn_cpu_int_form *f) {
   *f =
       (tn_cpu_int_form){.block = TN_CPU_INT_BLOCK, .run = tn_cpu_block_chunk(q), .low = tn_cpu_scales_low(q)};
-  if (takes_long(q) && tn_ll_dim_multiple(&k->body, depth, TN_CPU_INT_LONG_BLOCK))
-    f->block = f->run = TN_CPU_INT_LONG_BLOCK;
+  for (uint32_t n = TN_CPU_INT_LONG_BLOCK; takes_long(q) && n > TN_CPU_INT_BLOCK; n -= 4 * TN_CPU_INT_BLOCK)
+    if (tn_ll_dim_multiple(&k->body, depth, n)) {
+      f->block = f->run = n;
+      break;
+    }
   return tn_cpu_codes_of(q, &f->codes);
 }
 

@@ -12,9 +12,9 @@
 
 typedef struct tn_cpu_int_form {
   tn_cpu_codes codes;
-  uint32_t
-      block; /* values that share a scale of the rows: 32, or 128 where the weight's scales stand elsewhere */
-  uint32_t run; /* values of a scale: 16, 32 or the block */
+  uint32_t block; /* values that share a scale of the rows: 32, or up to 512 where the weight's scales stand
+                     elsewhere */
+  uint32_t run;   /* values of a scale: 16, 32 or the block */
   bool low;
 } tn_cpu_int_form;
 
