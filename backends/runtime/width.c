@@ -1,12 +1,11 @@
 /* width.c - fewer threads while others use the processors. Where the system stops a thread, all wait for it:
- * two threads on one and a half processors are slower than one. What is lost that way flows into a bucket
- * with a hole: now and then a stall does no harm, stalls all the time cost a thread. Results do not depend on
- * how many threads there are. */
+ * n threads that stand still for a part f of the time do the work of n (1 - f), so one less is faster where f
+ * is beyond 1 / n. What is lost flows into a bucket with a hole of that size: now and then a stall does no
+ * harm, stalls all the time cost a thread. Results do not depend on how many threads there are. */
 #include "backends/runtime/rt.h"
 
-static const double tolerated = 0.15;                  /* of the time: seconds of stalls per second */
-static const double most = 8e-3, most_on_trial = 5e-4; /* seconds in the bucket that cost a thread */
-static const double first_pause = 20e-3, longest = 1;  /* seconds until one thread more is tried */
+static const double most = 8e-3, most_on_trial = 2e-3;  /* seconds in the bucket that cost a thread */
+static const double first_pause = 20e-3, longest = 0.3; /* seconds until one thread more is tried */
 
 static void leave(tn_session *s, double now) {
   tn_rt_width *w = &s->width;
@@ -23,7 +22,7 @@ static void leave(tn_session *s, double now) {
 static bool pour(tn_session *s, double now) {
   tn_rt_width *w = &s->width;
   double lost = tn_pool_lost(s->pool);
-  w->excess -= (now - w->seen) * tolerated;
+  w->excess -= (now - w->seen) / w->threads;
   if (w->excess < 0) w->excess = 0;
   w->excess += lost - w->lost;
   w->lost = lost;
