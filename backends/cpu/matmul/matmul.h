@@ -118,6 +118,12 @@ bool tn_cpu_mm_in_chunks(tn_cpu_mm *x);
 int64_t tn_cpu_mm_rows_limit(tn_cpu_mm *x);
 /* Rows m0..m1 against panels from n0, floats. */
 void tn_cpu_mm_unit(tn_cpu_mm *x);
+/* A unit by chunks of k: `add` adds one, k0 .. k0 + kc, to `sums` (its first writes them), then the epilogue
+ * runs over those. */
+void tn_cpu_mm_by_chunks(tn_cpu_mm *x, int64_t chunk, ll_val sums, void (*add)(tn_cpu_mm *x));
+/* Calls `fn` for each block [r0, r1) of the unit's rows, the i-th of `blocks`. */
+typedef void (*tn_cpu_mm_block_fn)(tn_cpu_mm *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1);
+void tn_cpu_mm_each_block(tn_cpu_mm *x, tn_cpu_mm_block_fn fn);
 
 /* Does the product read panels of pairs? */
 static inline bool tn_cpu_mm_pairs(const tn_cpu_mm *x) { return x->dt == TN_DT_bf16; }

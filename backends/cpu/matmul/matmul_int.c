@@ -103,30 +103,20 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1, uint32_t j) {
   tn_cpu_int_tile_call(x->k, &b->form, ll_sub(e, r1, r0), &t);
 }
 
-static void unit(tn_cpu_mm *x) {
-  tn_ll *e = x->k->e;
-  blocks_path *b = x->own;
-  ll_loop chunks, rows;
-  ll_val chunk = ll_k(e, chunk_of(&b->form));
-  ll_loop_begin(e, &chunks, ll_k(e, 0), x->depth, chunk, NULL, 0);
-  x->k0 = chunks.iv;
-  x->kc = ll_imin(e, chunk, ll_sub(e, x->depth, chunks.iv));
-  stage_panels(x);
-  ll_val blocks = tn_cpu_mm_blocks(x), r0, r1;
-  ll_loop_begin(e, &rows, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
-  tn_cpu_mm_block(x, blocks, rows.iv, &r0, &r1);
-  fetch_ahead(x, rows.iv, blocks);
+static void multiply_block(tn_cpu_mm *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1) {
+  fetch_ahead(x, i, blocks);
   for (uint32_t j = 0; j < x->panels; j += tn_cpu_int_panels(x->k->u->isa)) multiply(x, r0, r1, j);
-  ll_loop_end(e, &rows, NULL);
-  ll_loop_end(e, &chunks, NULL);
-  tn_ll_body_forget(&x->k->body);
-  ll_val tile = x->tile;
-  x->tile = b->parts;
-  tn_cpu_mm_finish(x, x->m0, x->m1);
-  x->tile = tile;
+}
+static void add_chunk(tn_cpu_mm *x) {
+  stage_panels(x);
+  tn_cpu_mm_each_block(x, multiply_block);
+}
+static void unit(tn_cpu_mm *x) {
+  const blocks_path *b = x->own;
+  tn_cpu_mm_by_chunks(x, chunk_of(&b->form), b->parts, add_chunk);
 }
 
-static bool write_blocks(tn_cpu_mm *x) {
+bool tn_cpu_matmul_int(tn_cpu_mm *x) {
   tn_cpu_kernel *k = x->k;
   const tn_cpu_isa *isa = k->u->isa;
   blocks_path b = {0};
@@ -152,5 +142,3 @@ static bool write_blocks(tn_cpu_mm *x) {
   x->own = NULL;
   return true;
 }
-
-bool tn_cpu_matmul_int(tn_cpu_mm *x) { return write_blocks(x); }

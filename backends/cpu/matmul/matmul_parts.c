@@ -133,8 +133,10 @@ static void stage_panels(tn_cpu_mm *x) {
 }
 
 /* ---- units ---- */
-static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1) {
+static void multiply(tn_cpu_mm *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1) {
   tn_ll *e = x->k->e;
+  (void)i;
+  (void)blocks;
   const parts_path *p = x->own;
   ll_val at = ll_sub(e, r0, x->m0), steps = tn_cpu_amx_row(x->k, x->kc, 2);
   tn_cpu_tile t = {.depth = ll_udiv(e, steps, ll_k(e, 2)),
@@ -150,25 +152,13 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1) {
   tn_cpu_amx_parts_call(x->k, p->parts, ll_sub(e, r1, r0), &t);
 }
 
-static void unit(tn_cpu_mm *x) {
-  tn_ll *e = x->k->e;
-  const parts_path *p = x->own;
-  ll_loop chunks, rows;
-  ll_loop_begin(e, &chunks, ll_k(e, 0), x->depth, ll_k(e, CHUNK), NULL, 0);
-  x->k0 = chunks.iv;
-  x->kc = ll_imin(e, ll_k(e, CHUNK), ll_sub(e, x->depth, chunks.iv));
+static void add_chunk(tn_cpu_mm *x) {
   stage_panels(x);
-  ll_val blocks = tn_cpu_mm_blocks(x), r0, r1;
-  ll_loop_begin(e, &rows, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
-  tn_cpu_mm_block(x, blocks, rows.iv, &r0, &r1);
-  multiply(x, r0, r1);
-  ll_loop_end(e, &rows, NULL);
-  ll_loop_end(e, &chunks, NULL);
-  tn_ll_body_forget(&x->k->body);
-  ll_val tile = x->tile;
-  x->tile = p->sums;
-  tn_cpu_mm_finish(x, x->m0, x->m1);
-  x->tile = tile;
+  tn_cpu_mm_each_block(x, multiply);
+}
+static void unit(tn_cpu_mm *x) {
+  const parts_path *p = x->own;
+  tn_cpu_mm_by_chunks(x, CHUNK, p->sums, add_chunk);
 }
 
 bool tn_cpu_matmul_parts(tn_cpu_mm *x) {

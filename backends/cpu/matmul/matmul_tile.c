@@ -226,12 +226,37 @@ static void each_group(tn_cpu_mm *x, void (*fn)(tn_cpu_mm *x)) {
   tn_ll_body_forget(&x->k->body);
   x->n0 = first, x->group_end = end, x->parts = parts;
 }
-static void finish_parts(tn_cpu_mm *x) {
+static void finish_sums(tn_cpu_mm *x, ll_val sums) {
   ll_val tile = x->tile;
-  x->tile = x->parts;
+  x->tile = sums;
   tn_cpu_mm_finish(x, x->m0, x->m1);
   x->tile = tile;
 }
+static void finish_parts(tn_cpu_mm *x) { finish_sums(x, x->parts); }
+
+void tn_cpu_mm_by_chunks(tn_cpu_mm *x, int64_t chunk, ll_val sums, void (*add)(tn_cpu_mm *x)) {
+  tn_ll *e = x->k->e;
+  ll_val most = ll_k(e, chunk);
+  ll_loop l;
+  ll_loop_begin(e, &l, ll_k(e, 0), x->depth, most, NULL, 0);
+  x->k0 = l.iv;
+  x->kc = ll_imin(e, most, ll_sub(e, x->depth, l.iv));
+  add(x);
+  ll_loop_end(e, &l, NULL);
+  tn_ll_body_forget(&x->k->body);
+  finish_sums(x, sums);
+}
+
+void tn_cpu_mm_each_block(tn_cpu_mm *x, tn_cpu_mm_block_fn fn) {
+  tn_ll *e = x->k->e;
+  ll_val blocks = tn_cpu_mm_blocks(x), r0, r1;
+  ll_loop l;
+  ll_loop_begin(e, &l, ll_k(e, 0), blocks, ll_k(e, 1), NULL, 0);
+  tn_cpu_mm_block(x, blocks, l.iv, &r0, &r1);
+  fn(x, l.iv, blocks, r0, r1);
+  ll_loop_end(e, &l, NULL);
+}
+
 /* Rows m0..m1 against a few groups of panels from n0: by chunks of k, whose part of the rows stays in the
  * second-level cache while the groups pass by. */
 static void unit_by_chunks(tn_cpu_mm *x) {

@@ -107,13 +107,10 @@ static void multiply(tn_cpu_mm *x, ll_val part, ll_val r0, ll_val r1, uint32_t j
   tn_cpu_whole_tile_call(x->k, &p->w, ll_sub(e, r1, r0), &t);
 }
 
-static void unit(tn_cpu_mm *x) {
+static void add_chunk(tn_cpu_mm *x) {
   tn_ll *e = x->k->e;
-  whole_path *p = x->own;
-  ll_loop chunks, parts, rows;
-  ll_loop_begin(e, &chunks, ll_k(e, 0), x->depth, ll_k(e, p->w.chunk), NULL, 0);
-  x->k0 = chunks.iv;
-  x->kc = ll_imin(e, ll_k(e, p->w.chunk), ll_sub(e, x->depth, chunks.iv));
+  const whole_path *p = x->own;
+  ll_loop parts, rows;
   ll_val size = tn_cpu_whole_panel_bytes(x->k, &p->w, x->kc), r0, r1;
   stage_panels(x, size);
   ll_val wide = LLVMBuildZExt(e->b, ll_load(e, e->i32, p->wide, 4), e->i64, "");
@@ -124,12 +121,10 @@ static void unit(tn_cpu_mm *x) {
   for (uint32_t j = 0; j < x->panels; j += p->w.panels) multiply(x, parts.iv, r0, r1, j, size);
   ll_loop_end(e, &rows, NULL);
   ll_loop_end(e, &parts, NULL);
-  ll_loop_end(e, &chunks, NULL);
-  tn_ll_body_forget(&x->k->body);
-  ll_val tile = x->tile;
-  x->tile = p->parts;
-  tn_cpu_mm_finish(x, x->m0, x->m1);
-  x->tile = tile;
+}
+static void unit(tn_cpu_mm *x) {
+  const whole_path *p = x->own;
+  tn_cpu_mm_by_chunks(x, p->w.chunk, p->parts, add_chunk);
 }
 
 bool tn_cpu_matmul_whole(tn_cpu_mm *x) {
