@@ -6,7 +6,7 @@
 
 /* ---- the two functions ---- */
 #define MAX_BUFFERS 128
-#define FIXED_ARGS 4 /* scratch, dims, thread, nthreads, before the buffers */
+enum { SCRATCH, DIMS, THREAD, NTHREADS, TICKETS, LAUNCH, FIXED_ARGS }; /* before the buffers */
 
 static void write_entry(tn_cpu_kernel *k, const char *symbol, ll_val inner, ll_type inner_type,
                         uint32_t nbufs) {
@@ -14,13 +14,18 @@ static void write_entry(tn_cpu_kernel *k, const char *symbol, ll_val inner, ll_t
   ll_type arg = e->ptr;
   ll_func(e, symbol, e->tvoid, &arg, 1, false, false);
   ll_val call = LLVMGetParam(e->fn, 0), args[FIXED_ARGS + MAX_BUFFERS];
+  static const int64_t pointers[] = {[SCRATCH] = offsetof(tn_kcall, scratch),
+                                     [DIMS] = offsetof(tn_kcall, dims),
+                                     [TICKETS] = offsetof(tn_kcall, tickets)};
+  static const int64_t numbers[] = {[THREAD] = offsetof(tn_kcall, thread),
+                                    [NTHREADS] = offsetof(tn_kcall, nthreads),
+                                    [LAUNCH] = offsetof(tn_kcall, launch)};
   ll_val bufs = ll_load(e, e->ptr, ll_at(e, call, ll_k(e, offsetof(tn_kcall, bufs))), 8);
-  args[0] = ll_load(e, e->ptr, ll_at(e, call, ll_k(e, offsetof(tn_kcall, scratch))), 8);
-  args[1] = ll_load(e, e->ptr, ll_at(e, call, ll_k(e, offsetof(tn_kcall, dims))), 8);
-  ll_val t = ll_load(e, e->i32, ll_at(e, call, ll_k(e, offsetof(tn_kcall, thread))), 4);
-  ll_val n = ll_load(e, e->i32, ll_at(e, call, ll_k(e, offsetof(tn_kcall, nthreads))), 4);
-  args[2] = LLVMBuildZExt(e->b, t, e->i64, "");
-  args[3] = LLVMBuildZExt(e->b, n, e->i64, "");
+  for (uint32_t i = 0; i < FIXED_ARGS; i++) {
+    bool number = i == THREAD || i == NTHREADS || i == LAUNCH;
+    ll_val at = ll_at(e, call, ll_k(e, number ? numbers[i] : pointers[i]));
+    args[i] = number ? LLVMBuildZExt(e->b, ll_load(e, e->i32, at, 4), e->i64, "") : ll_load(e, e->ptr, at, 8);
+  }
   for (uint32_t i = 0; i < nbufs; i++)
     args[FIXED_ARGS + i] = ll_load(e, e->ptr, ll_at(e, bufs, ll_k(e, 8 * (int64_t)i)), 8);
   LLVMBuildCall2(e->b, inner_type, inner, args, FIXED_ARGS + nbufs, "");
@@ -30,15 +35,17 @@ static void write_entry(tn_cpu_kernel *k, const char *symbol, ll_val inner, ll_t
 static ll_val open_inner(tn_cpu_kernel *k, const char *symbol, uint32_t nin, uint32_t nout) {
   tn_ll *e = k->e;
   char name[160];
-  ll_type types[FIXED_ARGS + MAX_BUFFERS] = {e->ptr, e->ptr, e->i64, e->i64};
+  ll_type types[FIXED_ARGS + MAX_BUFFERS] = {e->ptr, e->ptr, e->i64, e->i64, e->ptr, e->i64};
   for (uint32_t i = 0; i < nin + nout; i++) types[FIXED_ARGS + i] = e->ptr;
   snprintf(name, sizeof name, "%s.body", symbol);
   ll_val fn = ll_func(e, name, e->tvoid, types, FIXED_ARGS + nin + nout, true, true);
   ll_func_attr(e, fn, "prefer-vector-width", k->u->isa->vector_width);
-  k->scratch = LLVMGetParam(fn, 0);
-  ll_val dims = LLVMGetParam(fn, 1);
-  k->thread = LLVMGetParam(fn, 2);
-  k->nthreads = LLVMGetParam(fn, 3);
+  k->scratch = LLVMGetParam(fn, SCRATCH);
+  ll_val dims = LLVMGetParam(fn, DIMS);
+  k->thread = LLVMGetParam(fn, THREAD);
+  k->nthreads = LLVMGetParam(fn, NTHREADS);
+  k->tickets = LLVMGetParam(fn, TICKETS);
+  k->launch = LLVMGetParam(fn, LAUNCH);
   for (uint32_t i = 0; i < nin; i++) k->body.args[i] = LLVMGetParam(fn, FIXED_ARGS + i);
   for (uint32_t i = 0; i < nout; i++) k->outs[i] = LLVMGetParam(fn, FIXED_ARGS + nin + i);
   for (uint32_t i = 0; i < k->body.nsyms; i++)
@@ -122,12 +129,6 @@ ll_val tn_cpu_arg_buffer(tn_cpu_kernel *k, tn_value v) {
 }
 
 /* ---- loops ---- */
-void tn_cpu_share(tn_cpu_kernel *k, ll_val n, ll_val *lo, ll_val *hi) {
-  tn_ll *e = k->e;
-  *lo = ll_udiv(e, ll_mul(e, n, k->thread), k->nthreads);
-  *hi = ll_udiv(e, ll_mul(e, n, ll_add(e, k->thread, ll_k(e, 1))), k->nthreads);
-}
-
 void tn_cpu_rows_begin(tn_cpu_kernel *k, tn_cpu_rows *r, const ll_val *sizes, uint32_t n, ll_val lo,
                        ll_val hi) {
   tn_ll *e = k->e;

@@ -82,6 +82,7 @@ typedef struct tn_cpu_kernel {
   ll_val outs[TN_LL_MAX_OUT];
   uint32_t nyields;
   ll_val scratch, thread, nthreads; /* ptr, i64, i64 */
+  ll_val tickets, launch;           /* ptr, i64: tn_kcall */
   tn_dim scratch_bytes;             /* set by the skeleton; 0: none */
 } tn_cpu_kernel;
 
@@ -132,8 +133,18 @@ tn_dim tn_cpu_dim_ceildiv(tn_cpu_kernel *k, tn_dim d, int64_t n);
 /* The kernel's buffer of a body argument, if v is one; NULL otherwise. */
 ll_val tn_cpu_arg_buffer(tn_cpu_kernel *k, tn_value v);
 
+/* ---- share.c ---- */
 /* This thread's part [lo, hi) of n units. */
 void tn_cpu_share(tn_cpu_kernel *k, ll_val n, ll_val *lo, ll_val *hi);
+/* The same little by little: between begin and end the units [first, end) are this thread's, at most `most`
+ * of them, all of one row of `row` units. Who is done with his part takes from the others'; every unit comes
+ * once, in no particular order. */
+typedef struct tn_cpu_taking {
+  LLVMBasicBlockRef next, none;
+  ll_val first, end;
+} tn_cpu_taking;
+void tn_cpu_take_begin(tn_cpu_kernel *k, tn_cpu_taking *t, ll_val n, ll_val row, ll_val most);
+void tn_cpu_take_end(tn_cpu_kernel *k, tn_cpu_taking *t);
 
 /* Walks [lo, hi) of the row-major space sizes[0..n), keeping the coordinates. */
 typedef struct tn_cpu_rows {

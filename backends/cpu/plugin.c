@@ -3,6 +3,8 @@
 #include <llvm-c/Target.h>
 #include <stdio.h>
 
+#define KERNEL_CALL_MINOR 4 /* of the first interface whose tn_kcall has all that kernels read */
+
 tn_status tn_cpu_fail(tn_cpu *c, tn_module *m, tn_loc loc, tn_status status, const char *fmt, ...) {
   char text[512];
   va_list ap;
@@ -78,6 +80,10 @@ static const tn_plugin plugin = {.size = sizeof plugin,
 TN_PLUGIN_ENTRY(cpu) {
   if (host_abi >> 16 != TN_ABI_MAJOR) {
     *why = "the plugin interface has another major version";
+    return NULL;
+  }
+  if ((host_abi & 0xffff) < KERNEL_CALL_MINOR) {
+    *why = "kernels are called with tickets, which the host's plugin interface does not have";
     return NULL;
   }
   return &plugin;

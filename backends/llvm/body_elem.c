@@ -62,7 +62,7 @@ TN_MATH(log1p)
 static ll_val f_floor(elem *c) { return ll_call1(c->e, "llvm.floor", c->x[0]); }
 static ll_val f_ceil(elem *c) { return ll_call1(c->e, "llvm.ceil", c->x[0]); }
 static ll_val f_round(elem *c) { return ll_call1(c->e, "llvm.rint", c->x[0]); }
-static ll_val f_silu(elem *c) { return ll_fmul(c->e, c->x[0], tn_ll_sigmoid(c->e, c->x[0])); }
+static ll_val f_silu(elem *c) { return tn_ll_silu(c->e, c->x[0]); }
 static ll_val f_relu(elem *c) {
   ll_val x = c->x[0], z = zero(c);
   if (is_float(c)) return ll_select(c->e, ll_fcmp(c->e, LLVMRealOLT, x, z), z, x);

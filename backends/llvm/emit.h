@@ -18,6 +18,7 @@ typedef struct tn_ll {
   ll_val fn;      /* the function being written */
   uint32_t lanes; /* elements of a vector; the same for every element type */
   bool scalef;    /* the target has AVX-512's scalef */
+  bool coarse; /* activations may be off by 2^-13 of 1: products round them to 8 bits of mantissa or fewer */
   ll_type tvoid, i1, i8, i16, i32, i64, f16, f32, f64, ptr;
   char error[200]; /* the first thing that could not be written; "" while all is well */
 } tn_ll;

@@ -241,7 +241,14 @@ static ll_val gelu_erf(tn_ll *e, ll_val x) {
   return ll_fma(e, ll_neg(e, t), share, above);
 }
 
+ll_val tn_ll_silu(tn_ll *e, ll_val x) {
+  ll_val coarse = e->coarse ? tn_ll_silu_coarse(e, x) : NULL;
+  return coarse ? coarse : ll_fmul(e, x, tn_ll_sigmoid(e, x));
+}
+
 ll_val tn_ll_gelu(tn_ll *e, ll_val x, const char *form) {
+  ll_val coarse = e->coarse ? tn_ll_gelu_coarse(e, x, form) : NULL;
+  if (coarse) return coarse;
   if (!strcmp(form, "quick")) return ll_fmul(e, x, tn_ll_sigmoid(e, ll_fmul(e, x, ll_f(e, x, 1.702))));
   if (!strcmp(form, "tanh")) { /* (1 + tanh(u)) / 2 is the sigmoid of 2 u */
     ll_val u = ll_fma(e, ll_fmul(e, x, x), ll_f(e, x, 0.044715), ll_f(e, x, 1));

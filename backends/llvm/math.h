@@ -14,7 +14,11 @@ ll_val tn_ll_log(tn_ll *e, ll_val x);
 ll_val tn_ll_tanh(tn_ll *e, ll_val x);
 ll_val tn_ll_sigmoid(tn_ll *e, ll_val x);
 ll_val tn_ll_erf(tn_ll *e, ll_val x);
+ll_val tn_ll_silu(tn_ll *e, ll_val x);
 ll_val tn_ll_gelu(tn_ll *e, ll_val x, const char *form); /* erf, tanh or quick */
+/* math_coarse.c: the two where e->coarse allows it; NULL: there is no coarse form of it */
+ll_val tn_ll_silu_coarse(tn_ll *e, ll_val x);
+ll_val tn_ll_gelu_coarse(tn_ll *e, ll_val x, const char *form);
 ll_val tn_ll_expm1(tn_ll *e, ll_val x);
 ll_val tn_ll_log1p(tn_ll *e, ll_val x);
 ll_val tn_ll_pow(tn_ll *e, ll_val x, ll_val y);

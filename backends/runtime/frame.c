@@ -150,6 +150,15 @@ static tn_status grow_scratch(tn_session *s, uint64_t bytes) {
   return TN_OK;
 }
 
+static tn_status grow_tickets(tn_session *s, uint32_t nsteps) {
+  if (s->nthreads == 1 || nsteps <= s->ntickets) return TN_OK;
+  uint64_t bytes = (uint64_t)nsteps * s->nthreads * TN_RT_TICKET;
+  if (!tn_rt_memory_grow(&s->tickets, bytes))
+    return tn_rt_fail(s, TN_OOM, "no memory for the tickets of %u steps", nsteps);
+  s->ntickets = nsteps;
+  return TN_OK;
+}
+
 /* What each step has to wait for, in a walk that begins at step `from`. A wait that an earlier one of the
  * same threads implies is left out. */
 static void order_steps(const tn_view *v, tn_frame *f, uint32_t from, uint32_t to) {
@@ -199,6 +208,7 @@ static tn_status count_steps(tn_session *s, tn_frame *f, uint32_t from, uint32_t
   uint64_t scratch = TN_RT_SLOT_ALIGN;
   TN_TRY(count_numbers(s, f, from, to, &scratch));
   order_steps(&s->model->view, f, from, to);
+  TN_TRY(grow_tickets(s, to - from));
   return grow_scratch(s, scratch);
 }
 

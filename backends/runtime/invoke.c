@@ -103,11 +103,20 @@ static tn_status take_outputs(tn_session *s, const tn_prog_entry *e, const tn_te
 
 /* ---- the walk ------------------------------------------------------------------------------------------ */
 
-static void run_step(tn_session *s, const tn_rt_step *step, uint32_t thread, uint32_t nthreads) {
+/* Step i of the walk. */
+static void run_step(tn_session *s, uint32_t i, uint32_t thread, uint32_t nthreads) {
+  const tn_rt_step *step = &s->walk[i];
   tn_rt_log *log = s->profile ? &s->logs[thread] : NULL;
   double begin = log ? tn_now() : 0;
-  tn_kcall call = {step->bufs,       step->dims, (char *)s->scratch.base + thread * s->scratch_stride,
-                   step->kernel.ctx, thread,     nthreads};
+  tn_kcall call = {.bufs = step->bufs,
+                   .dims = step->dims,
+                   .scratch = (char *)s->scratch.base + thread * s->scratch_stride,
+                   .ctx = step->kernel.ctx,
+                   .thread = thread,
+                   .nthreads = nthreads,
+                   .launch = s->launch};
+  if (nthreads > 1)
+    call.tickets = (uint64_t *)((char *)s->tickets.base + (uint64_t)i * s->nthreads * TN_RT_TICKET);
   step->kernel.fn(&call);
   if (log) tn_rt_log_put(log, s->nwalks, step->row, begin, tn_now());
 }
@@ -137,9 +146,16 @@ static void walk(void *arg, uint32_t thread, uint32_t width) {
       if (step->others) await_others(s, thread, i, width, stay, stay < width ? (uint32_t)(turn >> 32) : 0);
       if (!thread && step->others) tn_rt_width_look(s, i);
     }
-    run_step(s, step, thread, step->single ? 1 : stay);
+    run_step(s, i, thread, step->single ? 1 : stay);
     if (width > 1 && (!step->single || (i + 1 < n && !step[1].single))) tn_pool_pass(s->pool, thread, i + 1);
   }
+}
+
+/* Tickets of earlier walks count for nothing from now on. */
+static void next_launch(tn_session *s) {
+  if (++s->launch) return;
+  memset(s->tickets.base, 0, s->tickets.bytes);
+  s->launch = 1;
 }
 
 void tn_rt_walk(tn_session *s, const tn_frame *f, uint32_t from, uint32_t to) {
@@ -148,6 +164,7 @@ void tn_rt_walk(tn_session *s, const tn_frame *f, uint32_t from, uint32_t to) {
   if (s->profile) tn_rt_log_begin(s, f); /* counts the walk, keeps its dims */
   if (f->shared) tn_rt_width_begin(s);
   bool shared = f->shared && s->width.threads > 1;
+  if (shared) next_launch(s);
   s->counts.walks++;
   s->counts.steps += s->nwalk;
   s->counts.single += shared ? f->nsingle : s->nwalk;

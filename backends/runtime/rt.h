@@ -76,6 +76,8 @@ bool tn_rt_memory_grow(tn_rt_memory *m, uint64_t bytes); /* contents are lost; f
 bool tn_rt_memory_extend(tn_rt_memory *m, uint64_t bytes); /* contents stay */
 void tn_rt_memory_free(tn_rt_memory *m);
 
+enum { TN_RT_TICKET = 64 }; /* bytes between two words of tn_kcall.tickets */
+
 /* place.c: one slot, or rather the box that it is. */
 enum { TN_RT_SLOT_ALIGN = 64 };
 typedef struct tn_rt_room {
@@ -168,6 +170,9 @@ struct tn_session {
   tn_rt_memory *converted; /* per input: its integers in the declared type */
   tn_rt_memory scratch;
   uint64_t scratch_stride; /* bytes between two threads' scratch */
+  tn_rt_memory tickets;    /* of a walk: per step and thread, TN_RT_TICKET bytes apart (tn_kcall) */
+  uint32_t ntickets;       /* steps that have some */
+  uint32_t launch;         /* of the walk; every walk has another */
   const tn_rt_step *walk;  /* the steps that all threads run now */
   uint32_t nwalk;
   tn_rt_width width;

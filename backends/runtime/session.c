@@ -135,6 +135,7 @@ void tn_rt_session_free(tn_session *s) {
   tn_rt_frame_fini(s, &s->top);
   tn_rt_device_detach(s);
   tn_rt_memory_free(&s->scratch);
+  tn_rt_memory_free(&s->tickets);
   tn_rt_logs_free(s);
   tn_arena_fini(&s->arena);
   tn_mem_free(s);
@@ -192,7 +193,8 @@ static uint64_t bytes_of(const tn_rt_memory *m, uint32_t n) {
 
 void tn_rt_memory_use(const tn_session *s, tn_rt_use *out) {
   const tn_view *v = &s->model->view;
-  *out = (tn_rt_use){.scratch = s->scratch_stride * s->nthreads, .arena = s->top.slots_bytes};
+  *out =
+      (tn_rt_use){.scratch = s->scratch_stride * s->nthreads + s->tickets.bytes, .arena = s->top.slots_bytes};
   for (uint32_t i = 0; i < v->nweights; i++) out->weights += v->weights[i].bytes;
   for (uint32_t i = 0; i < v->nstates; i++) out->states += s->state_bytes[i];
   out->borders = bytes_of(s->converted, s->model->sizes.inputs) + bytes_of(s->top.kept, s->top.nkept);

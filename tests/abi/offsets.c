@@ -15,7 +15,7 @@ int main(void) {
   S(tn_diag) F(tn_diag, severity) F(tn_diag, loc) F(tn_diag, status) F(tn_diag, text)
   S(tn_host) F(tn_host, abi) F(tn_host, ctx) F(tn_host, alloc) F(tn_host, diag) F(tn_host, option) F(tn_host, extension) F(tn_host, ir)
   S(tn_target) F(tn_target, score) F(tn_target, name) F(tn_target, triple) F(tn_target, features) F(tn_target, flags)
-  S(tn_kcall) F(tn_kcall, bufs) F(tn_kcall, dims) F(tn_kcall, scratch) F(tn_kcall, ctx) F(tn_kcall, thread) F(tn_kcall, nthreads)
+  S(tn_kcall) F(tn_kcall, bufs) F(tn_kcall, dims) F(tn_kcall, scratch) F(tn_kcall, ctx) F(tn_kcall, thread) F(tn_kcall, nthreads) F(tn_kcall, tickets) F(tn_kcall, launch)
   S(tn_kernel_info) F(tn_kernel_info, op) F(tn_kernel_info, symbol) F(tn_kernel_info, dims) F(tn_kernel_info, ndims) F(tn_kernel_info, flags) F(tn_kernel_info, scratch) F(tn_kernel_info, key) F(tn_kernel_info, choices)
   S(tn_package_sink) F(tn_package_sink, ctx) F(tn_package_sink, image) F(tn_package_sink, kernel) F(tn_package_sink, phase)
   S(tn_backend) F(tn_backend, flags) F(tn_backend, name) F(tn_backend, targets) F(tn_backend, claim) F(tn_backend, fuse) F(tn_backend, layout) F(tn_backend, pack)

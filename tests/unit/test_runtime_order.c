@@ -1,6 +1,6 @@
 /* test_runtime_order.c - steps that go on without waiting for all threads. Random programs over a few slots,
- * a state and two outputs, with kernels that read what other threads wrote: any number of threads must give
- * what one loop in plain C gives. Worth running under the thread sanitizer. */
+ * a state and two outputs, with kernels that read what other threads wrote and take work from each other: any
+ * number of threads must give what one loop in plain C gives. Worth running under the thread sanitizer. */
 #include "backends/runtime/rt.h"
 #include "tests/unit/toy.h"
 #include "tools/driver/hazards.h"
@@ -36,13 +36,33 @@ static void linger(const tn_kcall *c) {
   if (atomic_load(&delays) && mix % 29 == 0) sched_yield();
 }
 
+/* The next of n elements for this thread, of its own part or of another's; -1: none is left. Words from
+ * earlier launches must not count, and one that is taken twice or not at all changes the result. */
+static int64_t take(const tn_kcall *c, int64_t n, atomic_ullong *own) {
+  for (uint32_t v = 0; v < (c->tickets ? c->nthreads : 1); v++) {
+    uint32_t owner = (c->thread + v) % c->nthreads;
+    int64_t from = n * owner / c->nthreads, to = n * (owner + 1) / c->nthreads;
+    atomic_ullong *word = c->tickets ? (atomic_ullong *)&c->tickets[8 * owner] : own;
+    unsigned long long now = atomic_load_explicit(word, memory_order_relaxed), next;
+    do {
+      uint32_t taken = now >> 32 == c->launch ? (uint32_t)now : 0;
+      next = (unsigned long long)c->launch << 32 | (taken + 1);
+    } while (
+        from + (uint32_t)next <= to &&
+        !atomic_compare_exchange_weak_explicit(word, &now, next, memory_order_relaxed, memory_order_relaxed));
+    if (from + (uint32_t)next <= to) return from + (uint32_t)next - 1;
+  }
+  return -1;
+}
+
 /* out[i] = the sum over the inputs of what others wrote; dims n, factor, step. */
 static void mix_kernel(const tn_kcall *c) {
-  int64_t n = c->dims[0], from = n * c->thread / c->nthreads, to = n * (c->thread + 1) / c->nthreads;
+  int64_t n = c->dims[0];
   uint32_t nread = (uint32_t)c->dims[3];
   int32_t *out = c->bufs[nread];
+  atomic_ullong own = (unsigned long long)c->launch << 32;
   linger(c);
-  for (int64_t i = from; i < to; i++) {
+  for (int64_t i; (i = take(c, n, &own)) >= 0;) {
     uint32_t sum = 0;
     for (uint32_t k = 0; k < nread; k++) sum += (uint32_t)mixed(c->bufs[k], (int32_t)i, n, c->dims[1]);
     out[i] = (int32_t)sum;
@@ -51,10 +71,11 @@ static void mix_kernel(const tn_kcall *c) {
 
 /* state[i] += ...; the state is an operand and the result. */
 static void bump_kernel(const tn_kcall *c) {
-  int64_t n = c->dims[0], from = n * c->thread / c->nthreads, to = n * (c->thread + 1) / c->nthreads;
+  int64_t n = c->dims[0];
   int32_t *state = c->bufs[1];
+  atomic_ullong own = (unsigned long long)c->launch << 32;
   linger(c);
-  for (int64_t i = from; i < to; i++)
+  for (int64_t i; (i = take(c, n, &own)) >= 0;)
     state[i] = (int32_t)((uint32_t)state[i] * 3u + (uint32_t)mixed(c->bufs[0], (int32_t)i, n, c->dims[1]));
 }
 

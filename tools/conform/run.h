@@ -19,12 +19,15 @@ typedef struct tn_host_run {
   tn_exec *exec;
   TN_VEC(tn_host_call) calls;
   tn_wall scratch[TN_HOST_THREADS];
+  uint64_t tickets[TN_HOST_THREADS * 8];
+  uint32_t launch;
   tn_op ret; /* the function's return */
 } tn_host_run;
 void tn_host_run_init(tn_host_run *r, tn_trial_plugin *p, const tn_target *t, const tn_case *c,
                       const char *pipeline);
 /* All kernels, once: one thread after the other, kernel by kernel, so that what they do to each other does
- * not depend on time. */
+ * not depend on time. An even number of them may take work from each other: then the first does nearly all.
+ */
 void tn_host_run_threads(tn_host_run *r, uint32_t nthreads);
 void tn_host_run_fini(tn_host_run *r);
 

@@ -57,12 +57,16 @@ void tn_host_run_init(tn_host_run *r, tn_trial_plugin *p, const tn_target *t, co
 }
 
 void tn_host_run_threads(tn_host_run *r, uint32_t nthreads) {
-  for (uint32_t i = 0; i < r->calls.count; i++)
-    for (uint32_t t = 0; t < nthreads; t++) {
-      tn_host_call *c = &r->calls.items[i];
-      tn_kcall k = {c->bufs, c->dims, r->scratch[t].data, c->ctx, t, nthreads};
+  for (uint32_t i = 0; i < r->calls.count; i++) {
+    tn_host_call *c = &r->calls.items[i];
+    tn_kcall k = {.bufs = c->bufs, .dims = c->dims, .ctx = c->ctx, .nthreads = nthreads};
+    k.launch = ++r->launch; /* what the words hold is of the launch before */
+    k.tickets = nthreads % 2 ? NULL : r->tickets;
+    for (k.thread = 0; k.thread < nthreads; k.thread++) {
+      k.scratch = r->scratch[k.thread].data;
       c->fn(&k);
     }
+  }
 }
 
 void tn_host_run_fini(tn_host_run *r) {

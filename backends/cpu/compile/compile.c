@@ -175,6 +175,7 @@ static tn_status run(job *j, const tn_target *t, const tn_options *o) {
   if (s == TN_INTERNAL) tn_cpu_fail(j->c, j->m, 0, s, "LLVM makes no code for '%s'", j->unit.isa->llvm_cpu);
   TN_TRY(s);
   j->unit.precision = tn_cpu_precision_of(&j->c->ir, j->m);
+  j->unit.e.coarse = j->unit.precision == TN_CPU_FAST && j->unit.isa->bf16;
   TN_TRY(tn_ll_kernels(j->unit.ir, j->m, "cpu", &j->ops));
   TN_TRY(write_all(j));
   took(j, "kernels", begin, j->functions.count, 0);

@@ -9,6 +9,7 @@ tn_status tn_cpu_unit_init(tn_cpu_unit *u) {
   tn_arena_init(&u->names);
   tn_map_init(&u->shared);
   TN_TRY(tn_ll_init(&u->e, "tenon", u->isa->lanes));
+  u->e.scalef = u->isa->scalef;
   LLVMTargetMachineRef machine = tn_cpu_machine(u->isa->llvm_features, u->isa);
   if (!machine) return TN_INTERNAL;
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);

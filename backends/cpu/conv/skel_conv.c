@@ -261,20 +261,18 @@ static void place_tile(tn_cpu_conv *v, ll_val i) {
 
 static void walk(tn_cpu_conv *v) {
   tn_ll *e = v->k->e;
-  ll_val tiles = tn_cpu_conv_cut(v), lo, hi;
-  ll_val blocks = tn_cpu_at_least_one(e, v->blocks);
-  tn_cpu_share(v->k, ll_mul(e, tiles, v->blocks), &lo, &hi);
-  ll_loop outer, inner;
-  ll_loop_begin(e, &outer, ll_udiv(e, lo, blocks), ll_ceildiv(e, hi, blocks), ll_k(e, 1), NULL, 0);
-  place_tile(v, outer.iv);
-  ll_val start = ll_mul(e, outer.iv, blocks), from = ll_imax(e, ll_sub(e, lo, start), ll_k(e, 0));
-  ll_loop_begin(e, &inner, from, ll_imin(e, ll_sub(e, hi, start), blocks), ll_k(e, 1), NULL, 0);
-  v->o0 = ll_mul(e, inner.iv, v->block);
+  ll_val tiles = tn_cpu_conv_cut(v), blocks = tn_cpu_at_least_one(e, v->blocks);
+  tn_cpu_taking t;
+  ll_loop l;
+  tn_cpu_take_begin(v->k, &t, ll_mul(e, tiles, v->blocks), blocks, blocks);
+  ll_val tile = ll_udiv(e, t.first, blocks), start = ll_mul(e, tile, blocks), from = ll_sub(e, t.first, start);
+  place_tile(v, tile);
+  ll_loop_begin(e, &l, from, ll_sub(e, t.end, start), ll_k(e, 1), NULL, 0);
+  v->o0 = ll_mul(e, l.iv, v->block);
   v->o1 = ll_imin(e, ll_add(e, v->o0, v->block), v->outputs);
-  unit(v, ll_icmp(e, LLVMIntEQ, inner.iv, from));
-  ll_loop_end(e, &inner, NULL);
-  ll_loop_end(e, &outer, NULL);
-  tn_ll_body_forget(&v->k->body);
+  unit(v, ll_icmp(e, LLVMIntEQ, l.iv, from));
+  ll_loop_end(e, &l, NULL);
+  tn_cpu_take_end(v->k, &t);
 }
 
 void tn_cpu_emit_conv(tn_cpu_kernel *k) {

@@ -1,11 +1,12 @@
 /* matmul_int.c - products of many rows through integer products, at precision "fast". Rows of lhs become
- * 8-bit integers once per block of rows. A unit takes k in chunks: its panels become codes, which stay in the
- * first-level cache while all rows pass by. */
+ * 8-bit integers once per block of rows. A unit takes k in chunks: its panels become codes, unless they lie
+ * as such, which stay in the first-level cache while all rows pass by. */
 #include "backends/cpu/matmul/matmul.h"
 #include "backends/cpu/ukernel/ukernel_int.h"
 
 #define ROWS_BYTES (448 * 1024) /* of prepared rows that should stay in the second-level cache */
 #define MOST_BLOCKS 18          /* of rows of a unit */
+#define LONG_CHUNK 768          /* of k at a time where few scales come with it */
 #define UNIT_PANELS 2
 
 /* What a product with a packed weight needs besides. */
@@ -23,7 +24,10 @@ static int64_t rows_limit(tn_cpu_mm *x) {
 }
 
 /* Of k at a time: whole blocks. */
-static int64_t chunk_of(const tn_cpu_int_form *f) { return TN_CPU_MM_CHUNK / f->block * f->block; }
+static int64_t chunk_of(const tn_cpu_int_form *f) {
+  int64_t most = f->plain ? LONG_CHUNK : TN_CPU_MM_CHUNK;
+  return most / f->block * f->block;
+}
 
 /* ---- stages ---- */
 static void stage_rows(tn_cpu_mm *x) {
@@ -97,7 +101,13 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1, uint32_t j) {
                        .a_stride = b->rows.bytes,
                        .panel_stride = codes_bytes(x, x->kc),
                        .c_stride = ll_k(e, (int64_t)x->panels * TN_CPU_PANEL * 4)};
-  t.b = ll_at(e, b->panels_at, ll_imul(e, t.panel_stride, ll_k(e, j)));
+  if (b->form.plain) {
+    ll_val apart = ll_sub(e, tn_cpu_mm_panel(x, j + 1), tn_cpu_mm_panel(x, j));
+    t.b = packed_panel(x, j);
+    t.panel_stride = ll_mul(e, apart, tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth));
+  } else {
+    t.b = ll_at(e, b->panels_at, ll_imul(e, t.panel_stride, ll_k(e, j)));
+  }
   t.c = ll_at(e, b->parts, ll_iadd(e, ll_mul(e, at, t.c_stride), ll_k(e, (int64_t)j * TN_CPU_PANEL * 4)));
   t.more = ll_icmp(e, LLVMIntNE, x->k0, ll_k(e, 0));
   tn_cpu_int_tile_call(x->k, &b->form, ll_sub(e, r1, r0), &t);
@@ -108,7 +118,8 @@ static void multiply_block(tn_cpu_mm *x, ll_val i, ll_val blocks, ll_val r0, ll_
   for (uint32_t j = 0; j < x->panels; j += tn_cpu_int_panels(x->k->u->isa)) multiply(x, r0, r1, j);
 }
 static void add_chunk(tn_cpu_mm *x) {
-  stage_panels(x);
+  const blocks_path *b = x->own;
+  if (!b->form.plain) stage_panels(x);
   tn_cpu_mm_each_block(x, multiply_block);
 }
 static void unit(tn_cpu_mm *x) {
@@ -129,7 +140,8 @@ bool tn_cpu_matmul_int(tn_cpu_mm *x) {
   tn_dim rows = tn_cpu_dim_mul(k, tn_cpu_int_row_dim(k, x->k_dim), tn_cpu_dim_k(k, limit));
   b.rows = tn_cpu_int_rows_of(k, x->depth, b.form.block, b.form.run, tn_cpu_int_times(isa, &b.form));
   b.rows_at = tn_cpu_scratch(k, rows, 1);
-  b.panels_at = tn_cpu_scratch(k, tn_cpu_dim_k(k, blocks * panels * tn_cpu_int_block_bytes(&b.form)), 1);
+  if (!b.form.plain)
+    b.panels_at = tn_cpu_scratch(k, tn_cpu_dim_k(k, blocks * panels * tn_cpu_int_block_bytes(&b.form)), 1);
   b.parts = tn_cpu_scratch(k, tn_cpu_dim_k(k, limit * panels * TN_CPU_PANEL), 4);
   x->own = &b;
   tn_cpu_mm_path p = {.panels = taken,

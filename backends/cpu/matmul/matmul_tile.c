@@ -338,6 +338,23 @@ static ll_val block_start(tn_cpu_mm *x, ll_val i, ll_val blocks) {
   return ll_imin(e, ll_mul(e, ll_udiv(e, ll_mul(e, full, i), blocks), size), x->m);
 }
 
+/* Rows of block `row` of all batches' are at hand: staged, where the thread did not do that last. */
+static void open_rows(tn_cpu_mm *x, const tn_cpu_mm_path *p, ll_val row, ll_val blocks, ll_val staged) {
+  tn_ll *e = x->k->e;
+  ll_val per_batch = ll_imax(e, blocks, ll_k(e, 1)), block = ll_urem(e, row, per_batch);
+  batch_coordinates(x, ll_udiv(e, row, per_batch));
+  x->m0 = block_start(x, block, per_batch);
+  x->m1 = block_start(x, ll_add(e, block, ll_k(e, 1)), per_batch);
+  tn_ll_body_forget(&x->k->body);
+  if (!p->stage) return;
+  ll_if other;
+  ll_if_begin(e, &other, ll_icmp(e, LLVMIntNE, row, ll_load(e, e->i64, staged, 8)));
+  p->stage(x);
+  ll_store(e, row, staged, 8);
+  ll_if_end(e, &other);
+  tn_ll_body_forget(&x->k->body);
+}
+
 void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   tn_ll *e = x->k->e;
   ll_val row = ll_imul(e, x->depth, ll_k(e, tn_cpu_mm_lhs_bytes(x)));
@@ -348,28 +365,17 @@ void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   x->max_rows = p->max_rows;
   x->tiles = p->tiles;
   ll_val width = ll_k(e, tn_cpu_mm_width(x)), groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
-  ll_val blocks = count_blocks(x, groups, p->rows ? p->rows : tn_cpu_mm_rows_limit(x)), lo, hi;
-  ll_val units = ll_mul(e, ll_mul(e, blocks, groups), x->batches);
-  tn_cpu_share(x->k, units, &lo, &hi);
-  int64_t together = p->groups ? p->groups : 1;
-  ll_loop outer, inner;
-  ll_loop_begin(e, &outer, ll_udiv(e, lo, groups), ll_ceildiv(e, hi, groups), ll_k(e, 1), NULL, 0);
-  ll_val per_batch = ll_imax(e, blocks, ll_k(e, 1)), block = ll_urem(e, outer.iv, per_batch);
-  batch_coordinates(x, ll_udiv(e, outer.iv, per_batch));
-  x->m0 = block_start(x, block, per_batch);
-  x->m1 = block_start(x, ll_add(e, block, ll_k(e, 1)), per_batch);
-  tn_ll_body_forget(&x->k->body);
-  if (p->stage) p->stage(x);
-  ll_val first = ll_mul(e, outer.iv, groups);
-  ll_loop_begin(e, &inner, ll_imax(e, ll_sub(e, lo, first), ll_k(e, 0)),
-                ll_imin(e, ll_sub(e, hi, first), groups), ll_k(e, together), NULL, 0);
-  tn_ll_body_forget(&x->k->body);
-  x->n0 = ll_mul(e, inner.iv, width);
-  ll_val next = ll_imin(e, ll_iadd(e, inner.iv, ll_k(e, together)), inner.hi);
-  x->group_end = ll_imin(e, ll_mul(e, next, width), x->n);
+  ll_val blocks = count_blocks(x, groups, p->rows ? p->rows : tn_cpu_mm_rows_limit(x));
+  ll_val units = ll_mul(e, ll_mul(e, blocks, groups), x->batches), staged = ll_alloca(e, 8);
+  ll_val together = ll_k(e, p->groups ? p->groups : 1);
+  tn_cpu_taking t;
+  ll_store(e, ll_k(e, -1), staged, 8);
+  tn_cpu_take_begin(x->k, &t, units, groups, together);
+  ll_val at = ll_udiv(e, t.first, groups), first = ll_mul(e, at, groups);
+  open_rows(x, p, at, blocks, staged);
+  x->n0 = ll_mul(e, ll_sub(e, t.first, first), width);
+  x->group_end = ll_imin(e, ll_mul(e, ll_sub(e, t.end, first), width), x->n);
   p->unit(x);
-  ll_loop_end(e, &inner, NULL);
-  ll_loop_end(e, &outer, NULL);
+  tn_cpu_take_end(x->k, &t);
   x->tiles = false;
-  tn_ll_body_forget(&x->k->body);
 }

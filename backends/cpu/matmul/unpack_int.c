@@ -3,22 +3,27 @@
 #include "backends/cpu/ukernel/ukernel_int.h"
 #include <stdio.h>
 
-/* Bytes without scales, as models with 8-bit activations have them: their products may go on over long runs.
- */
-static bool takes_long(const tn_quant *q) {
-  return q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub && q->values == TN_CPU_STEP &&
-         !tn_cpu_scales_low(q);
+/* Bytes without scales, as models with 8-bit activations have them, whose quads are those of a panel of
+ * codes: their products may go on over long runs. */
+static bool is_plain(const tn_quant *q, const tn_cpu_codes *c) {
+  bool order = true;
+  for (uint32_t i = 0; i < TN_CPU_STEP; i++) order &= c->order[i] == i;
+  return order && q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub && q->values == TN_CPU_STEP &&
+         q->bytes == TN_CPU_STEP && !tn_cpu_scales_low(q);
 }
 
 bool tn_cpu_int_form_of(tn_cpu_kernel *k, const tn_quant *q, tn_dim depth, tn_cpu_int_form *f) {
   *f =
       (tn_cpu_int_form){.block = TN_CPU_INT_BLOCK, .run = tn_cpu_block_chunk(q), .low = tn_cpu_scales_low(q)};
-  for (uint32_t n = TN_CPU_INT_LONG_BLOCK; takes_long(q) && n > TN_CPU_INT_BLOCK; n -= 4 * TN_CPU_INT_BLOCK)
+  if (!tn_cpu_codes_of(q, &f->codes)) return false;
+  if (!is_plain(q, &f->codes)) return true;
+  for (uint32_t n = TN_CPU_INT_LONG_BLOCK; n > TN_CPU_INT_BLOCK; n -= 4 * TN_CPU_INT_BLOCK)
     if (tn_ll_dim_multiple(&k->body, depth, n)) {
       f->block = f->run = n;
+      f->plain = true;
       break;
     }
-  return tn_cpu_codes_of(q, &f->codes);
+  return true;
 }
 
 typedef struct unpack {
@@ -53,32 +58,25 @@ static void put_step(unpack *u) {
 }
 
 enum { FROM, TO, BLOCKS, ARGS };
-/* Step i of the block of the weight that goes to `to`, or, where blocks of rows are longer, step `more` of
- * those. */
-static void go_to(unpack *u, ll_val to, uint32_t i, ll_val more) {
+/* Step i of the block of the weight that goes to `to`. */
+static void go_to(unpack *u, ll_val to, uint32_t i) {
   tn_ll *e = u->s.b.e;
-  int64_t codes = TN_CPU_STEP * TN_CPU_PANEL, block = u->f.block * TN_CPU_PANEL;
   u->to = ll_at(e, to, ll_k(e, (int64_t)i * tn_cpu_int_block_bytes(&u->f)));
-  u->numbers = ll_at(e, u->to, ll_k(e, block));
-  if (more) u->to = ll_at(e, u->to, ll_mul(e, more, ll_k(e, codes)));
+  u->numbers = ll_at(e, u->to, ll_k(e, (int64_t)u->f.block * TN_CPU_PANEL));
 }
 
 static void write_body(tn_cpu_kernel *k, const tn_quant *q, const tn_cpu_int_form *f, const ll_val *p) {
   tn_ll *e = k->e;
-  uint32_t steps = q->values / TN_CPU_STEP, per = TN_CPU_PANEL / e->lanes, together = f->block / TN_CPU_STEP;
+  uint32_t steps = q->values / TN_CPU_STEP, per = TN_CPU_PANEL / e->lanes;
   unpack u = {.s.b = {.k = k, .e = e, .q = q, .panels = 1, .per = per, .fixed = true}, .f = *f};
-  int64_t size =
-      steps * tn_cpu_int_block_bytes(f); /* of a block of the weight, or of several in one of the rows */
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), p[BLOCKS], ll_k(e, 1), NULL, 0);
   u.s.b.group[0] = ll_at(e, p[FROM], ll_mul(e, l.iv, ll_k(e, (int64_t)q->bytes * TN_BLOCK_ROWS)));
-  ll_val at = together > 1 ? ll_udiv(e, l.iv, ll_k(e, together)) : l.iv;
-  ll_val more = together > 1 ? ll_urem(e, l.iv, ll_k(e, together)) : NULL;
-  ll_val to = ll_at(e, p[TO], ll_mul(e, at, ll_k(e, size)));
+  ll_val to = ll_at(e, p[TO], ll_mul(e, l.iv, ll_k(e, (int64_t)steps * tn_cpu_int_block_bytes(f))));
   tn_cpu_scales_read(&u.s);
   for (uint32_t i = 0; i < steps; i++) {
     u.s.b.step = ll_k(e, i);
-    go_to(&u, to, i, more);
+    go_to(&u, to, i);
     put_step(&u);
   }
   ll_loop_end(e, &l, NULL);
@@ -88,7 +86,7 @@ static void write_body(tn_cpu_kernel *k, const tn_quant *q, const tn_cpu_int_for
 static ll_val function_of(tn_cpu_kernel *k, const tn_quant *q, const tn_cpu_int_form *f) {
   tn_ll *e = k->e;
   char name[64];
-  snprintf(name, sizeof name, "codes_%s_%u", q->name, f->block);
+  snprintf(name, sizeof name, "codes_%s", q->name);
   ll_val fn = LLVMGetNamedFunction(e->mod, name), outer = e->fn, p[ARGS];
   if (fn) return fn;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b);

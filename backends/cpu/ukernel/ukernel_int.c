@@ -26,7 +26,8 @@ static uint32_t pairs_held(const tn_cpu_int_form *f) { return INT16_MAX / (2 * L
 uint32_t tn_cpu_int_rows_max(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 7 : 3; }
 uint32_t tn_cpu_int_panels(const tn_cpu_isa *isa) { return isa->lanes == 16 ? 2 : 1; }
 uint32_t tn_cpu_int_block_bytes(const tn_cpu_int_form *f) {
-  return f->block * TN_CPU_PANEL + f->block / f->run * TN_CPU_PANEL * 4 * (1 + f->low);
+  uint32_t numbers = f->plain ? 0 : f->block / f->run * (1 + f->low);
+  return f->block * TN_CPU_PANEL + numbers * TN_CPU_PANEL * 4;
 }
 bool tn_cpu_int_fits(const tn_cpu_isa *isa, const tn_cpu_int_form *f) {
   return isa->vnni || isa->lanes == 8 || pairs_held(f); /* vpsignb has no form of 512 bits */
@@ -62,7 +63,7 @@ static void multiply(intukr *u, uint32_t c, ll_val codes, ll_val q, uint32_t kk,
     return;
   }
   if (!held) { /* |code - 128| * (q with the sign of that) */
-    ll_val w = ll_xor(e, codes, ll_i(e, codes, -SIGNED));
+    ll_val w = u->f->plain ? codes : ll_xor(e, codes, ll_i(e, codes, -SIGNED));
     ll_val args[] = {q, w};
     q = ll_call(e, "llvm.x86.avx2.psign.b", NULL, 0, args, 2);
     ll_val zero = ll_zero(LLVMTypeOf(w)), minus = ll_sub(e, zero, w);
@@ -92,6 +93,7 @@ static void dot_quads(intukr *u, ll_val first, uint32_t quads) {
       int64_t at = (int64_t)kk * TN_CPU_PANEL * 4 + (int64_t)(v % u->per) * e->lanes * 4;
       ll_type t = LLVMVectorType(e->i8, 4 * e->lanes);
       codes[v] = ll_load(e, t, ll_at(e, ll_at(e, u->b[v / u->per], within), ll_k(e, at)), e->lanes * 4);
+      if (u->f->plain && u->k->u->isa->vnni) codes[v] = ll_xor(e, codes[v], ll_i(e, codes[v], -SIGNED));
     }
     for (uint32_t r = 0; r < u->rows; r++) {
       ll_val q = bytes_of(u, spread(u, e->i32, in_row(u, q0, r, 4 * (int64_t)kk)));
@@ -127,7 +129,7 @@ static void add_run(intukr *u, uint32_t j) {
   int64_t vectors = 1 + u->f->low, base = u->f->block * TN_CPU_PANEL + j * vectors * TN_CPU_PANEL * 4;
   ll_val scale[8], low[8];
   ll_type t = ll_vec(e, e->f32);
-  for (uint32_t v = 0; v < n; v++) {
+  for (uint32_t v = 0; v < n && !u->f->plain; v++) {
     ll_val at = ll_at(e, u->b[v / u->per], ll_k(e, base + (int64_t)(v % u->per) * e->lanes * 4));
     scale[v] = ll_load(e, t, at, e->lanes * 4);
     if (u->f->low) low[v] = ll_load(e, t, ll_at(e, at, ll_k(e, TN_CPU_PANEL * 4)), e->lanes * 4);
@@ -137,8 +139,8 @@ static void add_run(intukr *u, uint32_t j) {
     if (u->f->low) fsum = spread(u, e->f32, in_row(u, u->fsum, r, 4 * (int64_t)j));
     for (uint32_t v = 0; v < n; v++) {
       uint32_t c = r * n + v;
-      ll_val x = ll_fmul(e, LLVMBuildSIToFP(e->b, u->acc[c], t, ""), d);
-      u->y[c] = ll_fma(e, scale[v], x, u->y[c]);
+      ll_val x = LLVMBuildSIToFP(e->b, u->acc[c], t, "");
+      u->y[c] = u->f->plain ? ll_fma(e, x, d, u->y[c]) : ll_fma(e, scale[v], ll_fmul(e, x, d), u->y[c]);
       if (u->f->low) u->y[c] = ll_fma(e, low[v], fsum, u->y[c]);
     }
   }
@@ -188,8 +190,8 @@ static ll_val function_of(tn_cpu_kernel *k, const tn_cpu_int_form *f, uint32_t r
   char name[64];
   u.cells = rows * panels * per;
   u.biased = tn_cpu_int_times(k->u->isa, f) != 0;
-  snprintf(name, sizeof name, "dot%u_%u%s%s_%ux%u", f->run, f->codes.max, u.biased ? "b" : "",
-           f->low ? "m" : "", rows, panels);
+  snprintf(name, sizeof name, "dot%u_%u%s%s%s_%ux%u", f->run, f->codes.max, u.biased ? "b" : "",
+           f->low ? "m" : "", f->plain ? "p" : "", rows, panels);
   ll_val fn = tn_cpu_shared_find(k->u, name), p[ARGS];
   if (fn) return fn;
   tn_cpu_shared shared = tn_cpu_shared_begin(k->u);

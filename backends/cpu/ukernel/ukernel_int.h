@@ -4,7 +4,10 @@
  * A panel of codes is, for every block along k: codes u8 [block / 4][16 columns][4 values] in the order of
  * codes_block.h, then per run f32 scale[16] and, where the form has lows, f32 low[16]. A product is, over all
  * runs,
- *     scale * d * sum of (code - bias) * q  +  low * fsum. */
+ *     scale * d * sum of (code - bias) * q  +  low * fsum.
+ *
+ * Packed bytes without scales ("plain") already lie like that, but signed and without numbers between: they
+ * are read where they are. */
 #ifndef TN_CPU_UKERNEL_INT_H
 #define TN_CPU_UKERNEL_INT_H
 #include "backends/cpu/ukernel/codes_block.h"
@@ -15,7 +18,7 @@ typedef struct tn_cpu_int_form {
   uint32_t block; /* values that share a scale of the rows: 32, or up to 512 where the weight's scales stand
                      elsewhere */
   uint32_t run;   /* values of a scale: 16, 32 or the block */
-  bool low;
+  bool low, plain;
 } tn_cpu_int_form;
 
 /* The form of a block format's codes in rows of `depth` values; false: its levels are no integers of 8 bits.
@@ -31,7 +34,8 @@ uint32_t tn_cpu_int_panels(const tn_cpu_isa *isa);
 
 /* Bytes of a block of a panel. */
 uint32_t tn_cpu_int_block_bytes(const tn_cpu_int_form *f);
-/* One panel of a packed weight ("panelq") at `from`, `depth` values, as codes at `to` (64-byte aligned). */
+/* One panel of a packed weight ("panelq") at `from`, `depth` values, as codes at `to` (64-byte aligned); not
+ * of a plain form. */
 void tn_cpu_int_unpack(tn_cpu_kernel *k, tn_dtype dt, const tn_cpu_int_form *f, ll_val from, ll_val depth,
                        ll_val to);
 

@@ -19,7 +19,7 @@ extern "C" {
 
 #define TN_ABI_MAJOR 0u /* while 0, nothing is promised; a change that breaks bumps it */
 #ifndef TN_ABI_MINOR
-#define TN_ABI_MINOR 3u /* a field appended to a table bumps it: both sides keep working */
+#define TN_ABI_MINOR 4u /* a field appended to a table bumps it: both sides keep working */
 #endif
 #define TN_ABI ((TN_ABI_MAJOR << 16) | TN_ABI_MINOR)
 
@@ -100,14 +100,19 @@ enum {                       /* when a target is left out unless it is asked for
 };
 
 /* How the kernel of a fused region is called, on every thread of the pool at once. A kernel splits its work
- * by thread and nthreads, statically, so that the result does not depend on nthreads. It never blocks or
- * allocates. */
+ * by thread and nthreads, so that the result does not depend on nthreads. It never blocks or allocates.
+ * A thread that is done may take over work of another, where both count what they took: tickets has a word per
+ * thread, 64 bytes apart, that all threads of the launch read and change by atomic operations. A word whose
+ * upper half is not `launch` is left from an earlier launch and stands for 0; tickets NULL: each thread does
+ * its own part, whether the others run or not. */
 typedef struct tn_kcall {
   void *const *bufs;   /* inputs, then outputs, in the order of the region's operands and results */
   const int64_t *dims; /* values of the dim expressions that the kernel's tn_kernel_info lists */
   void *scratch;       /* this thread's own scratch bytes, 64-byte aligned */
   void *ctx;           /* as given with the kernel at load */
   uint32_t thread, nthreads;
+  uint64_t *tickets;
+  uint32_t launch, reserved;
 } tn_kcall;
 typedef void (*tn_kernel_fn)(const tn_kcall *call);
 
