@@ -6,6 +6,7 @@
 
 #define BLOCK_BYTES (448 * 1024) /* of lhs that should stay in the second-level cache */
 #define UNITS 8                  /* per thread, where they do not go round */
+#define TAKEN 4                  /* times what a unit may be: a thread's share of them at a time */
 
 /* ---- tiles ---- */
 ll_val tn_cpu_mm_product(void *ctx, const tn_ll_index *ix) {
@@ -367,15 +368,20 @@ void tn_cpu_mm_walk(tn_cpu_mm *x, const tn_cpu_mm_path *p) {
   ll_val width = ll_k(e, tn_cpu_mm_width(x)), groups = ll_imax(e, ll_ceildiv(e, x->n, width), ll_k(e, 1));
   ll_val blocks = count_blocks(x, groups, p->rows ? p->rows : tn_cpu_mm_rows_limit(x));
   ll_val units = ll_mul(e, ll_mul(e, blocks, groups), x->batches), staged = ll_alloca(e, 8);
-  ll_val together = ll_k(e, p->groups ? p->groups : 1);
+  int64_t together = p->groups ? p->groups : 1;
   tn_cpu_taking t;
+  ll_loop l;
   ll_store(e, ll_k(e, -1), staged, 8);
-  tn_cpu_take_begin(x->k, &t, units, groups, together);
-  ll_val at = ll_udiv(e, t.first, groups), first = ll_mul(e, at, groups);
+  tn_cpu_take_begin(x->k, &t, units, groups, ll_k(e, TAKEN * together));
+  ll_val at = ll_udiv(e, t.first, groups), first = ll_mul(e, at, groups), end = ll_sub(e, t.end, first);
   open_rows(x, p, at, blocks, staged);
-  x->n0 = ll_mul(e, ll_sub(e, t.first, first), width);
-  x->group_end = ll_imin(e, ll_mul(e, ll_sub(e, t.end, first), width), x->n);
+  ll_loop_begin(e, &l, ll_sub(e, t.first, first), end, ll_k(e, together), NULL, 0);
+  tn_ll_body_forget(&x->k->body);
+  x->n0 = ll_mul(e, l.iv, width);
+  ll_val next = ll_imin(e, ll_iadd(e, l.iv, ll_k(e, together)), end);
+  x->group_end = ll_imin(e, ll_mul(e, next, width), x->n);
   p->unit(x);
+  ll_loop_end(e, &l, NULL);
   tn_cpu_take_end(x->k, &t);
   x->tiles = false;
 }
