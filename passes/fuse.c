@@ -175,11 +175,20 @@ tn_fgroup *tn_fuse_new_group(tn_fuse *x, tn_op root, bool loop) {
   return tn_fuse_join(x, made, root) ? made : NULL;
 }
 
+/* The way back from what was rounded to be stored (narrow.c): it goes with who reads it. */
+static bool widens_rounded(tn_module *m, tn_op u) {
+  if (!tn_rw_is(m, u, TN_OPC_cast)) return false;
+  tn_op from = tn_rw_def_as(m, tn_rw_source(m, tn_ir_op_operand(m, u, 0)), TN_OPC_cast);
+  return from && tn_rw_type_info(m, tn_ir_op_result(m, from, 0)).dtype == TN_DT_bf16 &&
+         tn_rw_type_info(m, tn_ir_op_operand(m, from, 0)).dtype == TN_DT_f32 &&
+         tn_rw_type_info(m, tn_ir_op_result(m, u, 0)).dtype == TN_DT_f32;
+}
+
 /* May u, the only user of v, become the next op of g's epilogue? */
 static bool epilogue_takes(tn_fuse *x, const tn_fgroup *g, tn_value v, tn_op u) {
   if ((int64_t)g->ops.count >= x->max) return false;
   if (!u || tn_fuse_kind(x->m, u) != TN_FK_LOOP || tn_fuse_group_of(x, u) || tn_fuse_ordered(x, u) ||
-      !tn_fuse_near(x, g, u))
+      !tn_fuse_near(x, g, u) || widens_rounded(x->m, u))
     return false;
   bool elementwise = tn_rw_flags(x->m, u) & TN_F_ELEMENTWISE;
   for (uint32_t i = 0; i < tn_ir_op_noperands(x->m, u); i++) {

@@ -259,9 +259,12 @@ static bool fuse_attention(tn_cpu *c, tn_module *m, tn_op root, tn_op op, const 
   return !strcmp(op_name, "rope") && makes_rows(c, m, root, op);
 }
 
-/* What feeds a product's lhs: a norm of its rows, seen through reshapes. */
+/* What feeds a product's lhs: a norm of its rows, seen through reshapes, or rows that were stored as bf16. */
 static bool fuse_lhs(tn_cpu *c, tn_module *m, tn_op root, tn_op op) {
   tn_value_info i;
+  if (!strcmp(name_of(c, m, op), "cast"))
+    return rows_by_matrix(c, m, root) && type_of(c, m, c->ir.op_operand(m, op, 0)).dtype == TN_DT_bf16 &&
+           type_of(c, m, c->ir.op_result(m, op, 0)).dtype == TN_DT_f32;
   while (!strcmp(name_of(c, m, op), "reshape")) {
     c->ir.value_get(m, c->ir.op_operand(m, op, 0), &i);
     if (i.kind != TN_VALUE_RESULT) return false;

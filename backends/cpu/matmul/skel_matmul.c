@@ -5,15 +5,29 @@
  *
  * rhs is either a weight in panels already (layout panel16, panel16k or panelq), or anything else: then the
  * unit packs its panels into scratch first. So do panels of a block format, but for a few rows: those take
- * the codes as they come. lhs is read in place if it is an f32 buffer, else rows are evaluated into scratch;
- * so are rows that are to be multiplied as bf16 (precision "fast", a target with such products; then rhs is
- * bf16 too), and many rows a multiple of a page apart. With AMX many rows meet panels of bf16 in tile
+ * the codes as they come. lhs is read in place if it is a buffer of what is multiplied: f32, or bf16
+ * (precision "fast", a target with such products; then rhs is bf16 too). Else rows are evaluated into
+ * scratch; so are many rows a multiple of a page apart. With AMX many rows meet panels of bf16 in tile
  * registers (ukernel_amx.h), whatever the weight's type was. */
 #include "backends/cpu/matmul/matmul.h"
 
-#define PAGE_ELEMENTS 1024 /* f32 values in a page */
+#define PAGE_BYTES 4096
 #define SET_ROWS 10 /* rows whose lines may share a set of the first-level cache with those of panels */
 #define FEW_COLUMNS 1536
+
+/* Rows that the product rounds to bf16 may have been stored so: then the cast back is looked through. */
+static void look_through_cast(tn_cpu_mm *x) {
+  tn_cpu_kernel *k = x->k;
+  const tn_ir *ir = k->u->ir;
+  tn_value_info i;
+  ir->value_get(k->u->m, x->lhs, &i);
+  if (!x->dot || i.kind != TN_VALUE_RESULT || strcmp(ir->opcode_name(ir->opcode(k->u->m, i.op)), "cast"))
+    return;
+  tn_value from = ir->op_operand(k->u->m, i.op, 0);
+  if (tn_cpu_type(k, from).dtype != TN_DT_bf16 || !tn_cpu_arg_buffer(k, from)) return;
+  x->lhs = from;
+  x->tl = tn_cpu_type(k, from);
+}
 
 static void read_operands(tn_cpu_mm *x) {
   tn_cpu_kernel *k = x->k;
@@ -43,8 +57,9 @@ static void read_operands(tn_cpu_mm *x) {
   x->amx = k->u->isa->amx && fast && (x->dot || x->blocks);
   x->split = k->u->isa->amx && k->u->precision != TN_CPU_STRICT && x->packed && !x->amx;
   x->k_dim = x->tl.dims[x->tl.rank - (x->trans_a ? 2 : 1)];
-  x->readable = x->tl.dtype == TN_DT_f32 && !x->trans_a && tn_cpu_arg_buffer(k, x->lhs) && !x->dot &&
-                !(pairs && !tn_ll_dim_multiple(&k->body, x->k_dim, 2));
+  look_through_cast(x);
+  x->readable = x->tl.dtype == (x->dot ? TN_DT_bf16 : TN_DT_f32) && !x->trans_a &&
+                tn_cpu_arg_buffer(k, x->lhs) && !(pairs && !tn_ll_dim_multiple(&k->body, x->k_dim, 2));
   x->n_dim = x->ty.dims[x->to.rank - 1];
   x->depth = tn_ll_dim(&k->body, x->k_dim);
   x->n = tn_ll_dim(&k->body, x->n_dim);
@@ -88,7 +103,8 @@ static void ask_scratch(tn_cpu_mm *x, bool direct) {
 static uint32_t rows_in_place(tn_cpu_mm *x) {
   int64_t n, most = x->k->u->isa->mr;
   if (!x->readable || x->amx) return 0;
-  if (most <= SET_ROWS || !tn_ll_dim_multiple(&x->k->body, x->k_dim, PAGE_ELEMENTS)) return (uint32_t)most;
+  int64_t page = PAGE_BYTES / tn_cpu_mm_lhs_bytes(x);
+  if (most <= SET_ROWS || !tn_ll_dim_multiple(&x->k->body, x->k_dim, page)) return (uint32_t)most;
   return tn_ll_dim_const(&x->k->body, x->n_dim, &n) && n <= FEW_COLUMNS ? SET_ROWS : 0;
 }
 
