@@ -53,7 +53,10 @@ void tn_host_run_init(tn_host_run *r, tn_trial_plugin *p, const tn_target *t, co
   uint64_t most = 0;
   for (uint32_t i = 0; i < r->calls.count; i++)
     if (r->calls.items[i].scratch > most) most = r->calls.items[i].scratch;
-  for (int i = 0; i < TN_HOST_THREADS; i++) r->scratch[i] = tn_wall_new(tn_align_up(most, 64));
+  for (int i = 0; i < TN_HOST_THREADS; i++) {
+    r->scratch[i] = tn_wall_new(tn_align_up(most, 64));
+    memset(r->scratch[i].data, 0xff, most); /* NaNs, for what nobody wrote must not count, not even times 0 */
+  }
 }
 
 void tn_host_run_threads(tn_host_run *r, uint32_t nthreads) {

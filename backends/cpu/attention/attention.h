@@ -1,5 +1,6 @@
 /* attention.h - what the two ways of writing attention share: many rows by panels and a micro-kernel
- * (attention_many.c, attention_tile.c), few rows straight from the keys as they lie (attention_few.c).
+ * (attention_many.c, attention_tile.c, attention_amx.c), few rows straight from the keys as they lie
+ * (attention_few.c).
  *
  * A row is a pair (query, head of the group) of one batch entry and key/value head; queries are scaled as
  * they are staged. */
@@ -98,6 +99,13 @@ typedef struct tn_cpu_att_tile {
   ll_val alpha;       /* a factor of each row of C, f32; NULL: C begins at 0 */
 } tn_cpu_att_tile;
 void tn_cpu_att_tile_call(tn_cpu_kernel *k, uint32_t max_rows, ll_val rows, const tn_cpu_att_tile *t);
+
+/* ---- attention_amx.c: the same in tile registers, between tn_cpu_amx_begin and _end ----
+ * `columns` columns of C, whatever t->panels says, from panels one behind the other; narrow. Rows of A and C
+ * up to the next multiple of 16 are read and written, pairs and columns up to the next of 16 and 32. */
+void tn_cpu_att_amx_call(tn_cpu_kernel *k, ll_val rows, ll_val columns, const tn_cpu_att_tile *t);
+/* Before queries are staged: what is behind d in their rows becomes 0. */
+void tn_cpu_att_amx_clear(tn_cpu_att *a);
 
 /* ---- skel_state.c: one block of a q8_0 cache from 32 values, e->lanes to a vector ---- */
 void tn_cpu_pack_q8(tn_cpu_kernel *k, const ll_val *x, ll_val p);

@@ -5,16 +5,21 @@
  * only tiles that see a block in part look at single keys.
  *
  * At precision "fast", where the processor multiplies bf16, queries, keys, values and weights are rounded to
- * it; sums and the softmax stay f32. */
+ * it; sums and the softmax stay f32. Where it has tile registers they make the products (attention_amx.c):
+ * from the same panels, for tiles of more rows. */
 #include "backends/cpu/attention/attention.h"
+#include "backends/cpu/ukernel/ukernel_amx.h"
 #include "backends/llvm/convert.h"
 
 #define GRANULE 32   /* row buffers are so many elements wide, or a multiple */
 #define ROW_TILES 16 /* rows per unit, in tiles; half of it where heads are wide */
+#define AMX_TILES 8  /* the same, of TN_CPU_AMX_ROWS rows */
 #define WIDE 256     /* features of a wide head */
 
 typedef struct many {
   tn_cpu_att *a;
+  bool amx;                       /* products are made in tile registers */
+  uint32_t rows;                  /* of a tile, at most */
   uint32_t keys, rows_max, group; /* keys per block; rows per unit; keys the micro-kernel takes at once */
   uint32_t step;                  /* of the micro-kernel's sum: 1, or a pair */
   ll_val kp, vp, scores, alpha;
@@ -27,6 +32,11 @@ typedef struct many {
 static ll_val score_row(many *m, ll_val i) {
   tn_ll *e = m->a->k->e;
   return ll_at(e, m->scores, ll_mul(e, i, ll_k(e, (int64_t)m->keys * 4 + 64)));
+}
+
+static ll_val up_to_group(many *m, ll_val keys) {
+  tn_ll *e = m->a->k->e;
+  return ll_and(e, ll_add(e, keys, ll_k(e, m->group - 1)), ll_k(e, -(int64_t)m->group));
 }
 
 /* ---- keys ---- */
@@ -134,11 +144,13 @@ static void v_column(tn_cpu_kernel *k, void *ctx, tn_ll_ix j, ll_val mask, ll_va
   ll_val within = ll_add(e, ll_imul(e, at, ll_k(e, TN_CPU_PANEL)), ll_and(e, j.v, ll_k(e, TN_CPU_PANEL - 1)));
   ll_store(e, x, ll_at(e, ll_at(e, m->vp, panel), ll_imul(e, within, ll_k(e, 4))), 4);
 }
+/* In tile registers a group of keys is one step of the sum: its places are all written. */
 static void stage_values(many *m) {
   tn_cpu_att *a = m->a;
   tn_ll *e = a->k->e;
   ll_loop l;
-  ll_loop_begin(e, &l, ll_k(e, 0), a->kn, ll_k(e, m->step), NULL, 0);
+  ll_val end = m->amx ? up_to_group(m, a->kn) : a->kn;
+  ll_loop_begin(e, &l, ll_k(e, 0), end, ll_k(e, m->step), NULL, 0);
   tn_ll_body_forget(&a->k->body);
   square c = {.m = m, .row = l.iv};
   tn_cpu_columns(a->k, ll_k(e, 0), a->dv, v_column, &c, NULL, 0);
@@ -175,11 +187,21 @@ static ll_val none_hidden(many *m) {
 }
 
 /* ---- products ---- */
+/* Columns a call of the micro-kernel makes; in tile registers all of them. */
+static ll_val at_once(many *m, ll_val columns) { return m->amx ? columns : ll_k(m->a->k->e, m->group); }
+static void multiply(many *m, ll_val columns, const tn_cpu_att_tile *t) {
+  if (m->amx)
+    tn_cpu_att_amx_call(m->a->k, m->count, columns, t);
+  else
+    tn_cpu_att_tile_call(m->a->k, m->rows, m->count, t);
+}
+
 static void score_tile(many *m) {
   tn_cpu_att *a = m->a;
   tn_ll *e = a->k->e;
   ll_loop l;
-  ll_loop_begin(e, &l, m->from, m->to, ll_k(e, m->group), NULL, 0);
+  ll_val columns = ll_sub(e, m->to, m->from);
+  ll_loop_begin(e, &l, m->from, m->to, at_once(m, columns), NULL, 0);
   tn_cpu_att_tile t = {.narrow = a->narrow,
                        .panels = m->group / TN_CPU_PANEL,
                        .steps = ll_idiv(e, ll_add(e, a->d, ll_k(e, m->step - 1)), ll_k(e, m->step)),
@@ -189,7 +211,7 @@ static void score_tile(many *m) {
                        .panel_stride = m->k_panel,
                        .c = tn_cpu_att_elem(a, m->scores, l.iv),
                        .c_stride = ll_k(e, (int64_t)m->keys * 4 + 64)};
-  tn_cpu_att_tile_call(a->k, a->k->u->isa->mr, m->count, &t);
+  multiply(m, columns, &t);
   ll_loop_end(e, &l, NULL);
 }
 
@@ -199,7 +221,7 @@ static void weigh_tile(many *m) {
   ll_loop l;
   ll_val from = ll_idiv(e, m->from, ll_k(e, m->step)), bytes = ll_k(e, 4);
   ll_val to = ll_idiv(e, ll_add(e, m->to, ll_k(e, m->step - 1)), ll_k(e, m->step));
-  ll_loop_begin(e, &l, ll_k(e, 0), a->dv, ll_k(e, m->group), NULL, 0);
+  ll_loop_begin(e, &l, ll_k(e, 0), a->dv, at_once(m, a->dv), NULL, 0);
   ll_val panel = ll_mul(e, ll_lshr(e, l.iv, ll_k(e, 4)), m->v_panel);
   ll_val row = ll_at(e, a->acc, ll_mul(e, m->first, a->acc_stride));
   tn_cpu_att_tile t = {.narrow = a->narrow,
@@ -212,7 +234,7 @@ static void weigh_tile(many *m) {
                        .c = tn_cpu_att_elem(a, row, l.iv),
                        .c_stride = a->acc_stride,
                        .alpha = m->alpha};
-  tn_cpu_att_tile_call(a->k, a->k->u->isa->mr, m->count, &t);
+  multiply(m, a->dv, &t);
   ll_loop_end(e, &l, NULL);
 }
 
@@ -317,7 +339,7 @@ static ll_val tile_range(many *m) {
     ll_val begin = ll_sub(e, ll_sub(e, first, ll_k(e, a->window - 1)), a->kb);
     m->from = ll_and(e, ll_imax(e, begin, ll_k(e, 0)), ll_k(e, -(int64_t)m->group));
   }
-  m->width = ll_and(e, ll_add(e, m->to, ll_k(e, m->group - 1)), ll_k(e, -(int64_t)m->group));
+  m->width = up_to_group(m, m->to);
   all = ll_icmp(e, LLVMIntEQ, m->width, m->to);
   ll_val end = ll_add(e, a->kb, m->to), begin = ll_add(e, a->kb, m->from);
   if (behind) all = ll_and(e, all, ll_icmp(e, LLVMIntSGE, ll_add(e, first, ll_k(e, behind)), end));
@@ -344,17 +366,23 @@ static void tile(many *m) {
   tn_ll_body_forget(&m->a->k->body);
 }
 
-/* The unit's rows by tiles, nearly equal. */
+/* The unit's rows by tiles, nearly equal; in tile registers by whole ones, for sums are loaded and stored in
+ * whole tiles: what is behind a unit's last row is room, not another tile's. */
 static void tiles(many *m) {
   tn_cpu_att *a = m->a;
   tn_ll *e = a->k->e;
-  ll_val n = ll_ceildiv(e, a->nrows, ll_k(e, a->k->u->isa->mr));
+  ll_val most = ll_k(e, m->rows), n = ll_ceildiv(e, a->nrows, most);
   ll_loop l;
   ll_loop_begin(e, &l, ll_k(e, 0), n, ll_k(e, 1), NULL, 0);
   tn_ll_body_forget(&a->k->body);
-  m->first = ll_udiv(e, ll_mul(e, a->nrows, l.iv), n);
-  ll_val next = ll_udiv(e, ll_mul(e, a->nrows, ll_add(e, l.iv, ll_k(e, 1))), n);
-  m->count = ll_sub(e, next, m->first);
+  if (m->amx) {
+    m->first = ll_mul(e, l.iv, most);
+    m->count = ll_imin(e, ll_sub(e, a->nrows, m->first), most);
+  } else {
+    m->first = ll_udiv(e, ll_mul(e, a->nrows, l.iv), n);
+    ll_val next = ll_udiv(e, ll_mul(e, a->nrows, ll_add(e, l.iv, ll_k(e, 1))), n);
+    m->count = ll_sub(e, next, m->first);
+  }
   tile(m);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&a->k->body);
@@ -367,6 +395,7 @@ static void unit(many *m) {
   ll_val lo, hi, step = ll_k(e, m->keys);
   ll_loop l;
   tn_cpu_att_least(a);
+  if (m->amx) tn_cpu_att_amx_clear(a);
   tn_cpu_att_stage_queries(a);
   tn_cpu_att_clear(a);
   tn_cpu_att_range(a, &lo, &hi);
@@ -401,10 +430,13 @@ static void prepare(many *m) {
   int64_t width = widest(a);
   a->narrow = k->u->precision == TN_CPU_FAST && isa->bf16;
   a->even = true;
+  m->amx = a->narrow && isa->amx;
+  m->rows = m->amx ? TN_CPU_AMX_ROWS : isa->mr;
+  uint32_t tiles = m->amx ? AMX_TILES : ROW_TILES;
   m->step = a->narrow ? 2 : 1;
   m->group = isa->panels * TN_CPU_PANEL;
   m->keys = width <= WIDE / 2 ? 256 : width <= WIDE ? 128 : 64;
-  m->rows_max = isa->mr * (width <= WIDE ? ROW_TILES : ROW_TILES / 2);
+  m->rows_max = m->rows * (width <= WIDE ? tiles : tiles / 2);
   tn_cpu_att_take_rows(a, tn_cpu_dim_k(k, m->rows_max), GRANULE);
   tn_dim keys = tn_cpu_dim_k(k, m->keys), d = tn_cpu_att_width(a, a->tk.dims[3], GRANULE);
   tn_dim dv = tn_cpu_att_width(a, a->tv.dims[3], GRANULE);
@@ -413,8 +445,8 @@ static void prepare(many *m) {
   m->v_panel = ll_k(k->e, (int64_t)m->keys * TN_CPU_PANEL * bytes);
   m->kp = tn_cpu_scratch(k, tn_cpu_dim_mul(k, keys, d), bytes);
   m->vp = tn_cpu_scratch(k, tn_cpu_dim_mul(k, keys, dv), bytes);
-  m->scores = tn_cpu_scratch(k, tn_cpu_dim_k(k, isa->mr), m->keys * 4 + 64);
-  m->alpha = tn_cpu_scratch(k, tn_cpu_dim_k(k, isa->mr), 4);
+  m->scores = tn_cpu_scratch(k, tn_cpu_dim_k(k, m->rows), m->keys * 4 + 64);
+  m->alpha = tn_cpu_scratch(k, tn_cpu_dim_k(k, m->rows), 4);
 }
 
 /* Blocks of rows in an order in which neighbours together see equally many keys: first, last, second, ... */
@@ -430,21 +462,20 @@ void tn_cpu_att_many(tn_cpu_att *a) {
   tn_ll *e = k->e;
   many m = {.a = a};
   prepare(&m);
-  ll_val rows = ll_mul(e, a->s, a->g), one = ll_k(e, 1), lo, hi;
+  if (m.amx) tn_cpu_amx_begin(k);
+  ll_val rows = ll_mul(e, a->s, a->g), one = ll_k(e, 1);
   ll_val blocks = ll_imax(e, ll_ceildiv(e, rows, ll_k(e, m.rows_max)), one);
   ll_val heads = ll_imax(e, a->hkv, one), batches = tn_ll_dim(&k->body, a->tq.dims[0]);
   ll_val some = ll_icmp(e, LLVMIntSGT, rows, ll_k(e, 0));
   ll_val units = ll_select(e, some, ll_mul(e, ll_mul(e, batches, a->hkv), blocks), ll_k(e, 0));
-  tn_cpu_share(k, units, &lo, &hi);
-  ll_loop l;
-  ll_loop_begin(e, &l, lo, hi, one, NULL, 0);
-  tn_ll_body_forget(&k->body);
-  ll_val rest = ll_udiv(e, l.iv, blocks), block = block_at(a, ll_urem(e, l.iv, blocks), blocks);
+  tn_cpu_taking t;
+  tn_cpu_take_begin(k, &t, units, one, one);
+  ll_val rest = ll_udiv(e, t.first, blocks), block = block_at(a, ll_urem(e, t.first, blocks), blocks);
   a->hk = ll_urem(e, rest, heads);
   a->b = ll_udiv(e, rest, heads);
   a->r0 = ll_udiv(e, ll_mul(e, rows, block), blocks);
   a->nrows = ll_sub(e, ll_udiv(e, ll_mul(e, rows, ll_add(e, block, one)), blocks), a->r0);
   unit(&m);
-  ll_loop_end(e, &l, NULL);
-  tn_ll_body_forget(&k->body);
+  tn_cpu_take_end(k, &t);
+  if (m.amx) tn_cpu_amx_end(k);
 }

@@ -101,7 +101,8 @@ void tn_cpu_mm_stage_lhs(tn_cpu_mm *x) {
     ll_store(e, ll_zero(LLVMVectorType(e->i32, TN_CPU_AMX_LINE / 4)),
              ll_at(e, c.to, ll_imul(e, x->depth, ll_k(e, 2))), 2);
   else if (tn_cpu_mm_pairs(x) && !tn_ll_dim_multiple(&x->k->body, x->k_dim, 2))
-    ll_store(e, ll_zero(e->i16), ll_at(e, c.to, ll_imul(e, x->depth, ll_k(e, tn_cpu_mm_lhs_bytes(x)))), 2);
+    ll_store(e, ll_zero(x->dot ? e->i16 : e->f32),
+             ll_at(e, c.to, ll_imul(e, x->depth, ll_k(e, tn_cpu_mm_lhs_bytes(x)))), 2);
   ll_loop_end(e, &l, NULL);
   tn_ll_body_forget(&x->k->body);
 }
