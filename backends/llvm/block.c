@@ -18,8 +18,11 @@ static bool within(uint32_t at, uint32_t from, uint32_t n, uint32_t size, uint32
   *start = at - (at - from) % size;
   return true;
 }
+/* Codes of fewer than 8 bits; and bytes without scales, four of which integer products read where they lie.
+ */
 static bool whole_words(const tn_quant *q, const tn_quant_plane *p) {
-  return p->bits && p->bits < 8 && q->level != TN_QL_TRITS && q->values * p->bits % 32 == 0;
+  bool plain = q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub;
+  return p->bits && (p->bits < 8 || plain) && q->level != TN_QL_TRITS && q->values * p->bits % 32 == 0;
 }
 
 uint32_t tn_block_field(const tn_quant *q, uint32_t at, uint32_t *start) {

@@ -36,6 +36,7 @@ typedef struct tn_cpu_mm {
   bool dot;              /* rows of lhs are staged as bf16, to be multiplied by pairs */
   bool amx, tiles;       /* many rows are multiplied in tile registers; they are, on the path being written */
   bool split;            /* many rows are, by panels that become bf16 first (matmul_parts.c) */
+  bool bytes;            /* many rows are, as bytes by bytes (matmul_int_amx.c) */
   tn_dim n_dim, k_dim;
   ll_val m, n, depth, batches; /* m: rows per batch; n: columns of the result */
   ll_val a_stride;             /* bytes between rows of lhs as the micro-kernel sees it */
@@ -150,6 +151,16 @@ uint32_t tn_cpu_matmul_few_rows(const tn_cpu_mm *x);
 bool tn_cpu_matmul_few(tn_cpu_mm *x);
 /* ---- matmul_int.c: the same for many rows through integer products; rhs may be packed or not ---- */
 bool tn_cpu_matmul_int(tn_cpu_mm *x);
+/* Where the packed weight's panel is that the unit has as its panel j, from the chunk of k on. */
+ll_val tn_cpu_mm_packed_panel(tn_cpu_mm *x, uint32_t j);
+/* Block i of `blocks` of rows brings in its share of the same chunk of the packed panels that the next unit
+ * reads: what lies behind the last is fetched in vain. */
+void tn_cpu_mm_fetch_packed(tn_cpu_mm *x, ll_val i, ll_val blocks);
+
+/* ---- matmul_int_amx.c: the same in tile registers ---- */
+/* What x->bytes is; the rest of the operands is read. */
+bool tn_cpu_mm_in_bytes(tn_cpu_mm *x);
+bool tn_cpu_matmul_int_amx(tn_cpu_mm *x);
 
 /* ---- matmul_parts.c: the same for many rows of a packed weight in tile registers, where its panels are to
  * become bf16 first ---- */

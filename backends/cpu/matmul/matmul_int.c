@@ -49,8 +49,7 @@ static ll_val codes_bytes(tn_cpu_mm *x, ll_val depth) {
   return ll_imul(x->k->e, blocks, ll_k(x->k->e, tn_cpu_int_block_bytes(&b->form)));
 }
 
-/* Where the weight's panel is that the unit has as its panel j, from the chunk on. */
-static ll_val packed_panel(tn_cpu_mm *x, uint32_t j) {
+ll_val tn_cpu_mm_packed_panel(tn_cpu_mm *x, uint32_t j) {
   tn_ll *e = x->k->e;
   ll_val size = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth);
   ll_val within = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->k0);
@@ -64,20 +63,18 @@ static void stage_panels(tn_cpu_mm *x) {
   blocks_path *b = x->own;
   for (uint32_t j = 0; j < x->panels; j++) {
     ll_val to = ll_at(e, b->panels_at, ll_imul(e, codes_bytes(x, x->kc), ll_k(e, j)));
-    tn_cpu_int_unpack(x->k, x->tr.dtype, &b->form, packed_panel(x, j), x->kc, to);
+    tn_cpu_int_unpack(x->k, x->tr.dtype, &b->form, tn_cpu_mm_packed_panel(x, j), x->kc, to);
   }
 }
 
-/* Block i of `blocks` of rows brings in its share of the same chunk of the panels that the next unit unpacks:
- * what lies behind the last is fetched in vain. */
-static void fetch_ahead(tn_cpu_mm *x, ll_val i, ll_val blocks) {
+void tn_cpu_mm_fetch_packed(tn_cpu_mm *x, ll_val i, ll_val blocks) {
   tn_ll *e = x->k->e;
   ll_val size = tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth), line = ll_k(e, 64);
   ll_val next = ll_imul(e, size, ll_k(e, tn_cpu_mm_width(x) / TN_CPU_PANEL));
   ll_val lines = ll_ceildiv(e, ll_ceildiv(e, tn_cpu_panel_bytes(x->k, x->tr.dtype, x->kc), line), blocks);
   ll_val at = ll_iadd(e, next, ll_mul(e, ll_mul(e, i, lines), line));
   for (uint32_t j = 0; j < x->panels; j++) {
-    ll_val from = ll_at(e, packed_panel(x, j), at);
+    ll_val from = ll_at(e, tn_cpu_mm_packed_panel(x, j), at);
     ll_loop l;
     ll_loop_begin(e, &l, ll_k(e, 0), lines, ll_k(e, 1), NULL, 0);
     ll_prefetch(e, ll_at(e, from, ll_mul(e, l.iv, line)), 2);
@@ -103,7 +100,7 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1, uint32_t j) {
                        .c_stride = ll_k(e, (int64_t)x->panels * TN_CPU_PANEL * 4)};
   if (b->form.plain) {
     ll_val apart = ll_sub(e, tn_cpu_mm_panel(x, j + 1), tn_cpu_mm_panel(x, j));
-    t.b = packed_panel(x, j);
+    t.b = tn_cpu_mm_packed_panel(x, j);
     t.panel_stride = ll_mul(e, apart, tn_cpu_panel_bytes(x->k, x->tr.dtype, x->depth));
   } else {
     t.b = ll_at(e, b->panels_at, ll_imul(e, t.panel_stride, ll_k(e, j)));
@@ -114,7 +111,7 @@ static void multiply(tn_cpu_mm *x, ll_val r0, ll_val r1, uint32_t j) {
 }
 
 static void multiply_block(tn_cpu_mm *x, ll_val i, ll_val blocks, ll_val r0, ll_val r1) {
-  fetch_ahead(x, i, blocks);
+  tn_cpu_mm_fetch_packed(x, i, blocks);
   for (uint32_t j = 0; j < x->panels; j += tn_cpu_int_panels(x->k->u->isa)) multiply(x, r0, r1, j);
 }
 static void add_chunk(tn_cpu_mm *x) {

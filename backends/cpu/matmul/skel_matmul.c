@@ -8,7 +8,7 @@
  * the codes as they come. lhs is read in place if it is a buffer of what is multiplied: f32, or bf16
  * (precision "fast", a target with such products; then rhs is bf16 too). Else rows are evaluated into
  * scratch; so are many rows a multiple of a page apart. With AMX many rows meet panels of bf16 in tile
- * registers (ukernel_amx.h), whatever the weight's type was. */
+ * registers (ukernel_amx.h), whatever the weight's type was; but bytes without scales in a row meet bytes. */
 #include "backends/cpu/matmul/matmul.h"
 
 #define PAGE_BYTES 4096
@@ -54,9 +54,10 @@ static void read_operands(tn_cpu_mm *x) {
   bool round = fast && !x->packed && k->u->ir->dtype_info(x->tr.dtype)->cls == TN_CLASS_FLOAT;
   x->dt = pairs || round ? TN_DT_bf16 : x->packed && !x->blocks ? x->tr.dtype : TN_DT_f32;
   x->dot = (pairs && fast) || round;
-  x->amx = k->u->isa->amx && fast && (x->dot || x->blocks);
-  x->split = k->u->isa->amx && k->u->precision != TN_CPU_STRICT && x->packed && !x->amx;
   x->k_dim = x->tl.dims[x->tl.rank - (x->trans_a ? 2 : 1)];
+  x->bytes = tn_cpu_mm_in_bytes(x);
+  x->amx = k->u->isa->amx && fast && (x->dot || x->blocks) && !x->bytes;
+  x->split = k->u->isa->amx && k->u->precision != TN_CPU_STRICT && x->packed && !x->amx && !x->bytes;
   look_through_cast(x);
   x->readable = x->tl.dtype == (x->dot ? TN_DT_bf16 : TN_DT_f32) && !x->trans_a &&
                 tn_cpu_arg_buffer(k, x->lhs) && !(pairs && !tn_ll_dim_multiple(&k->body, x->k_dim, 2));
@@ -79,7 +80,8 @@ static tn_dim row_bytes(tn_cpu_mm *x) {
 /* Scratch for rows of lhs, and for panels of rhs. */
 static void ask_scratch(tn_cpu_mm *x, bool direct) {
   tn_cpu_kernel *k = x->k;
-  tn_dim limit = tn_cpu_dim_k(k, x->split ? TN_CPU_BLOCK_FEW : tn_cpu_mm_rows_limit(x));
+  bool own = x->split || x->bytes; /* many rows have scratch of their own */
+  tn_dim limit = tn_cpu_dim_k(k, own ? TN_CPU_BLOCK_FEW : tn_cpu_mm_rows_limit(x));
   tn_dim few = tn_cpu_dim_add(k, tn_cpu_dim_mul(k, x->k_dim, tn_cpu_dim_k(k, 8)), tn_cpu_dim_k(k, 128));
   tn_dim width = tn_cpu_dim_k(k, (int64_t)tn_cpu_mm_panels(x, k->u->isa->panels) * TN_CPU_PANEL);
   tn_dim rows = direct ? 0 : tn_cpu_dim_mul(k, row_bytes(x), limit);
@@ -88,7 +90,7 @@ static void ask_scratch(tn_cpu_mm *x, bool direct) {
     rows = rows ? k->u->ir->dim_make(k->u->m, TN_DIM_MAX, rows, few) : few;
   }
   if (rows) x->a_stage = tn_cpu_scratch(k, rows, 1);
-  if (x->split) return; /* its many rows have scratch of their own */
+  if (own) return;
   if (!x->packed || x->blocks) {
     tn_dim depth = tn_cpu_mm_in_chunks(x) ? tn_cpu_dim_k(k, tn_cpu_mm_chunk(x)) : x->k_dim;
     x->b_stage = tn_cpu_scratch(k, tn_cpu_dim_mul(k, depth, width), 4);
@@ -135,7 +137,7 @@ static void write_many(tn_cpu_mm *x) {
     write_tiles(x);
     return;
   }
-  if (tn_cpu_matmul_parts(x) || tn_cpu_matmul_int(x)) return;
+  if (tn_cpu_matmul_int_amx(x) || tn_cpu_matmul_parts(x) || tn_cpu_matmul_int(x)) return;
   tn_cpu_mm_path p = {isa->panels, in_place ? in_place : isa->mr, .unit = tn_cpu_mm_unit};
   if (!in_place) p.stage = tn_cpu_mm_stage_lhs;
   if (x->parts) p.groups = TN_CPU_MM_GROUPS;

@@ -8,8 +8,8 @@
 static bool is_plain(const tn_quant *q, const tn_cpu_codes *c) {
   bool order = true;
   for (uint32_t i = 0; i < TN_CPU_STEP; i++) order &= c->order[i] == i;
-  return order && q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub && q->values == TN_CPU_STEP &&
-         q->bytes == TN_CPU_STEP && !tn_cpu_scales_low(q);
+  return order && tn_cpu_byte_words(q) && q->level == TN_QL_SIGNED && q->d == TN_QN_ONE && !q->sub &&
+         q->values == TN_CPU_STEP && q->bytes == TN_CPU_STEP && !tn_cpu_scales_low(q);
 }
 
 bool tn_cpu_int_form_of(tn_cpu_kernel *k, const tn_quant *q, tn_dim depth, tn_cpu_int_form *f) {

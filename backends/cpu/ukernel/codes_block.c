@@ -157,7 +157,7 @@ static ll_val byte_field(tn_cpu_lanes *l, const tn_quant_plane *p, tn_cpu_spot s
 static ll_val plane_of(tn_cpu_lanes *l, const tn_quant_plane *p, const uint8_t *four, uint32_t to) {
   tn_ll *e = l->b->e;
   tn_cpu_spot s = tn_cpu_spot_of(l->b, p, four[0]);
-  if (p->bits == 8) return byte_field(l, p, s);
+  if (p->bits == 8 && !tn_cpu_byte_words(l->b->q)) return byte_field(l, p, s);
   ll_val w = tn_cpu_spot_load(l, p, s, 4);
   if (in_line(p, four)) {
     if (s.slot) {

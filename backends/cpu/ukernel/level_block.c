@@ -15,6 +15,10 @@ static uint32_t code_bits(const tn_quant *q) {
   for (const tn_quant_plane *p = q->plane; p < tn_cpu_planes_end(q); p++) n += p->bits;
   return n;
 }
+bool tn_cpu_byte_words(const tn_quant *q) {
+  uint32_t start;
+  return q->plane[0].bits == 8 && tn_block_field(q, q->plane[0].at, &start) == 4;
+}
 /* Are codes small integers that are converted in place? */
 static bool in_place(const tn_quant *q) { return q->level == TN_QL_INT && code_bits(q) < 8; }
 
@@ -158,7 +162,10 @@ static ll_val byte_level(tn_cpu_lanes *l, uint32_t t) {
   tn_ll *e = l->b->e;
   const tn_quant *q = l->b->q;
   ll_type t32 = ll_vec(e, e->i32);
-  ll_val v = tn_cpu_spot_load(l, q->plane, tn_cpu_spot_of(l->b, q->plane, t), 1);
+  tn_cpu_spot s = tn_cpu_spot_of(l->b, q->plane, t);
+  bool words = tn_cpu_byte_words(q);
+  ll_val v = tn_cpu_spot_load(l, q->plane, s, words ? 4 : 1);
+  if (words) v = LLVMBuildTrunc(e->b, shift_k(e, v, s.byte_k % 4 * 8), ll_vec(e, e->i8), "");
   if (q->level == TN_QL_F8E4M3) return tn_ll_to_compute(e, TN_DT_f8e4m3, v);
   v = q->level == TN_QL_SIGNED ? LLVMBuildSExt(e->b, v, t32, "") : LLVMBuildZExt(e->b, v, t32, "");
   return LLVMBuildSIToFP(e->b, v, ll_vec(e, e->f32), "");

@@ -40,6 +40,8 @@ tn_cpu_spot tn_cpu_spot_of(const tn_cpu_blocks *b, const tn_quant_plane *p, uint
 /* The field of `size` bytes there. */
 ll_val tn_cpu_spot_load(tn_cpu_lanes *l, const tn_quant_plane *p, tn_cpu_spot s, uint32_t size);
 const tn_quant_plane *tn_cpu_planes_end(const tn_quant *q); /* behind the last plane */
+/* Codes are bytes: do four of them stay together in a packed weight? */
+bool tn_cpu_byte_words(const tn_quant *q);
 /* The number of value t of the step, divided by `per`: i32. */
 ll_val tn_cpu_block_position(tn_cpu_blocks *b, uint32_t t, uint32_t per);
 

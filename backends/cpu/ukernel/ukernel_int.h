@@ -50,4 +50,10 @@ typedef struct tn_cpu_int_tile {
 /* Calls the micro-kernel for `rows` (i64, 1..tn_cpu_int_rows_max) rows of tn_cpu_int_panels panels. */
 void tn_cpu_int_tile_call(tn_cpu_kernel *k, const tn_cpu_int_form *f, ll_val rows, const tn_cpu_int_tile *t);
 
+/* ---- ukernel_int_amx.c: the same in tile registers, TN_CPU_AMX_ROWS rows of TN_CPU_AMX_PANELS panels,
+ * between tn_cpu_amx_begin and _end. Rows of A up to the next multiple of 16 are read, but those of C as many
+ * as there are; sums of rows (isum, fsum) are not asked for. ---- */
+bool tn_cpu_int_amx_fits(const tn_cpu_isa *isa, const tn_cpu_int_form *f);
+void tn_cpu_int_amx_call(tn_cpu_kernel *k, const tn_cpu_int_form *f, ll_val rows, const tn_cpu_int_tile *t);
+
 #endif
